@@ -1,0 +1,153 @@
+"""Every configuration key that this project adds to detectron2's.
+
+Keys that detectron2 already has keep their meaning (`INPUT.MIN_SIZE_TRAIN`, `SOLVER.*`,
+`MODEL.PIXEL_MEAN`, `TEST.EVAL_PERIOD` ...). Only constructors (`from_config`) read these keys.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
+
+logger = logging.getLogger(__name__)
+
+
+def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CN:
+    """A configuration from defaults, a file and command-line overrides (KEY VALUE ...), not frozen.
+
+    Without a GPU the device becomes the CPU.
+    """
+    cfg = get_cfg()
+    add_alphaaction_config(cfg)
+    cfg.merge_from_file(config_file)
+    cfg.merge_from_list(list(opts))
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        logger.info("No GPU: using the CPU.")
+        cfg.MODEL.DEVICE = "cpu"
+    return cfg
+
+
+def add_alphaaction_config(cfg: CN) -> None:
+    """Add the keys of AIA and IGMN, with the defaults of `configs/Base-ActionRCNN.yaml`, to `cfg`."""
+    # ---------------------------------------------------------------- input: clips
+    # Raw frames around the keyframe that the network sees, and their distance in frames.
+    cfg.INPUT.NUM_FRAMES = 64
+    cfg.INPUT.SAMPLING_RATE = 1
+    # Frame rate at which the clip is sampled, whatever the video's own rate: frame k of the clip is the
+    # frame shown at keyframe + (k - NUM_FRAMES // 2) * SAMPLING_RATE / CLIP_FPS seconds.
+    cfg.INPUT.CLIP_FPS = 25.0
+    # Shifts of hue (OpenCV half degrees), saturation and value (grey levels), drawn once per training
+    # clip from [-x, x]. The released AIA recipe uses (10, 26, 26); 0 turns it off.
+    cfg.INPUT.COLOR_JITTER = (0, 0, 0)
+
+    # ---------------------------------------------------------------- input: boxes
+    # Training uses at most this many annotated persons of a clip (random subset).
+    cfg.INPUT.MAX_PERSONS_TRAIN = 10
+    # Training boxes: each edge moves outwards / inwards by up to this share of the width or height:
+    # (x outward, x inward, y outward, y inward). Zeros turn the jitter off.
+    cfg.INPUT.BOX_JITTER = (0.2, 0.1, 0.1, 0.05)
+    # Detected persons below this score are not used in testing.
+    cfg.INPUT.PERSON_SCORE_THRESH_TEST = 0.8
+    # Objects below this score are not used; of the rest, the best MAX_OBJECTS are.
+    cfg.INPUT.OBJECT_SCORE_THRESH = 0.5
+    cfg.INPUT.MAX_OBJECTS = 5
+
+    # ---------------------------------------------------------------- data sets
+    # Folders with own data (README "Own data"): FOLDER is registered as NAME_train, NAME_val, ... with
+    # NAME the folder's name, one data set for every annotations/<split>.csv in it.
+    cfg.DATASETS.FOLDERS = ()
+
+    # ---------------------------------------------------------------- SlowFast backbone
+    cfg.MODEL.SLOWFAST = CN()
+    cfg.MODEL.SLOWFAST.DEPTH = 50  # 18 (one bottleneck a stage), 50, 101, 152
+    # Of the raw frames the slow pathway sees every TAU-th, the fast pathway every (TAU // ALPHA)-th.
+    cfg.MODEL.SLOWFAST.TAU = 16
+    cfg.MODEL.SLOWFAST.ALPHA = 8
+    # Training draws the first slow frame at random from [0, TAU) (released AIA recipe).
+    cfg.MODEL.SLOWFAST.SLOW_JITTER = False
+    # Channels of the slow stem; the fast pathway has 1 / BETA_INV of the slow channels everywhere.
+    cfg.MODEL.SLOWFAST.STEM_CHANNELS = 64
+    cfg.MODEL.SLOWFAST.BETA_INV = 8
+    # Spatial stride of the stem convolution and of its max pooling (1: no pooling).
+    cfg.MODEL.SLOWFAST.STEM_STRIDES = (2, 2)
+    # Spatial strides and dilations of res2..res5. res5: stride 1, dilation 2 keeps the stride at 16.
+    cfg.MODEL.SLOWFAST.SPATIAL_STRIDES = (1, 2, 2, 1)
+    cfg.MODEL.SLOWFAST.DILATIONS = (1, 1, 1, 2)
+    # "BN" trains batch normalisation; "FrozenBN" keeps statistics, scale and shift fixed.
+    cfg.MODEL.SLOWFAST.NORM = "FrozenBN"
+    # Lateral connections and stem pooling: "aia" is the released AIA network (kernel 5, bias, no norm, no
+    # ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast.
+    cfg.MODEL.SLOWFAST.LATERAL = "aia"
+    cfg.MODEL.SLOWFAST.LATERAL_KERNEL = 5
+
+    # ---------------------------------------------------------------- action head
+    cfg.MODEL.ROI_ACTION_HEAD = CN()
+    cfg.MODEL.ROI_ACTION_HEAD.POOLER_RESOLUTION = 7
+    cfg.MODEL.ROI_ACTION_HEAD.POOLER_SAMPLING_RATIO = 0
+    cfg.MODEL.ROI_ACTION_HEAD.POOLER_TYPE = "ROIAlign"  # legacy half-pixel convention of released weights
+    # Test boxes are enlarged by these shares of width and height (half on each side) before pooling;
+    # results keep the original boxes.
+    cfg.MODEL.ROI_ACTION_HEAD.BOX_EXTEND_TEST = (0.1, 0.05)
+    cfg.MODEL.ROI_ACTION_HEAD.FC_DIM = 1024
+    cfg.MODEL.ROI_ACTION_HEAD.NUM_FC = 2
+    cfg.MODEL.ROI_ACTION_HEAD.DROPOUT = 0.0
+    # Classes in order, as groups: names, sizes, loss weights. Sizes add up to the number of classes.
+    # The classes of a softmax group exclude each other; all other groups are sigmoid.
+    cfg.MODEL.ROI_ACTION_HEAD.GROUP_NAMES = ("pose", "object", "person")
+    cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES = (14, 49, 17)
+    cfg.MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS = (1.0, 1.0, 1.0)
+    cfg.MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS = ("pose",)
+    # "bce": cross entropy over softmax groups, binary cross entropy elsewhere. "focal": the focal form of
+    # both. Every group's loss is the sum over its classes, averaged over persons.
+    cfg.MODEL.ROI_ACTION_HEAD.LOSS = "bce"
+    cfg.MODEL.ROI_ACTION_HEAD.FOCAL_GAMMA = 2.0
+    cfg.MODEL.ROI_ACTION_HEAD.FOCAL_ALPHA = -1.0  # < 0: no class balancing
+    # Actions below this score are not listed in results (0: all, as the AVA evaluation wants).
+    cfg.MODEL.ROI_ACTION_HEAD.SCORE_THRESH_TEST = 0.0
+
+    # ---------------------------------------------------------------- interaction
+    cfg.MODEL.INTERACTION = CN()
+    # "" for none, or a name in INTERACTION_REGISTRY: SerialInteraction, DenseSerialInteraction,
+    # ParallelInteraction.
+    cfg.MODEL.INTERACTION.NAME = ""
+    cfg.MODEL.INTERACTION.DIM = 1024  # inner width d
+    cfg.MODEL.INTERACTION.DIM_OUT = 0  # output width; 0: the width of the person features
+    cfg.MODEL.INTERACTION.DROPOUT = 0.2
+    # How the result meets the person feature: "add" (needs equal widths) or "concat".
+    cfg.MODEL.INTERACTION.FUSION = "add"
+    # Block types in order: persons, objects, memory.
+    cfg.MODEL.INTERACTION.BLOCKS = ("P", "O", "M", "P", "O", "M")
+    cfg.MODEL.INTERACTION.LAYER_NORM = True
+    cfg.MODEL.INTERACTION.TEMPORAL_POSITION = True
+    # Released AIA weights were trained with attention that also falls on empty slots; sets are then
+    # padded to MAX_PERSONS / MAX_OBJECTS. False masks empty slots.
+    cfg.MODEL.INTERACTION.ATTEND_PADDING = False
+    cfg.MODEL.INTERACTION.MAX_PERSONS = 25
+    cfg.MODEL.INTERACTION.MAX_OBJECTS = 5
+    # Standard deviation of the initial weights of all projections.
+    cfg.MODEL.INTERACTION.INIT_STD = 0.01
+
+    # ---------------------------------------------------------------- memory
+    cfg.MODEL.MEMORY = CN()
+    # Half window before and after the clip, in slots. (0, 0): no memory beyond the clip itself.
+    cfg.MODEL.MEMORY.WINDOW = (30, 30)
+    # Every STRIDE-th second of the window is read.
+    cfg.MODEL.MEMORY.STRIDE = 1
+    cfg.MODEL.MEMORY.MAX_PERSONS = 5  # persons per slot
+    # Scale each slot by min(err / tag, tag / err) in training (AIA, Eq. 2).
+    cfg.MODEL.MEMORY.REWEIGHT = True
+    cfg.MODEL.MEMORY.DTYPE = "float16"
+    # Live use: classify with DELAY slots of future (-1: the whole half window).
+    cfg.MODEL.MEMORY.DELAY = -1
+
+    # ---------------------------------------------------------------- solver and test
+    cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
+    # Learning-rate factor of the interaction module; multiplies with BIAS_LR_FACTOR.
+    cfg.SOLVER.INTERACTION_LR_FACTOR = 1.0
+    # Rules of the AVA evaluator: official2018, official2019, official2020 or slowfast.
+    cfg.TEST.AVA_DIALECT = "official2018"
+    cfg.TEST.IMS_PER_BATCH = 1

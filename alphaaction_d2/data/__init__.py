@@ -1,0 +1,7 @@
+"""Videos, clips and data sets."""
+
+from .dataset_mapper import ActionDatasetMapper
+from .datasets import register_ava, register_folder
+from .video import VideoError
+
+__all__ = ["ActionDatasetMapper", "VideoError", "register_ava", "register_folder"]

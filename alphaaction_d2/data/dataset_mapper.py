@@ -1,0 +1,230 @@
+"""From a keyframe's dataset dict to the input of the model.
+
+Shape letters: T frames, H W picture, Ri persons of the clip, Oi objects, K action classes.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import transforms as T
+from detectron2.structures import Boxes, Instances
+
+from .boxes import jitter_boxes
+from .clip_sampling import clip_times
+from .transforms import ColorJitter, ResizeShortSide
+from .video import VideoReader
+
+
+def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
+    """Scaling, and in training colour jitter and horizontal flip, as `cfg.INPUT` says."""
+    node = cfg.INPUT
+    if not is_train:
+        return [ResizeShortSide((node.MIN_SIZE_TEST,), node.MAX_SIZE_TEST)]
+    augmentations: list[T.Augmentation] = [
+        ResizeShortSide(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN)
+    ]
+    if any(node.COLOR_JITTER):
+        augmentations.append(ColorJitter(node.COLOR_JITTER))
+    if node.RANDOM_FLIP == "horizontal":
+        augmentations.append(T.RandomFlip(horizontal=True, vertical=False))
+    elif node.RANDOM_FLIP != "none":
+        raise ValueError(f"INPUT.RANDOM_FLIP {node.RANDOM_FLIP!r}: use 'horizontal' or 'none'")
+    return augmentations
+
+
+class ActionDatasetMapper:
+    """Read the clip, transform frames and boxes alike, and build persons and objects.
+
+    The result has `video` (3, T, H, W) uint8 RGB, `proposals` (`proposal_boxes`, `objectness_logits`,
+    `person_ids`), `objects` (`boxes`, `scores`), in training `instances` (`gt_boxes`, `gt_classes`
+    (Ri, K), one row per proposal), and the identification of the clip.
+
+    In training the annotated persons are the proposals: jittering and thinning them out is augmentation
+    and happens here. In testing the proposals are the detected persons.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        num_frames: int,
+        sampling_rate: int,
+        clip_fps: float,
+        augmentations: list[T.Augmentation],
+        num_classes: int,
+        box_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
+        max_persons_train: int = 10,
+        person_score_thresh: float = 0.8,
+        object_score_thresh: float = 0.5,
+        max_objects: int = 5,
+        max_open_videos: int = 2,
+    ) -> None:
+        """
+        Args:
+            num_frames, sampling_rate, clip_fps: see :func:`clip_times`.
+            augmentations: applied to every frame and to all boxes.
+            num_classes: K.
+            box_jitter: see :func:`jitter_boxes`.
+            person_score_thresh: detected persons below it are not used (testing).
+            max_open_videos: decoders kept open, so that clips in time order decode each frame once.
+        """
+        self.is_train = is_train
+        self.num_frames = num_frames
+        self.sampling_rate = sampling_rate
+        self.clip_fps = clip_fps
+        self.augmentations = T.AugmentationList(augmentations)
+        self.num_classes = num_classes
+        self.box_jitter = box_jitter
+        self.max_persons_train = max_persons_train
+        self.person_score_thresh = person_score_thresh
+        self.object_score_thresh = object_score_thresh
+        self.max_objects = max_objects
+        self.max_open_videos = max_open_videos
+        self._readers: OrderedDict[str, VideoReader] = OrderedDict()
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
+        node = cfg.INPUT
+        return {
+            "is_train": is_train,
+            "num_frames": node.NUM_FRAMES,
+            "sampling_rate": node.SAMPLING_RATE,
+            "clip_fps": node.CLIP_FPS,
+            "augmentations": build_augmentations(cfg, is_train),
+            "num_classes": sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES),
+            "box_jitter": tuple(node.BOX_JITTER),
+            "max_persons_train": node.MAX_PERSONS_TRAIN,
+            "person_score_thresh": node.PERSON_SCORE_THRESH_TEST,
+            "object_score_thresh": node.OBJECT_SCORE_THRESH,
+            "max_objects": node.MAX_OBJECTS,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """See the class. Raises VideoError for a clip that cannot be decoded; never returns None."""
+        # 1. Frames.
+        times = clip_times(
+            dataset_dict["timestamp"], self.num_frames, self.sampling_rate, self.clip_fps
+        )
+        frames = self._reader(dataset_dict["file_name"]).read(times)
+        return self.map_clip(dataset_dict, frames)
+
+    def map_clip(self, dataset_dict: dict, frames: np.ndarray) -> dict:
+        """The same for frames (T, H, W, 3) that have been read already."""
+        # 2. One transform for all frames and all boxes, sampled on one frame.
+        transform = self.augmentations(T.AugInput(frames[len(frames) // 2]))
+        clip = np.stack([transform.apply_image(frame) for frame in frames])
+        image_size = clip.shape[1:3]
+        result = {key: value for key, value in dataset_dict.items() if key not in _CONSUMED}
+        result["video"] = torch.from_numpy(np.ascontiguousarray(clip.transpose(3, 0, 1, 2)))
+        # 3. Boxes.
+        result["objects"] = self._objects(dataset_dict, transform, image_size)
+        if self.is_train:
+            result["instances"], result["proposals"] = self._annotated(
+                dataset_dict, transform, image_size
+            )
+        else:
+            result["proposals"] = self._detected(dataset_dict, transform, image_size)
+        return result
+
+    def _annotated(
+        self, dataset_dict: dict, transform: T.Transform, image_size: tuple[int, int]
+    ) -> tuple[Instances, Instances]:
+        """Annotated persons as targets and, jittered, as proposals; row by row the same person."""
+        boxes, gt_classes, person_ids = merge_annotations(
+            dataset_dict["annotations"], self.num_classes
+        )
+        if len(boxes) > self.max_persons_train:
+            keep = np.sort(np.random.permutation(len(boxes))[: self.max_persons_train])
+            boxes, gt_classes, person_ids = boxes[keep], gt_classes[keep], person_ids[keep]
+        boxes = _transform_boxes(boxes, transform, image_size)
+        draws = np.random.rand(len(boxes), 4)
+        jittered = jitter_boxes(boxes, draws, self.box_jitter, image_size)
+
+        instances = Instances(image_size, gt_boxes=_boxes(boxes))
+        instances.gt_classes = torch.from_numpy(gt_classes)
+        proposals = Instances(image_size, proposal_boxes=_boxes(jittered))
+        proposals.objectness_logits = torch.ones(len(boxes))
+        proposals.person_ids = torch.from_numpy(person_ids)
+        return instances, proposals
+
+    def _detected(
+        self, dataset_dict: dict, transform: T.Transform, image_size: tuple[int, int]
+    ) -> Instances:
+        persons = dataset_dict["persons"]
+        keep = persons["scores"] >= self.person_score_thresh
+        proposals = Instances(image_size)
+        boxes = _transform_boxes(persons["boxes"][keep], transform, image_size)
+        proposals.proposal_boxes = _boxes(boxes)
+        proposals.objectness_logits = torch.from_numpy(persons["scores"][keep].astype(np.float32))
+        proposals.person_ids = torch.from_numpy(persons["person_ids"][keep])
+        return proposals
+
+    def _objects(
+        self, dataset_dict: dict, transform: T.Transform, image_size: tuple[int, int]
+    ) -> Instances:
+        """The best objects above the threshold, in ascending order of score."""
+        objects = dataset_dict["objects"]
+        keep = np.flatnonzero(objects["scores"] >= self.object_score_thresh)
+        order = np.argsort(objects["scores"][keep], kind="stable")
+        keep = keep[order][max(len(keep) - self.max_objects, 0) :]
+        result = Instances(image_size)
+        result.boxes = _boxes(_transform_boxes(objects["boxes"][keep], transform, image_size))
+        result.scores = torch.from_numpy(objects["scores"][keep].astype(np.float32))
+        return result
+
+    def _reader(self, path: str) -> VideoReader:
+        """An open reader; the least recently used one makes room."""
+        if path not in self._readers:
+            self._readers[path] = VideoReader(path)
+            if len(self._readers) > self.max_open_videos:
+                self._readers.popitem(last=False)[1].close()
+        self._readers.move_to_end(path)
+        return self._readers[path]
+
+
+# Keys of the dataset dict that the mapper turns into something else.
+_CONSUMED = ("annotations", "persons", "objects")
+
+
+def merge_annotations(
+    annotations: list[dict], num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """One row per person from one annotation per person and action.
+
+    A person is a person id together with a box, since AVA repeats the box for every action; without
+    ids the box alone.
+
+    Args:
+        annotations: each with `bbox` (XYXY), `category_id` in [0, K), `person_id`.
+        num_classes: K.
+
+    Returns:
+        boxes (Ri, 4) float64, multi-hot classes (Ri, K) float32, person ids (Ri,) int64.
+    """
+    rows: dict[tuple, int] = {}
+    labels: list[tuple[int, int]] = []
+    for annotation in annotations:
+        key = (*annotation["bbox"], annotation["person_id"])
+        labels.append((rows.setdefault(key, len(rows)), annotation["category_id"]))
+    persons = np.array(list(rows), dtype=np.float64).reshape(-1, 5)
+    classes = np.zeros((len(rows), num_classes), dtype=np.float32)
+    for row, category in labels:
+        classes[row, category] = 1
+    return persons[:, :4], classes, persons[:, 4].astype(np.int64)
+
+
+def _transform_boxes(
+    boxes: np.ndarray, transform: T.Transform, image_size: tuple[int, int]
+) -> np.ndarray:
+    height, width = image_size
+    boxes = transform.apply_box(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
+    return np.clip(boxes, 0, [width, height, width, height])
+
+
+def _boxes(boxes: np.ndarray) -> Boxes:
+    return Boxes(torch.from_numpy(boxes.astype(np.float32)))

@@ -1,0 +1,220 @@
+"""From features of persons to actions: logits, losses, results. The twin of detectron2's fast_rcnn.py.
+
+Shape letters: R persons of the batch, Ri of clip i, K action classes, C feature channels.
+Naming: logits before and scores after softmax or sigmoid; gt_classes is multi-hot, (R, K).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.structures import Boxes, Instances
+from torch import Tensor, nn
+
+TINY = torch.finfo(torch.float32).tiny  # smallest probability inside a logarithm
+
+
+@dataclass(frozen=True)
+class ClassGroup:
+    """Consecutive classes that are scored alike.
+
+    Attributes:
+        name: e.g. "pose"; the loss is called `loss_<name>`.
+        start, stop: 0-based class range.
+        exclusive: softmax over the group (exactly one class holds) instead of sigmoids.
+        loss_weight: factor of the group's loss.
+    """
+
+    name: str
+    start: int
+    stop: int
+    exclusive: bool
+    loss_weight: float = 1.0
+
+    @property
+    def columns(self) -> slice:
+        return slice(self.start, self.stop)
+
+
+def build_class_groups(cfg: CfgNode) -> list[ClassGroup]:
+    """Groups from `cfg.MODEL.ROI_ACTION_HEAD`; raises ValueError when the lists disagree."""
+    node = cfg.MODEL.ROI_ACTION_HEAD
+    names, sizes, weights = node.GROUP_NAMES, node.GROUP_SIZES, node.GROUP_LOSS_WEIGHTS
+    if not len(names) == len(sizes) == len(weights):
+        raise ValueError(
+            f"MODEL.ROI_ACTION_HEAD: GROUP_NAMES {tuple(names)}, GROUP_SIZES {tuple(sizes)} and "
+            f"GROUP_LOSS_WEIGHTS {tuple(weights)} need the same length"
+        )
+    unknown = sorted(set(node.SOFTMAX_GROUPS) - set(names))
+    if unknown:
+        raise ValueError(
+            f"MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS {unknown} are not in GROUP_NAMES {tuple(names)}"
+        )
+    groups, start = [], 0
+    for name, size, weight in zip(names, sizes, weights):
+        groups.append(ClassGroup(name, start, start + size, name in node.SOFTMAX_GROUPS, weight))
+        start += size
+    return groups
+
+
+def action_scores(logits: Tensor, groups: list[ClassGroup]) -> Tensor:
+    """(R, K) logits -> (R, K) scores: softmax inside exclusive groups, sigmoid elsewhere."""
+    parts = [
+        logits[:, g.columns].softmax(dim=1) if g.exclusive else logits[:, g.columns].sigmoid()
+        for g in groups
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Cross entropy (gamma 0, alpha < 0) or its focal form, summed over persons.
+
+    A person without any label has no loss; of several labels the first counts. With alpha >= 0 class 0
+    is weighted 1 - alpha and every other class alpha (released AIA loss, golden/README 2.4).
+
+    Args:
+        logits, gt_classes: (R, K) of one exclusive group.
+    """
+    label = gt_classes.argmax(dim=1)
+    log_p = F.log_softmax(logits, dim=1).gather(1, label[:, None])[:, 0]
+    p = log_p.exp()
+    loss = -((1 - p) ** gamma) * log_p.clamp(min=torch.log(logits.new_tensor(TINY)))
+    if alpha >= 0:
+        loss = loss * torch.where(label == 0, 1 - alpha, alpha)
+    return (loss * (gt_classes > 0).any(dim=1)).sum()
+
+
+def sigmoid_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float) -> Tensor:
+    """Binary cross entropy (gamma 0, alpha < 0) or focal loss (Lin et al., ICCV 2017), summed.
+
+    Args:
+        logits, gt_classes: (R, K); classes are independent of each other.
+    """
+    loss = F.binary_cross_entropy_with_logits(logits, gt_classes, reduction="none")
+    if gamma > 0:
+        p = logits.sigmoid()
+        loss = loss * torch.where(gt_classes > 0, 1 - p, p) ** gamma
+    if alpha >= 0:
+        loss = loss * torch.where(gt_classes > 0, alpha, 1 - alpha)
+    return loss.sum()
+
+
+def action_losses(
+    logits: Tensor,
+    gt_classes: Tensor,
+    groups: list[ClassGroup],
+    num_persons: float,
+    gamma: float = 0.0,
+    alpha: float = -1.0,
+) -> dict[str, Tensor]:
+    """One weighted loss a group: sum over its classes, mean over persons.
+
+    Args:
+        logits: (R, K). gt_classes: (R, K) of 0 and 1, float.
+        num_persons: persons of a batch, averaged over workers, at least 1. (Workers average their
+            gradients, so this makes every person of the global batch count the same.)
+
+    Returns:
+        {"loss_<group>": scalar}; zeros connected to `logits` when there are no persons.
+    """
+    losses = {}
+    for group in groups:
+        function = softmax_loss if group.exclusive else sigmoid_loss
+        total = function(
+            logits[:, group.columns].float(), gt_classes[:, group.columns], gamma, alpha
+        )
+        losses[f"loss_{group.name}"] = group.loss_weight * total / num_persons
+    return losses
+
+
+def action_inference(
+    persons: Instances, boxes: Boxes, scores: Tensor, score_thresh: float
+) -> Instances:
+    """List the actions of one clip's persons, person after person, one row per person and action.
+
+    Args:
+        persons: the clip's persons with `person_ids` (Ri,).
+        boxes: their Ri boxes as they are reported.
+        scores: (Ri, K).
+        score_thresh: actions below it are left out (0: all Ri * K rows).
+
+    Returns:
+        `Instances` with `pred_boxes`, `scores`, `pred_classes` (0-based), `person_ids`, `person_index`
+        (row of the person in its clip) and `action_scores` (K,) of the row's person.
+    """
+    index, classes = (scores >= score_thresh).nonzero(as_tuple=True)
+    result = Instances(persons.image_size)
+    result.pred_boxes = boxes[index]
+    result.scores = scores[index, classes]
+    result.pred_classes = classes
+    result.person_ids = persons.person_ids[index]
+    result.person_index = index
+    result.action_scores = scores[index]
+    return result
+
+
+class ActionOutputLayers(nn.Module):
+    """The classifier, with its losses and its results."""
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        input_dim: int,
+        groups: list[ClassGroup],
+        dropout: float = 0.0,
+        loss: str = "bce",
+        focal_gamma: float = 2.0,
+        focal_alpha: float = -1.0,
+        score_thresh: float = 0.0,
+    ) -> None:
+        """
+        Args:
+            input_dim: width of the features.
+            groups: class groups that cover classes 0 .. K - 1 in order.
+            dropout: before the classifier.
+            loss: "bce" or "focal".
+        """
+        super().__init__()
+        if loss not in ("bce", "focal"):
+            raise ValueError(f"MODEL.ROI_ACTION_HEAD.LOSS {loss!r} is not one of 'bce', 'focal'")
+        self.groups = groups
+        self.gamma, self.alpha = (focal_gamma, focal_alpha) if loss == "focal" else (0.0, -1.0)
+        self.score_thresh = score_thresh
+        self.dropout = nn.Dropout(dropout)
+        self.cls_score = nn.Linear(input_dim, groups[-1].stop)
+        nn.init.normal_(self.cls_score.weight, std=0.01)
+        nn.init.zeros_(self.cls_score.bias)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_dim: int) -> dict:
+        node = cfg.MODEL.ROI_ACTION_HEAD
+        return {
+            "input_dim": input_dim,
+            "groups": build_class_groups(cfg),
+            "dropout": node.DROPOUT,
+            "loss": node.LOSS,
+            "focal_gamma": node.FOCAL_GAMMA,
+            "focal_alpha": node.FOCAL_ALPHA,
+            "score_thresh": node.SCORE_THRESH_TEST,
+        }
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(R, input_dim) -> logits (R, K)."""
+        return self.cls_score(self.dropout(features))
+
+    def losses(self, logits: Tensor, gt_classes: Tensor, num_persons: float) -> dict[str, Tensor]:
+        """See :func:`action_losses`."""
+        return action_losses(logits, gt_classes, self.groups, num_persons, self.gamma, self.alpha)
+
+    def inference(
+        self, logits: Tensor, persons: list[Instances], boxes: list[Boxes]
+    ) -> list[Instances]:
+        """Results per clip from the logits (R, K) of all; see :func:`action_inference`."""
+        scores = action_scores(logits.float(), self.groups).split([len(x) for x in persons])
+        return [
+            action_inference(*clip, self.score_thresh) for clip in zip(persons, boxes, scores)
+        ]

@@ -1,0 +1,198 @@
+"""SlowFast (Feichtenhofer et al., ICCV 2019), built from pytorchvideo's blocks.
+
+Shape letters: N clips, T raw frames, Ts / Tf frames of the slow / fast pathway, H W picture, C channels.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from pytorchvideo.models.slowfast import FuseFastToSlow, create_slowfast
+from torch import Tensor, nn
+
+from .batch_norm import FrozenBatchNorm3d
+
+NORMS = {"BN": nn.BatchNorm3d, "FrozenBN": FrozenBatchNorm3d}
+
+
+def pathway_indices(
+    num_frames: int, tau: int, alpha: int, slow_start: int | None = None
+) -> tuple[list[int], list[int]]:
+    """Which raw frames the slow and the fast pathway see.
+
+    The fast pathway takes every (tau // alpha)-th frame, the slow one every tau-th, both from the middle
+    of their first step (released AIA model: 64 frames, tau 16, alpha 8 -> slow 7, 23, 39, 55).
+
+    Args:
+        num_frames: raw frames of the clip, a multiple of `tau`.
+        tau: temporal stride of the slow pathway.
+        alpha: frame-rate ratio of the pathways, a divisor of `tau`.
+        slow_start: first slow frame, in [0, tau); None: (tau - 1) // 2.
+    """
+    fast_stride = tau // alpha
+    if slow_start is None:
+        slow_start = (tau - 1) // 2
+    slow = list(range(slow_start, num_frames, tau))
+    fast = list(range((fast_stride - 1) // 2, num_frames, fast_stride))
+    return slow, fast
+
+
+class SlowFast(Backbone):
+    """Both pathways up to res5, with spatial stride 16 (or what the strides multiply to).
+
+    One clip tensor goes in; the pathways are sliced from it here. A clip with fewer or more frames
+    than expected is refused: the lateral connections need Tf = alpha * Ts.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        depth: int = 50,
+        num_frames: int = 64,
+        tau: int = 16,
+        alpha: int = 8,
+        slow_jitter: bool = False,
+        stem_channels: int = 64,
+        beta_inv: int = 8,
+        stem_strides: tuple[int, int] = (2, 2),
+        spatial_strides: tuple[int, int, int, int] = (1, 2, 2, 1),
+        dilations: tuple[int, int, int, int] = (1, 1, 1, 2),
+        norm: str = "FrozenBN",
+        lateral: str = "aia",
+        lateral_kernel: int = 5,
+    ) -> None:
+        """
+        Args:
+            depth: 50 / 101 / 152 as in ResNet; 18 is one bottleneck block a stage (small networks).
+            num_frames: raw frames T of a clip.
+            tau, alpha, slow_jitter: see :func:`pathway_indices`; jitter draws `slow_start` in training.
+            stem_channels: channels of the slow stem; res2..res5 have 4, 8, 16, 32 times as many.
+            beta_inv: slow channels divided by fast channels.
+            stem_strides: spatial strides of the stem convolution and of the max pooling.
+            spatial_strides, dilations: of res2..res5.
+            norm: "BN" or "FrozenBN".
+            lateral: "aia" (convolution with bias only, unpadded stem pooling: the released AIA network)
+                or "pytorchvideo" (convolution, norm, ReLU, padded pooling: also PySlowFast's).
+            lateral_kernel: temporal size of the lateral convolutions.
+        """
+        super().__init__()
+        if num_frames % tau or tau % alpha:
+            raise ValueError(
+                f"SlowFast: NUM_FRAMES {num_frames} must be a multiple of TAU {tau}, and TAU of "
+                f"ALPHA {alpha}"
+            )
+        if lateral not in ("aia", "pytorchvideo"):
+            raise ValueError(f"SlowFast: LATERAL {lateral!r} is not one of 'aia', 'pytorchvideo'")
+        if norm not in NORMS:
+            raise ValueError(f"SlowFast: NORM {norm!r} is not one of {sorted(NORMS)}")
+        self.num_frames, self.tau, self.alpha = num_frames, tau, alpha
+        self.slow_jitter = slow_jitter
+
+        conv_stride, pool_stride = stem_strides
+        fast_channels = stem_channels // beta_inv
+        options = {"norm": NORMS[norm]}
+        if lateral == "aia":
+            options["fusion_builder"] = partial(
+                _plain_fusion, beta_inv=beta_inv, kernel=lateral_kernel, stride=alpha
+            )
+        network = create_slowfast(
+            model_depth=depth,
+            slowfast_channel_reduction_ratio=(beta_inv,),
+            slowfast_fusion_conv_kernel_size=(lateral_kernel, 1, 1),
+            slowfast_fusion_conv_stride=(alpha, 1, 1),
+            stem_dim_outs=(stem_channels, fast_channels),
+            stem_conv_strides=((1, conv_stride, conv_stride),) * 2,
+            stem_pool=(nn.MaxPool3d if pool_stride > 1 else None,) * 2,
+            stem_pool_strides=((1, pool_stride, pool_stride),) * 2,
+            stage_spatial_strides=(tuple(spatial_strides),) * 2,
+            stage_conv_b_dilations=(tuple((1, d, d) for d in dilations),) * 2,
+            head=None,
+            **options,
+        )
+        # The last block pools for classification; detection wants the maps.
+        self.blocks = network.blocks[:5]
+        if lateral == "aia" and pool_stride > 1:
+            for stem in self.blocks[0].multipathway_blocks:
+                stem.pool.padding = (0, 0, 0)
+
+        stride = conv_stride * pool_stride
+        for s in spatial_strides:
+            stride *= s
+        self._out_features = ["slow", "fast"]
+        self._out_feature_channels = {
+            "slow": stem_channels * 32,
+            "fast": stem_channels * 32 // beta_inv,
+        }
+        self._out_feature_strides = {"slow": stride, "fast": stride}
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict:
+        node = cfg.MODEL.SLOWFAST
+        return {
+            "depth": node.DEPTH,
+            "num_frames": cfg.INPUT.NUM_FRAMES,
+            "tau": node.TAU,
+            "alpha": node.ALPHA,
+            "slow_jitter": node.SLOW_JITTER,
+            "stem_channels": node.STEM_CHANNELS,
+            "beta_inv": node.BETA_INV,
+            "stem_strides": tuple(node.STEM_STRIDES),
+            "spatial_strides": tuple(node.SPATIAL_STRIDES),
+            "dilations": tuple(node.DILATIONS),
+            "norm": node.NORM,
+            "lateral": node.LATERAL,
+            "lateral_kernel": node.LATERAL_KERNEL,
+        }
+
+    @property
+    def size_divisibility(self) -> int:
+        """Pictures are padded to a multiple of the stride, so that both pathways stay aligned."""
+        return self._out_feature_strides["slow"]
+
+    def forward(self, clips: Tensor) -> dict[str, Tensor]:
+        """
+        Args:
+            clips: (N, 3, T, H, W), normalised, T = `num_frames`.
+
+        Returns:
+            {"slow": (N, Cs, Ts, H / stride, W / stride), "fast": (N, Cf, Tf, H / stride, W / stride)}
+        """
+        assert clips.shape[2] == self.num_frames, (
+            f"clips of {clips.shape[2]} frames, the network expects {self.num_frames}"
+        )
+        slow_start = None
+        if self.training and self.slow_jitter:
+            slow_start = int(torch.randint(self.tau, ()))
+        slow, fast = pathway_indices(self.num_frames, self.tau, self.alpha, slow_start)
+        pathways = [clips[:, :, slow], clips[:, :, fast]]
+        for block in self.blocks:
+            pathways = block(pathways)
+        return {"slow": pathways[0], "fast": pathways[1]}
+
+
+def _plain_fusion(
+    fusion_dim_in: int, stage_idx: int, *, beta_inv: int, kernel: int, stride: int
+) -> nn.Module:
+    """Lateral connection of the released AIA network: a convolution with bias, nothing else."""
+    if stage_idx > 3:  # none after res5
+        return nn.Identity()
+    channels = fusion_dim_in // beta_inv
+    conv = nn.Conv3d(
+        channels,
+        2 * channels,
+        kernel_size=(kernel, 1, 1),
+        stride=(stride, 1, 1),
+        padding=(kernel // 2, 0, 0),
+    )
+    return FuseFastToSlow(conv_fast_to_slow=conv)
+
+
+@BACKBONE_REGISTRY.register()
+def build_slowfast_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SlowFast:
+    """SlowFast from `cfg.MODEL.SLOWFAST`."""
+    return SlowFast(cfg, input_shape)

@@ -1,0 +1,246 @@
+"""Asynchronous Interaction Aggregation: serial, dense serial and parallel structures (AIA, Sec. 3.2).
+
+Shape letters: N clips, R persons of the batch, P persons of a clip after padding, J others of a clip after
+padding, S slots and M persons a slot of the memory window, C width of RoI features, D inner width.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABCMeta, abstractmethod
+from collections import Counter
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from ...structures import MemoryWindow
+from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
+from .build import INTERACTION_REGISTRY
+
+
+class InteractionAggregation(nn.Module, metaclass=ABCMeta):
+    """Input projections and blocks of the three structures; a subclass says how blocks are connected.
+
+    A set is what a block attends to: persons of the same clip (P), its objects (O), its memory window
+    (M). Persons enter as queries and, for a P-block in first position, as keys through a projection of
+    their own; later P-blocks take the current queries as keys.
+    """
+
+    needs_roi_maps = False
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        dim_in: int,
+        dim_inner: int,
+        dim_out: int,
+        blocks: tuple[str, ...],
+        num_slots: int,
+        layer_norm: bool = True,
+        temporal_position: bool = True,
+        dropout: float = 0.0,
+        attend_padding: bool = False,
+        max_persons: int = 25,
+        max_objects: int = 5,
+        init_std: float = 0.01,
+    ) -> None:
+        """
+        Args:
+            dim_in: width C of RoI features.
+            dim_inner: width D between the blocks.
+            dim_out: width of the result.
+            blocks: types "P", "O", "M" in order, any number of each.
+            num_slots: S, slots of the memory window.
+            attend_padding: attention also falls on empty slots, as in the released models; persons and
+                objects are then padded to `max_persons` and `max_objects`.
+        """
+        super().__init__()
+        unknown = sorted(set(blocks) - set("POM"))
+        if unknown or not blocks:
+            raise ValueError(f"MODEL.INTERACTION.BLOCKS {tuple(blocks)}: use one or more of P, O, M")
+        self.dim_out = dim_out
+        self.needs_memory = "M" in blocks
+        self.attend_padding = attend_padding
+        self.max_persons, self.max_objects = max_persons, max_objects
+
+        def projection() -> nn.Sequential:
+            linear = nn.Linear(dim_in, dim_inner)
+            init_projection(linear, init_std)
+            return nn.Sequential(linear, nn.Dropout(dropout))
+
+        self.person_projection = projection()
+        # Only what is used exists: a parameter without gradient stops distributed training.
+        if "P" in self.first_blocks(blocks):
+            self.person_key_projection = projection()
+        if "O" in blocks:
+            self.object_projection = projection()
+        if "M" in blocks:
+            self.memory_projection = projection()
+
+        last = self.last_blocks(blocks)
+        self.blocks = nn.ModuleDict()
+        numbers: Counter[str] = Counter()
+        for i, kind in enumerate(blocks):
+            numbers[kind] += 1
+            self.blocks[f"{kind}_block_{numbers[kind]}"] = InteractionBlock(
+                dim_query=dim_inner,
+                dim_other=dim_inner,
+                dim_inner=dim_inner,
+                dim_out=dim_out if i in last else dim_inner,
+                num_slots=num_slots if kind == "M" and temporal_position else 0,
+                layer_norm=layer_norm,
+                dropout=dropout,
+                init_std=init_std,
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
+        node, memory = cfg.MODEL.INTERACTION, cfg.MODEL.MEMORY
+        return {
+            "dim_in": num_channels,
+            "dim_inner": node.DIM,
+            "dim_out": node.DIM_OUT or num_channels,
+            "blocks": tuple(node.BLOCKS),
+            "num_slots": sum(memory.WINDOW) + 1,
+            "layer_norm": node.LAYER_NORM,
+            "temporal_position": node.TEMPORAL_POSITION,
+            "dropout": node.DROPOUT,
+            "attend_padding": node.ATTEND_PADDING,
+            "max_persons": node.MAX_PERSONS,
+            "max_objects": node.MAX_OBJECTS,
+            "init_std": node.INIT_STD,
+        }
+
+    @staticmethod
+    def first_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:
+        """Types of the blocks that see the persons before any interaction."""
+        return blocks[:1]
+
+    @staticmethod
+    def last_blocks(blocks: tuple[str, ...]) -> set[int]:
+        """Positions of the blocks whose output has width `dim_out`."""
+        return {len(blocks) - 1}
+
+    def forward(
+        self, persons: list[Instances], objects: list[Instances], memory: MemoryWindow
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See INTERACTION_REGISTRY. Without persons the result is (0, dim_out)."""
+        features = torch.cat([x.roi_features for x in persons])
+        counts = [len(x) for x in persons]
+        query, mask = pad_sets(self.person_projection(features), counts)
+        sets = {}
+        if hasattr(self, "person_key_projection"):
+            sets["P"] = self._person_set(pad_sets(self.person_key_projection(features), counts)[0], mask)
+        if hasattr(self, "object_projection"):
+            sets["O"] = self._object_set(objects)
+        if hasattr(self, "memory_projection"):
+            sets["M"] = self._memory_set(memory)
+        return unpad_sets(self.aggregate(query, mask, sets), mask), {}
+
+    @abstractmethod
+    def aggregate(
+        self, query: Tensor, mask: Tensor, sets: dict[str, tuple[Tensor, Tensor | None]]
+    ) -> Tensor:
+        """Run the blocks.
+
+        Args:
+            query: (N, P, D) projected persons. mask: (N, P).
+            sets: type -> (others (N, J, D), mask (N, J) or None); "P" only for blocks in first place.
+
+        Returns:
+            (N, P, dim_out)
+        """
+
+    def _person_set(self, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Persons of the clip as others; padded rows hold zeros (padding comes after the projection)."""
+        if not self.attend_padding:
+            return keys, mask
+        keys = keys * mask[..., None]
+        padding = self.max_persons - keys.shape[1]  # negative: too many persons, the first ones stay
+        return nn.functional.pad(keys, (0, 0, 0, padding)), None
+
+    def _object_set(self, objects: list[Instances]) -> tuple[Tensor, Tensor | None]:
+        features = torch.cat([x.roi_features for x in objects])
+        counts = [len(x) for x in objects]
+        if self.attend_padding:  # padding comes before the projection: an empty slot becomes its bias
+            padded, _ = pad_sets(features, counts, self.max_objects)
+            return self.object_projection(padded), None
+        return pad_sets(self.object_projection(features), counts)
+
+    def _memory_set(self, memory: MemoryWindow) -> tuple[Tensor, Tensor | None]:
+        others = self.memory_projection(memory.features.flatten(1, 2))  # N x SM x D
+        return others, None if self.attend_padding else memory.valid.flatten(1, 2)
+
+
+@INTERACTION_REGISTRY.register()
+class SerialInteraction(InteractionAggregation):
+    """Each block's output is the next one's query (AIA, Fig. 3b)."""
+
+    def aggregate(
+        self, query: Tensor, mask: Tensor, sets: dict[str, tuple[Tensor, Tensor | None]]
+    ) -> Tensor:
+        outputs: list[Tensor] = []
+        for name, block in self.blocks.items():
+            if outputs:
+                query = self.mix(outputs)
+                sets = {**sets, "P": self._person_set(query, mask)}
+            outputs.append(block(query, *sets[name[0]]))
+        return outputs[-1]
+
+    def mix(self, outputs: list[Tensor]) -> Tensor:
+        """The query of the next block, from the outputs (N, P, D) of all blocks so far."""
+        return outputs[-1]
+
+
+@INTERACTION_REGISTRY.register()
+class DenseSerialInteraction(SerialInteraction):
+    """From the third block on, a query is a learned mixture of all outputs before it (AIA, Eq. 1).
+
+    The mixture starts with nearly all weight on the newest output, so that training begins as serial.
+    """
+
+    @configurable
+    def __init__(self, *, blocks: tuple[str, ...], dim_inner: int, **kwargs) -> None:
+        super().__init__(blocks=blocks, dim_inner=dim_inner, **kwargs)
+        self.dense_params = nn.ParameterDict()
+        for i in range(2, len(blocks)):
+            logits = torch.full((i, dim_inner), -5 * math.log(10))
+            logits[-1] = 0
+            self.dense_params[str(i)] = nn.Parameter(logits)
+
+    def mix(self, outputs: list[Tensor]) -> Tensor:
+        if len(outputs) < 2:
+            return outputs[-1]
+        weights = self.dense_params[str(len(outputs))].softmax(dim=0)  # j x D
+        return sum(weight * output for weight, output in zip(weights, outputs))
+
+
+@INTERACTION_REGISTRY.register()
+class ParallelInteraction(InteractionAggregation):
+    """One branch of blocks per type, summed at the end (AIA, Fig. 4a).
+
+    The k-th blocks of all types form layer k. The keys of a P-block are the output of the P-block before
+    it, in the first layer the persons through their own projection.
+    """
+
+    @staticmethod
+    def first_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(set(blocks))
+
+    @staticmethod
+    def last_blocks(blocks: tuple[str, ...]) -> set[int]:
+        return {max(i for i, kind in enumerate(blocks) if kind == k) for k in set(blocks)}
+
+    def aggregate(
+        self, query: Tensor, mask: Tensor, sets: dict[str, tuple[Tensor, Tensor | None]]
+    ) -> Tensor:
+        branches: dict[str, Tensor] = {}
+        for name, block in self.blocks.items():
+            kind = name[0]
+            if kind == "P" and kind in branches:
+                sets = {**sets, "P": self._person_set(branches[kind], mask)}
+            branches[kind] = block(branches.get(kind, query), *sets[kind])
+        return sum(branches.values())

@@ -1,0 +1,136 @@
+"""What every interaction module shares: padded sets, masked attention, the interaction block.
+
+Shape letters: N clips, R persons of the batch, P persons of a clip after padding, J others of a clip
+after padding, S time slots of the memory window (J = S * M with M persons a slot), C input width,
+D inner width. Masks are True where something is there.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def pad_sets(x: Tensor, counts: list[int], size: int | None = None) -> tuple[Tensor, Tensor]:
+    """Turn the concatenated sets of N clips into one zero-padded tensor.
+
+    Args:
+        x: (R, ...) rows of clip 0, then of clip 1, and so on.
+        counts: N numbers that add up to R.
+        size: padded length J; None: the largest count, at least 1. Of a larger set the first J stay.
+
+    Returns:
+        (N, J, ...) and its mask (N, J).
+    """
+    size = max([1, *counts]) if size is None else size
+    mask = torch.arange(size, device=x.device) < torch.tensor(counts, device=x.device)[:, None]
+    if max(counts, default=0) > size:
+        x = torch.cat([rows[:size] for rows in x.split(counts)])
+    padded = x.new_zeros((len(counts), size, *x.shape[1:]))
+    return padded.masked_scatter(_expand(mask, padded), x), mask
+
+
+def unpad_sets(padded: Tensor, mask: Tensor) -> Tensor:
+    """(N, J, ...) and mask (N, J) -> the R valid rows, clip after clip."""
+    return padded[mask]
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Scaled dot-product attention in which a query that sees nothing gets zeros.
+
+    Args:
+        query: (N, P, D), key: (N, J, D), value: (N, J, D).
+        mask: (N, J), or None when every key counts.
+
+    Returns:
+        (N, P, D) and the attention weights (N, P, J), which add up to 1, or to 0 without any key.
+    """
+    logits = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
+    if mask is None:
+        weights = logits.softmax(dim=-1)
+    else:
+        mask = mask[:, None, :]
+        weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
+        # Without a single key the softmax is uniform over padding; the product makes it zero.
+        weights = weights * mask
+    return torch.matmul(weights, value), weights
+
+
+class InteractionBlock(nn.Module):
+    """One P-, O- or M-block (AIA, Sec. 3.2 and Fig. 3a; METHODS: "Interaction block").
+
+    out = shortcut(q) + Dropout(W_o ReLU(LN(softmax((W_q q)(W_k x)^T / sqrt(D)) W_v x)))
+
+    The layer norm has no affine parameters. W_o starts at zero, so a new block changes nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim_query: int,
+        dim_other: int,
+        dim_inner: int,
+        dim_out: int,
+        num_slots: int = 0,
+        layer_norm: bool = True,
+        dropout: float = 0.0,
+        init_std: float = 0.01,
+    ) -> None:
+        """
+        Args:
+            dim_query, dim_other, dim_inner, dim_out: widths of queries, others, attention and result.
+            num_slots: S > 0 adds learned temporal positions of S slots to keys and values.
+            init_std: standard deviation of the initial projections.
+        """
+        super().__init__()
+        self.query = nn.Linear(dim_query, dim_inner)
+        self.key = nn.Linear(dim_other, dim_inner)
+        self.value = nn.Linear(dim_other, dim_inner)
+        self.out = nn.Linear(dim_inner, dim_out)
+        self.shortcut = nn.Linear(dim_query, dim_out) if dim_query != dim_out else nn.Identity()
+        self.layer_norm = layer_norm
+        self.dropout = nn.Dropout(dropout)
+        self.num_slots = num_slots
+        if num_slots:
+            self.temporal_position_k = nn.Parameter(torch.zeros(num_slots, dim_inner))
+            self.temporal_position_v = nn.Parameter(torch.zeros(num_slots, dim_inner))
+        for layer in (self.query, self.key, self.value, self.shortcut):
+            if isinstance(layer, nn.Linear):
+                init_projection(layer, init_std)
+        init_projection(self.out, 0.0)
+
+    def forward(self, query: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
+        """
+        Args:
+            query: (N, P, dim_query).
+            others: (N, J, dim_other); with temporal positions J = S * M, slots outermost.
+            mask: (N, J) or None (every row of `others` takes part).
+
+        Returns:
+            (N, P, dim_out)
+        """
+        key, value = self.key(others), self.value(others)
+        if self.num_slots:
+            key = self._add_positions(key, self.temporal_position_k)
+            value = self._add_positions(value, self.temporal_position_v)
+        x, _ = attend(self.query(query), key, value, mask)
+        if self.layer_norm:
+            x = F.layer_norm(x, x.shape[-1:])
+        return self.shortcut(query) + self.dropout(self.out(F.relu(x)))
+
+    def _add_positions(self, x: Tensor, positions: Tensor) -> Tensor:
+        per_slot = x.unflatten(1, (self.num_slots, -1))  # N x S x M x D
+        return (per_slot + positions[:, None, :]).flatten(1, 2)
+
+
+def init_projection(layer: nn.Linear, std: float) -> None:
+    """Normal weights of the given standard deviation, zero bias."""
+    nn.init.normal_(layer.weight, std=std) if std > 0 else nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+
+
+def _expand(mask: Tensor, like: Tensor) -> Tensor:
+    return mask.reshape(*mask.shape, *[1] * (like.dim() - mask.dim())).expand_as(like)

@@ -1,0 +1,35 @@
+"""The seam between the ROI heads and the methods of the papers."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.utils.registry import Registry
+from torch import nn
+
+INTERACTION_REGISTRY = Registry("INTERACTION")
+INTERACTION_REGISTRY.__doc__ = """
+Modules that relate every person to the others, the objects and the memory.
+
+A registered class is built as `cls(cfg, num_channels)`, with the width C of the person features, and called as
+`module(persons, objects, memory)`:
+
+* persons: list (one element a clip) of `Instances` with `roi_features` (Ri, C), `proposal_boxes`, `person_ids`
+  and, if the class attribute `needs_roi_maps` is True, `roi_maps` (Ri, C, K, K);
+* objects: list of `Instances` with `roi_features` (Oi, C), `boxes`, `scores`;
+* memory: `MemoryWindow` of the N clips, its centre slot filled with the clips' own persons.
+
+It returns `(features, losses)`: (R, dim_out) for all persons of the batch, and a dict of auxiliary losses
+(`loss_*`, already weighted, empty when testing). It has the attributes `dim_out` and `needs_memory` (whether it looks at the memory at all). Every parameter takes part in every
+call, also without persons, objects or memory: distributed training needs a gradient for each.
+"""
+
+
+def build_interaction(cfg: CfgNode, num_channels: int) -> nn.Module | None:
+    """The module that `cfg.MODEL.INTERACTION.NAME` names, or None for an empty name."""
+    name = cfg.MODEL.INTERACTION.NAME
+    if not name:
+        return None
+    if name not in INTERACTION_REGISTRY:
+        known = ", ".join(sorted(key for key, _ in INTERACTION_REGISTRY))
+        raise KeyError(f"MODEL.INTERACTION.NAME {name!r} is not registered; known: {known}")
+    return INTERACTION_REGISTRY.get(name)(cfg, num_channels)

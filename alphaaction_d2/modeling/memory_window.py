@@ -1,0 +1,83 @@
+"""What the model does with the memory window it is given, before the interaction module sees it.
+
+Shape letters: N clips, S slots, M persons a slot, C channels, Ri persons of clip i.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+from ..structures import UNKNOWN_PERSON, MemoryWindow
+
+
+def empty_window(
+    num_clips: int,
+    before_after: tuple[int, int],
+    max_persons: int,
+    num_channels: int,
+    device: torch.device,
+    stride: int = 1,
+) -> MemoryWindow:
+    """A batch of N windows with nothing in them (no pool at hand: a still image, the first clip)."""
+    before, after = before_after
+    shape = (num_clips, before + after + 1, max_persons)
+    return MemoryWindow(
+        features=torch.zeros(*shape, num_channels, device=device),
+        valid=torch.zeros(shape, dtype=torch.bool, device=device),
+        person_ids=torch.full(shape, UNKNOWN_PERSON, device=device),
+        boxes=torch.zeros(*shape, 4, device=device),
+        weights=torch.ones(shape[:2], device=device),
+        offsets=stride * torch.arange(-before, after + 1, device=device),
+    )
+
+
+def insert_clips(
+    window: MemoryWindow, persons: list[Instances], random_subset: bool
+) -> MemoryWindow:
+    """Apply the read weights and put every clip's own persons, detached, into the centre slot.
+
+    A slot of weight 0 counts as empty. The centre is never weighted (AIA, Algorithm 1, lines 6 and 13).
+
+    Args:
+        window: N windows.
+        persons: per clip, with `roi_features` (Ri, C), `person_ids`, `proposal_boxes`,
+            `objectness_logits`.
+        random_subset: of more than M persons take a random subset (training) instead of the best.
+    """
+    max_persons = window.valid.shape[2]
+    centre = window.centre
+    features = window.features.to(persons[0].roi_features.dtype) * window.weights[..., None, None]
+    valid = window.valid & (window.weights > 0)[..., None]
+    person_ids, boxes = window.person_ids.clone(), window.boxes.clone()
+    valid[:, centre] = False
+    features[:, centre] = 0
+    for i, clip in enumerate(persons):
+        rows = select_persons(clip.objectness_logits, max_persons, random_subset)
+        n = len(rows)
+        features[i, centre, :n] = clip.roi_features.detach()[rows]
+        valid[i, centre, :n] = True
+        person_ids[i, centre, :n] = clip.person_ids[rows]
+        boxes[i, centre, :n] = relative_boxes(clip)[rows]
+    return replace(window, features=features, valid=valid, person_ids=person_ids, boxes=boxes)
+
+
+def select_persons(scores: Tensor, max_persons: int, random_subset: bool) -> Tensor:
+    """Which persons enter a slot: all, or `max_persons` of them, at random or by score; rows in order."""
+    if len(scores) <= max_persons:
+        return torch.arange(len(scores), device=scores.device)
+    if random_subset:
+        chosen = torch.randperm(len(scores))[:max_persons].to(scores.device)
+    else:
+        chosen = scores.argsort(descending=True, stable=True)[:max_persons]
+    return chosen.sort().values
+
+
+def relative_boxes(persons: Instances) -> Tensor:
+    """Boxes (Ri, 4) as fractions of the picture's width and height."""
+    height, width = persons.image_size
+    boxes = persons.proposal_boxes.tensor
+    return boxes / boxes.new_tensor([width, height, width, height])

@@ -1,0 +1,154 @@
+"""The whole model: preprocess, backbone, ROI heads, postprocess.
+
+Shape letters: N clips, C colour channels, T frames, H W picture.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_roi_heads
+from detectron2.modeling.postprocessing import detector_postprocess
+from detectron2.structures import Boxes, ImageList, Instances
+from torch import Tensor, nn
+
+from ..structures import ClipFeatures, MemoryWindow
+
+# What a result repeats of its input, so that results which come later can be told apart.
+IDENTIFICATION = ("file_name", "video_id", "timestamp", "image_id", "height", "width")
+
+
+@META_ARCH_REGISTRY.register()
+class ActionRCNN(nn.Module):
+    """Actions of persons in clips: a pure function of its inputs, memory included.
+
+    detectron2's contract: losses in training, `list[{"instances": Instances}]` in testing. One input a
+    clip:
+
+    * `video`: (C, T, H, W) uint8; or `image`: (C, H, W), which becomes a still clip;
+    * `proposals`: `Instances` with `proposal_boxes` and optionally `objectness_logits`, `person_ids`;
+      without it the whole frame is one person;
+    * `objects` (optional): `Instances` with `boxes`, `scores`;
+    * `memory` (optional): the clip's `MemoryWindow`;
+    * `instances` (training): `gt_classes` (Ri, K), one row per proposal;
+    * `height`, `width` (optional): size in which results are wanted.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        roi_heads: nn.Module,
+        num_frames: int,
+        pixel_mean: tuple[float, float, float],
+        pixel_std: tuple[float, float, float],
+    ) -> None:
+        """
+        Args:
+            num_frames: T, for inputs that are images.
+            pixel_mean, pixel_std: per channel, in the order of the input's channels, 0-255.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.roi_heads = roi_heads
+        self.num_frames = num_frames
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1, 1), False)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        backbone = build_backbone(cfg)
+        return {
+            "backbone": backbone,
+            "roi_heads": build_roi_heads(cfg, backbone.output_shape()),
+            "num_frames": cfg.INPUT.NUM_FRAMES,
+            "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
+            "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+        """Losses (training) or one result a clip (testing); an empty batch has no results."""
+        if not self.training:
+            return self.inference(batched_inputs)
+        images = self.preprocess(batched_inputs)
+        _, losses = self.roi_heads(
+            images,
+            self.backbone(images.tensor),
+            self._proposals(batched_inputs, images),
+            [x["instances"].to(self.device) for x in batched_inputs],
+            self._objects(batched_inputs),
+            self._memory([x.get("memory") for x in batched_inputs]),
+        )
+        return losses
+
+    def inference(self, batched_inputs: list[dict]) -> list[dict]:
+        """Results of clips that come with their memory (or do without)."""
+        if not batched_inputs:
+            return []
+        clips = self.extract(batched_inputs)
+        instances = self.classify(clips, [x.get("memory") for x in batched_inputs])
+        return [self.postprocess(r, x) for r, x in zip(instances, batched_inputs)]
+
+    def extract(self, batched_inputs: list[dict]) -> list[ClipFeatures]:
+        """The expensive half: features of the persons and objects of every clip."""
+        images = self.preprocess(batched_inputs)
+        return self.roi_heads.pool(
+            images,
+            self.backbone(images.tensor),
+            self._proposals(batched_inputs, images),
+            self._objects(batched_inputs),
+        )
+
+    def classify(
+        self, clips: list[ClipFeatures], memory: list[MemoryWindow | None]
+    ) -> list[Instances]:
+        """The cheap half: actions from features and memory windows, in the network's picture."""
+        return self.roi_heads.classify(clips, self._memory(memory))
+
+    @staticmethod
+    def postprocess(instances: Instances, clip: dict) -> dict:
+        """Scale one clip's result to the wanted size and say which clip it belongs to."""
+        height, width = instances.image_size
+        instances = detector_postprocess(
+            instances, clip.get("height", height), clip.get("width", width)
+        )
+        result = {key: clip[key] for key in IDENTIFICATION if key in clip}
+        return {**result, "instances": instances}
+
+    def preprocess(self, batched_inputs: list[dict]) -> ImageList:
+        """Move to the device, normalise, pad to a common size: (N, C, T, H, W)."""
+        clips = []
+        for x in batched_inputs:
+            if "video" in x:
+                clip = x["video"].to(self.device)
+            else:
+                clip = x["image"].to(self.device)[:, None].expand(-1, self.num_frames, -1, -1)
+            clips.append((clip - self.pixel_mean) / self.pixel_std)
+        return ImageList.from_tensors(clips, self.backbone.size_divisibility)
+
+    def _proposals(self, batched_inputs: list[dict], images: ImageList) -> list[Instances]:
+        return [
+            x["proposals"].to(self.device) if "proposals" in x else self._whole_frame(size)
+            for x, size in zip(batched_inputs, images.image_sizes)
+        ]
+
+    def _whole_frame(self, image_size: tuple[int, int]) -> Instances:
+        height, width = image_size
+        box = torch.tensor([[0.0, 0.0, width, height]], device=self.device)
+        return Instances(image_size, proposal_boxes=Boxes(box))
+
+    def _objects(self, batched_inputs: list[dict]) -> list[Instances] | None:
+        if not all("objects" in x for x in batched_inputs):
+            return None
+        return [x["objects"].to(self.device) for x in batched_inputs]
+
+    def _memory(self, windows: list[MemoryWindow | None]) -> MemoryWindow | None:
+        """Batch the windows; None unless every clip has one."""
+        if any(w is None for w in windows):
+            return None
+        return MemoryWindow.stack(windows).to(self.device)

@@ -1,0 +1,260 @@
+"""Pool, interact, predict: the ROI heads of action detection.
+
+Shape letters: N clips, T frames of a pathway, H W feature map, R persons of the batch, C pooled channels
+(slow + fast), K RoI grid side.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import ROI_HEADS_REGISTRY
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
+from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.utils import comm
+from torch import Tensor, nn
+
+from ..structures import UNKNOWN_PERSON, ClipFeatures, MemoryWindow
+from .action_output import ActionOutputLayers
+from .interaction import build_interaction
+from .memory_window import empty_window, insert_clips
+
+
+@ROI_HEADS_REGISTRY.register()
+class ActionROIHeads(nn.Module):
+    """Actions of given persons.
+
+    Work is split where memory needs it: :meth:`pool` turns feature maps into features of persons and
+    objects, :meth:`classify` relates them to each other and to the memory. Between the two, features
+    can wait until the clips after them have been seen.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        in_features: list[str],
+        pooler: ROIPooler,
+        interaction: nn.Module | None,
+        fusion: str,
+        head: nn.Module,
+        predictor: ActionOutputLayers,
+        num_channels: int,
+        memory_window: tuple[int, int],
+        memory_stride: int,
+        memory_max_persons: int,
+        box_extend_test: tuple[float, float],
+    ) -> None:
+        """
+        Args:
+            in_features: names of the backbone's maps, pooled and concatenated in this order.
+            pooler: for the channel-wise concatenation of the maps' time averages.
+            interaction: a module of INTERACTION_REGISTRY, or None.
+            fusion: "add" or "concat" of the person feature with the interaction's result.
+            head: fused features (R, C') -> (R, C'').
+            num_channels: C.
+            memory_window, memory_stride, memory_max_persons: shape of the windows for inputs that
+                come without one.
+            box_extend_test: share of width and height by which boxes grow before pooling in testing.
+        """
+        super().__init__()
+        self.in_features = in_features
+        self.pooler = pooler
+        self.interaction = interaction
+        self.fusion = fusion
+        self.head = head
+        self.predictor = predictor
+        self.num_channels = num_channels
+        self.memory_window = memory_window
+        self.memory_stride = memory_stride
+        self.memory_max_persons = memory_max_persons
+        self.box_extend_test = box_extend_test
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        node, memory = cfg.MODEL.ROI_ACTION_HEAD, cfg.MODEL.MEMORY
+        in_features = list(input_shape)
+        strides = {spec.stride for spec in input_shape.values()}
+        if len(strides) != 1:
+            raise ValueError(f"ActionROIHeads needs maps of one stride, got {input_shape}")
+        channels = sum(spec.channels for spec in input_shape.values())
+        interaction = build_interaction(cfg, channels)
+        fused = fused_channels(channels, interaction, cfg.MODEL.INTERACTION.FUSION)
+        head = FastRCNNConvFCHead(
+            ShapeSpec(channels=fused, height=1, width=1),
+            conv_dims=[],
+            fc_dims=[node.FC_DIM] * node.NUM_FC,
+        )
+        return {
+            "in_features": in_features,
+            "pooler": ROIPooler(
+                output_size=node.POOLER_RESOLUTION,
+                scales=[1.0 / strides.pop()],
+                sampling_ratio=node.POOLER_SAMPLING_RATIO,
+                pooler_type=node.POOLER_TYPE,
+            ),
+            "interaction": interaction,
+            "fusion": cfg.MODEL.INTERACTION.FUSION,
+            "head": head,
+            "predictor": ActionOutputLayers(cfg, head.output_shape.channels),
+            "num_channels": channels,
+            "memory_window": tuple(memory.WINDOW),
+            "memory_stride": memory.STRIDE,
+            "memory_max_persons": memory.MAX_PERSONS,
+            "box_extend_test": tuple(node.BOX_EXTEND_TEST),
+        }
+
+    def forward(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        targets: list[Instances] | None = None,
+        objects: list[Instances] | None = None,
+        memory: MemoryWindow | None = None,
+    ) -> tuple[list[Instances], dict[str, Tensor]]:
+        """detectron2's signature, plus objects and memory.
+
+        Args:
+            images: N padded clips; only their sizes are used.
+            features: name -> (N, C, T, H, W).
+            proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
+            targets: training: per clip `gt_classes` (Ri, K) multi-hot, one row per proposal.
+            objects: per clip `boxes`, `scores`; None: no objects.
+            memory: windows of the N clips; None: empty ones.
+
+        Returns:
+            Training: the persons with detached `roi_features` (what the memory stores), losses.
+            Testing: per clip the rows of :func:`action_inference`, {}.
+        """
+        clips = self.pool(images, features, proposals, objects)
+        if not self.training:
+            return self.classify(clips, memory), {}
+        assert targets is not None, "training needs targets"
+        logits, losses = self._predict(clips, memory)
+        gt_classes = torch.cat([x.gt_classes for x in targets]).to(torch.float32)
+        losses.update(self.predictor.losses(logits, gt_classes, average_count(len(gt_classes))))
+        persons = [clip.persons for clip in clips]
+        for clip in persons:
+            clip.roi_features = clip.roi_features.detach()
+        return persons, losses
+
+    def pool(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        objects: list[Instances] | None = None,
+    ) -> list[ClipFeatures]:
+        """RoI features of persons and objects; arguments as in :meth:`forward`.
+
+        Averaging over time first commutes with RoIAlign, so one 2D pooling does it all.
+        """
+        maps = torch.cat([features[name].mean(dim=2) for name in self.in_features], dim=1)
+        if objects is None:
+            objects = [no_objects(size, maps.device) for size in images.image_sizes]
+        person_boxes = [self._boxes_to_pool(x) for x in proposals]
+        boxes = [Boxes.cat([p, o.boxes]) for p, o in zip(person_boxes, objects)]
+        rois = self.pooler([maps], boxes).split([len(b) for b in boxes])
+        keep_maps = self.interaction is not None and self.interaction.needs_roi_maps
+        return [
+            self._clip_features(*clip, keep_maps=keep_maps)
+            for clip in zip(proposals, objects, rois)
+        ]
+
+    def classify(
+        self, clips: list[ClipFeatures], memory: MemoryWindow | None = None
+    ) -> list[Instances]:
+        """Actions of clips whose features are known; results as in testing."""
+        logits, _ = self._predict(clips, memory)
+        persons = [clip.persons for clip in clips]
+        return self.predictor.inference(logits, persons, [x.proposal_boxes for x in persons])
+
+    def _predict(
+        self, clips: list[ClipFeatures], memory: MemoryWindow | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits (R, K) of all persons, and the interaction's own losses."""
+        persons = [clip.persons for clip in clips]
+        x = torch.cat([clip.roi_features for clip in persons])
+        losses: dict[str, Tensor] = {}
+        if self.interaction is not None:
+            if memory is None:
+                memory = empty_window(
+                    len(clips),
+                    self.memory_window,
+                    self.memory_max_persons,
+                    self.num_channels,
+                    x.device,
+                    self.memory_stride,
+                )
+            memory = insert_clips(memory, persons, random_subset=self.training)
+            context, losses = self.interaction(persons, [clip.objects for clip in clips], memory)
+            x = x + context if self.fusion == "add" else torch.cat([x, context], dim=1)
+        return self.predictor(self.head(x)), losses
+
+    def _boxes_to_pool(self, proposals: Instances) -> Boxes:
+        if self.training:
+            return proposals.proposal_boxes
+        return extend_boxes(proposals.proposal_boxes, self.box_extend_test, proposals.image_size)
+
+    @staticmethod
+    def _clip_features(
+        proposals: Instances, objects: Instances, rois: Tensor, *, keep_maps: bool
+    ) -> ClipFeatures:
+        person_rois, object_rois = rois.split([len(proposals), len(objects)])
+        persons = Instances(proposals.image_size, proposal_boxes=proposals.proposal_boxes)
+        device = rois.device
+        for name, default in (("objectness_logits", 0.0), ("person_ids", UNKNOWN_PERSON)):
+            value = (
+                proposals.get(name)
+                if proposals.has(name)
+                else torch.full((len(proposals),), default, device=device)
+            )
+            persons.set(name, value)
+        persons.roi_features = person_rois.amax(dim=(2, 3))
+        if keep_maps:
+            persons.roi_maps = person_rois
+        with_features = Instances(objects.image_size, boxes=objects.boxes, scores=objects.scores)
+        with_features.roi_features = object_rois.amax(dim=(2, 3))
+        return ClipFeatures(persons=persons, objects=with_features)
+
+
+def fused_channels(channels: int, interaction: nn.Module | None, fusion: str) -> int:
+    """Width of the person features after the interaction; raises ValueError when they cannot meet."""
+    if fusion not in ("add", "concat"):
+        raise ValueError(f"MODEL.INTERACTION.FUSION {fusion!r} is not one of 'add', 'concat'")
+    if interaction is None:
+        return channels
+    if fusion == "concat":
+        return channels + interaction.dim_out
+    if interaction.dim_out != channels:
+        raise ValueError(
+            f"MODEL.INTERACTION.FUSION 'add' needs DIM_OUT {interaction.dim_out} to be the width "
+            f"{channels} of the person features (0 sets it), or use 'concat'"
+        )
+    return channels
+
+
+def extend_boxes(boxes: Boxes, scale: tuple[float, float], image_size: tuple[int, int]) -> Boxes:
+    """Enlarge boxes about their centre, width and height by the given shares, and clip them."""
+    half = (boxes.tensor[:, 2:] - boxes.tensor[:, :2]) * boxes.tensor.new_tensor(scale) / 2
+    extended = Boxes(boxes.tensor + torch.cat([-half, half], dim=1))
+    extended.clip(image_size)
+    return extended
+
+
+def no_objects(image_size: tuple[int, int], device: torch.device) -> Instances:
+    """An empty set of objects."""
+    return Instances(
+        image_size,
+        boxes=Boxes(torch.zeros(0, 4, device=device)),
+        scores=torch.zeros(0, device=device),
+    )
+
+
+def average_count(count: int) -> float:
+    """Mean of a count over all workers, at least 1."""
+    counts = comm.all_gather(count) if comm.get_world_size() > 1 else [count]
+    return max(sum(counts) / len(counts), 1.0)

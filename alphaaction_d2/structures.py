@@ -1,0 +1,70 @@
+"""What travels between the data, memory, modeling and engine parts.
+
+Shape letters: N clips, S time slots of a memory window, M persons per slot, C feature channels, R persons.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+
+UNKNOWN_PERSON = -1  # person id of somebody whose identity is not known
+
+
+@dataclass(frozen=True)
+class MemoryWindow:
+    """The memory around one clip (no leading axis) or around a batch of N clips (leading axis N).
+
+    The centre slot belongs to the clip itself. It is empty when it comes out of the pool; the model
+    fills it with the features of the current forward pass (AIA, Algorithm 1, line 13).
+
+    Attributes:
+        features: ([N,] S, M, C) person features, zero where not valid.
+        valid: ([N,] S, M) bool, True where a person is stored.
+        person_ids: ([N,] S, M) int64, -1 where unknown.
+        boxes: ([N,] S, M, 4) person boxes, XYXY as fractions of the picture's width and height.
+        weights: ([N,] S) read weight of every slot in [0, 1] (AIA, Eq. 2; 1 when testing).
+        offsets: (S,) int64, time of every slot relative to the clip, in memory slots (seconds).
+    """
+
+    features: Tensor
+    valid: Tensor
+    person_ids: Tensor
+    boxes: Tensor
+    weights: Tensor
+    offsets: Tensor
+
+    @property
+    def centre(self) -> int:
+        """Index of the slot that belongs to the clip itself."""
+        return int((self.offsets == 0).nonzero()[0, 0])
+
+    def to(self, device: torch.device) -> MemoryWindow:
+        """Copy to `device`."""
+        values = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}
+        return replace(self, **values)
+
+    @staticmethod
+    def stack(windows: list[MemoryWindow]) -> MemoryWindow:
+        """Batch windows of equal shape along a new leading axis N."""
+        batched = ("features", "valid", "person_ids", "boxes", "weights")
+        values = {name: torch.stack([getattr(w, name) for w in windows]) for name in batched}
+        return MemoryWindow(**values, offsets=windows[0].offsets)
+
+
+@dataclass
+class ClipFeatures:
+    """Everything that has to be kept of a clip between extraction and classification.
+
+    Attributes:
+        persons: `Instances` of one clip in the network's picture: `proposal_boxes` (Boxes),
+            `objectness_logits` (R,), `person_ids` (R,), `roi_features` (R, C) and, when the interaction
+            module asks for them, `roi_maps` (R, C, K, K).
+        objects: `Instances` with `boxes` (Boxes), `scores` (O,), `roi_features` (O, C).
+    """
+
+    persons: Instances
+    objects: Instances
