@@ -64,6 +64,7 @@ def add_alphaaction_config(cfg: CN) -> None:
     # ---------------------------------------------------------------- SlowFast backbone
     cfg.MODEL.SLOWFAST = CN()
     cfg.MODEL.SLOWFAST.DEPTH = 50  # 18 (one bottleneck a stage), 50, 101, 152
+    cfg.MODEL.SLOWFAST.NUM_STAGES = 4  # 4: up to res5; fewer for small networks
     # Of the raw frames the slow pathway sees every TAU-th, the fast pathway every (TAU // ALPHA)-th.
     cfg.MODEL.SLOWFAST.TAU = 16
     cfg.MODEL.SLOWFAST.ALPHA = 8

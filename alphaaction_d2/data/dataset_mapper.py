@@ -111,13 +111,19 @@ class ActionDatasetMapper:
             dataset_dict["timestamp"], self.num_frames, self.sampling_rate, self.clip_fps
         )
         frames = self._reader(dataset_dict["file_name"]).read(times)
-        return self.map_clip(dataset_dict, frames)
-
-    def map_clip(self, dataset_dict: dict, frames: np.ndarray) -> dict:
-        """The same for frames (T, H, W, 3) that have been read already."""
         # 2. One transform for all frames and all boxes, sampled on one frame.
-        transform = self.augmentations(T.AugInput(frames[len(frames) // 2]))
+        transform = self.clip_transform(frames[len(frames) // 2])
         clip = np.stack([transform.apply_image(frame) for frame in frames])
+        return self.map_scaled_clip(dataset_dict, clip, transform)
+
+    def clip_transform(self, frame: np.ndarray) -> T.Transform:
+        """The transform of a clip, sampled for one of its frames (H, W, 3)."""
+        return self.augmentations(T.AugInput(frame))
+
+    def map_scaled_clip(
+        self, dataset_dict: dict, clip: np.ndarray, transform: T.Transform
+    ) -> dict:
+        """The same for frames (T, H, W, 3) to which `transform` has been applied already."""
         image_size = clip.shape[1:3]
         result = {key: value for key, value in dataset_dict.items() if key not in _CONSUMED}
         result["video"] = torch.from_numpy(np.ascontiguousarray(clip.transpose(3, 0, 1, 2)))

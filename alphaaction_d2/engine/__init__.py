@@ -2,6 +2,7 @@
 
 from .hooks import MemoryHook
 from .inference import DelayedInference
+from .predictor import VideoPredictor
 from .trainer import Trainer
 
-__all__ = ["DelayedInference", "MemoryHook", "Trainer"]
+__all__ = ["DelayedInference", "MemoryHook", "Trainer", "VideoPredictor"]

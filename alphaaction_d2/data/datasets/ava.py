@@ -13,6 +13,7 @@ from detectron2.structures import BoxMode
 
 from ...ava_files import AVARows, LabelMap, read_ava_csv, read_exclusions, read_label_map
 from ..video import VideoError, probe_video
+from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def register_ava(name: str, files: AVAFiles) -> None:
 
 
 def _set_metadata(name: str, files: AVAFiles) -> LabelMap:
-    label_map = read_label_map(files.label_map)
+    label_map = with_groups(read_label_map(files.label_map))
     MetadataCatalog.get(name).set(
         label_map=label_map,
         thing_classes=class_names(label_map),
@@ -67,7 +68,9 @@ def _set_metadata(name: str, files: AVAFiles) -> LabelMap:
 
 
 def class_names(label_map: LabelMap) -> list[str]:
-    """A name for every category_id; ids that the label map leaves out are called by their number."""
+    """A name for every category_id; ids that the label map leaves out have their AVA name or number."""
+    if is_ava(label_map):
+        return list(AVA_CLASSES[: label_map.num_classes])
     return [label_map.names.get(i, f"class {i}") for i in range(1, label_map.num_classes + 1)]
 
 

@@ -28,7 +28,7 @@ def register_all_ava(root: Path) -> None:
             f"ava_v2.2_{split}",
             AVAFiles(
                 annotations=ava / "annotations" / f"ava_{split}_v2.2.csv",
-                label_map=ava / "annotations" / "ava_action_list_v2.2.pbtxt",
+                label_map=ava / "annotations" / "ava_action_list_v2.2_for_activitynet_2019.pbtxt",
                 videos=ava / "videos",
                 excluded=ava / "annotations" / f"ava_{split}_excluded_timestamps_v2.2.csv",
                 persons=ava / "boxes" / f"ava_{split}_persons.csv",

@@ -53,6 +53,7 @@ class SlowFast(Backbone):
         self,
         *,
         depth: int = 50,
+        num_stages: int = 4,
         num_frames: int = 64,
         tau: int = 16,
         alpha: int = 8,
@@ -69,6 +70,7 @@ class SlowFast(Backbone):
         """
         Args:
             depth: 50 / 101 / 152 as in ResNet; 18 is one bottleneck block a stage (small networks).
+            num_stages: 4 ends with res5; fewer make a small network.
             num_frames: raw frames T of a clip.
             tau, alpha, slow_jitter: see :func:`pathway_indices`; jitter draws `slow_start` in training.
             stem_channels: channels of the slow stem; res2..res5 have 4, 8, 16, 32 times as many.
@@ -115,18 +117,21 @@ class SlowFast(Backbone):
             **options,
         )
         # The last block pools for classification; detection wants the maps.
-        self.blocks = network.blocks[:5]
+        self.blocks = network.blocks[: 1 + num_stages]
+        if num_stages < 4:  # the lateral connection of the last stage would feed the stage left out
+            self.blocks[-1].multipathway_fusion = nn.Identity()
         if lateral == "aia" and pool_stride > 1:
             for stem in self.blocks[0].multipathway_blocks:
                 stem.pool.padding = (0, 0, 0)
 
         stride = conv_stride * pool_stride
-        for s in spatial_strides:
+        for s in spatial_strides[:num_stages]:
             stride *= s
+        channels = stem_channels * 2 ** (1 + num_stages)
         self._out_features = ["slow", "fast"]
         self._out_feature_channels = {
-            "slow": stem_channels * 32,
-            "fast": stem_channels * 32 // beta_inv,
+            "slow": channels,
+            "fast": channels // beta_inv,
         }
         self._out_feature_strides = {"slow": stride, "fast": stride}
 
@@ -135,6 +140,7 @@ class SlowFast(Backbone):
         node = cfg.MODEL.SLOWFAST
         return {
             "depth": node.DEPTH,
+            "num_stages": node.NUM_STAGES,
             "num_frames": cfg.INPUT.NUM_FRAMES,
             "tau": node.TAU,
             "alpha": node.ALPHA,

@@ -1,0 +1,130 @@
+"""Actions in a video: `DefaultPredictor` for films instead of pictures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.engine import DefaultPredictor
+
+from ..checkpoint import load_for_inference
+from ..data.clip_sampling import iterate_clips
+from ..data.datasets.ava_classes import AVA_CLASSES
+from ..data.dataset_mapper import ActionDatasetMapper
+from ..data.keyframe_boxes import whole_frame_boxes
+from ..data.video import iterate_frames
+from .inference import build_delayed_inference
+
+# (timestamp, height, width) -> {"persons": ..., "objects": ...}, see KeyframeBoxes
+BoxSource = Callable[[float, int, int], dict[str, dict]]
+
+
+class VideoPredictor(DefaultPredictor):
+    """Who does what, second by second.
+
+    Example::
+
+        predictor = VideoPredictor(cfg)
+        for result in predictor("film.mp4", KeyframeBoxes.from_files(["boxes.csv"], "film")):
+            print(result["timestamp"], result["instances"])
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        """Build the configured model and load `cfg.MODEL.WEIGHTS`, which must cover all of it."""
+        without_weights = cfg.clone()
+        without_weights.defrost()
+        without_weights.MODEL.WEIGHTS = ""
+        super().__init__(without_weights)
+        self.cfg = cfg.clone()
+        load_for_inference(self.model, cfg.MODEL.WEIGHTS)
+        self.mapper = ActionDatasetMapper(cfg, is_train=False)
+
+    def __call__(
+        self,
+        video: str | Path | np.ndarray | Iterable[tuple[float, np.ndarray]],
+        boxes: BoxSource = whole_frame_boxes,
+        *,
+        fps: float = 25.0,
+        video_id: str | None = None,
+        period: float = 1.0,
+    ) -> Iterator[dict]:
+        """Yield one result per keyframe, in order, as soon as its memory window is complete.
+
+        Nothing is held but the frames of one clip and the features of one window, however long the
+        video is.
+
+        Args:
+            video: a file; or frames (T, H, W, 3) uint8 RGB; or an iterator of (seconds, frame).
+            boxes: where the persons are at a keyframe; default: one person who fills the frame.
+            fps: frame rate of an array of frames.
+            video_id: name of the video in the results; default: the file's name without extension.
+            period: seconds between keyframes.
+
+        Yields:
+            {"video_id", "timestamp", "height", "width", "instances"}; `Instances` in pixels of the
+            video as `action_inference` describes them.
+
+        Raises:
+            VideoError: the file cannot be opened.
+        """
+        if isinstance(video, (str, Path)):
+            video_id = video_id or Path(video).stem
+            frames = iterate_frames(video)
+        elif isinstance(video, np.ndarray):
+            frames = ((i / fps, frame) for i, frame in enumerate(video))
+        else:
+            frames = iter(video)
+        return self._predict(frames, boxes, video_id or "video", period)
+
+    def _predict(
+        self,
+        frames: Iterator[tuple[float, np.ndarray]],
+        boxes: BoxSource,
+        video_id: str,
+        period: float,
+    ) -> Iterator[dict]:
+        delayed = build_delayed_inference(self.cfg, self.model).eval()
+        first = next(frames, None)
+        if first is None:
+            return
+        height, width = first[1].shape[:2]
+        # Scaling each frame once, before the clips that share it are cut, saves most of the work.
+        scale = self.mapper.clip_transform(first[1])
+        scaled = (
+            (time, scale.apply_image(frame)) for time, frame in itertools.chain([first], frames)
+        )
+        node = self.cfg.INPUT
+        clips = iterate_clips(
+            scaled, node.NUM_FRAMES, node.SAMPLING_RATE, node.CLIP_FPS, period=period
+        )
+        with torch.no_grad():
+            for timestamp, clip, _ in clips:
+                keyframe = {
+                    "video_id": video_id,
+                    "timestamp": timestamp,
+                    "height": height,
+                    "width": width,
+                    **boxes(timestamp, height, width),
+                }
+                yield from delayed([self.mapper.map_scaled_clip(keyframe, clip, scale)])
+            yield from delayed([])
+
+
+def class_names(cfg: CfgNode) -> list[str]:
+    """Names of the action classes, from the first test or training set that knows them.
+
+    Without such a set 80 classes are AVA's; others are called by their number.
+    """
+    num_classes = sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES)
+    for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
+        names = MetadataCatalog.get(name).get("thing_classes")
+        if names and len(names) == num_classes:
+            return list(names)
+    if num_classes == len(AVA_CLASSES):
+        return list(AVA_CLASSES)
+    return [f"class {i + 1}" for i in range(num_classes)]

@@ -1,0 +1,167 @@
+"""One video from prediction to everything a person wants to see of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from detectron2.structures import Instances
+
+from ..data.video import VideoWriter, iterate_frames, probe_video
+from ..visualization import (
+    DrawStyle,
+    FrameAnnotator,
+    KeyframeResult,
+    PersonResult,
+    VideoResult,
+    VideoSection,
+    write_results_csv,
+    write_results_json,
+)
+from ..visualization.charts import timeline_chart
+from .predictor import BoxSource, VideoPredictor
+
+logger = logging.getLogger(__name__)
+
+MAX_FPS = 60.0  # of annotated videos
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """What :func:`process_video` left."""
+
+    result: VideoResult
+    video: Path
+    timeline: Path
+    poster: Path
+    csv: Path
+    json: Path
+
+    def section(self) -> VideoSection:
+        """The part of the report about this video."""
+        return VideoSection(
+            title=self.result.video_id,
+            video=self.video,
+            result=self.result,
+            timeline=self.timeline,
+            poster=self.poster,
+        )
+
+
+def process_video(
+    predictor: VideoPredictor,
+    video: str | Path,
+    boxes: BoxSource,
+    folder: Path,
+    class_names: list[str],
+    *,
+    min_score: float = 0.3,
+) -> VideoFolder:
+    """Predict, then write annotated.mp4, timeline.png, poster.png, results.csv and results.json.
+
+    The video is decoded twice, since labels are known only when their memory window is complete;
+    memory stays bounded.
+
+    Args:
+        boxes: where persons and objects are.
+        folder: where the files go; made if needed.
+        class_names: one per class.
+        min_score: lowest score that is drawn. The files hold all scores.
+
+    Raises:
+        VideoError: the video cannot be opened.
+    """
+    info = probe_video(video)
+    keyframes = [
+        keyframe_result(x["timestamp"], x["instances"], class_names)
+        for x in predictor(video, boxes)
+    ]
+    result = VideoResult(Path(video).stem, info.width, info.height, class_names, keyframes)
+    folder.mkdir(parents=True, exist_ok=True)
+    files = VideoFolder(
+        result=result,
+        video=folder / "annotated.mp4",
+        timeline=folder / "timeline.png",
+        poster=folder / "poster.png",
+        csv=folder / "results.csv",
+        json=folder / "results.json",
+    )
+    write_results_csv(files.csv, result)
+    write_results_json(files.json, result)
+    timeline_chart(files.timeline, result, min_score=min_score)
+    fps = min(info.average_fps, MAX_FPS)
+    write_annotated_video(video, files.video, files.poster, result, fps, min_score)
+    persons = sum(len(k.persons) for k in keyframes)
+    logger.info("%s: %d persons on %d keyframes", result.video_id, persons, len(keyframes))
+    return files
+
+
+def keyframe_result(
+    timestamp: float, instances: Instances, class_names: list[str]
+) -> KeyframeResult:
+    """The persons of one keyframe from the rows of :func:`action_inference`."""
+    instances = instances.to("cpu")
+    index = instances.person_index.numpy()
+    _, first_rows = np.unique(index, return_index=True)
+    boxes = instances.pred_boxes.tensor.numpy()
+    persons = [
+        PersonResult.from_scores(
+            boxes[row],
+            instances.action_scores[row].numpy(),
+            class_names,
+            int(instances.person_ids[row]),
+        )
+        for row in first_rows
+    ]
+    return KeyframeResult(float(timestamp), persons)
+
+
+def constant_rate(
+    frames: Iterable[tuple[float, np.ndarray]], fps: float
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Show frames of any times at a constant rate: repeat the one on screen, drop the rest.
+
+    Args:
+        frames: (seconds, frame) in order of time, beginning at 0.
+        fps: frames per second of the output.
+    """
+    number, shown = 0, None
+    for time, frame in frames:
+        while shown is not None and number / fps < time - 0.5 / fps:
+            yield number / fps, shown
+            number += 1
+        shown = frame
+    if shown is not None:
+        yield number / fps, shown
+
+
+def write_annotated_video(
+    video: str | Path,
+    path: Path,
+    poster: Path,
+    result: VideoResult,
+    fps: float,
+    min_score: float,
+) -> None:
+    """Draw persons and actions on every frame; the poster is the keyframe with the most persons."""
+    annotator = FrameAnnotator(
+        result.width, result.height, period=result.period, style=DrawStyle(min_score=min_score)
+    )
+    times = [k.timestamp for k in result.keyframes]
+    fullest = max(result.keyframes, key=lambda k: len(k.persons), default=None)
+    poster_time = 0.0 if fullest is None else fullest.timestamp
+    poster_frame = None
+    with VideoWriter(path, fps, *annotator.output_size) as writer:
+        for time, frame in constant_rate(iterate_frames(video, threads=0), fps):
+            i = int(np.searchsorted(times, time, side="right"))
+            before = result.keyframes[i - 1] if i else None
+            after = result.keyframes[i] if i < len(times) else None
+            drawn = annotator.annotate(frame, time, before, after)
+            writer.write(drawn)
+            if poster_frame is None or time <= poster_time:
+                poster_frame = drawn
+    cv2.imwrite(str(poster), cv2.cvtColor(poster_frame, cv2.COLOR_RGB2BGR))

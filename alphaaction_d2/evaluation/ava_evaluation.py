@@ -1,0 +1,216 @@
+"""Evaluation on data sets in AVA's format, as detectron2 runs it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+
+from ..ava_files import AVARows, LabelMap, write_ava_results
+from .ava_protocol import evaluate_ava, group_ap, read_rows, results_as_json, results_as_text
+from .average_precision import DEFAULT_DIALECT, get_dialect
+
+__all__ = ["AVAEvaluator"]
+
+logger = logging.getLogger(__name__)
+
+# Boxes are kept with the decimals that the result file gets, so that the file evaluates to the very
+# number that is reported. A millionth of the frame's size is a 500th of a pixel in full HD.
+_BOX_DECIMALS = 6
+
+
+@dataclass(frozen=True)
+class _KeyframeResult:
+    """Detections of one keyframe: boxes (R, 4) in [0, 1], labels (R,), float32 scores (R,)."""
+
+    video_id: str
+    timestamp: float
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+class AVAEvaluator(DatasetEvaluator):
+    """Frame mAP at IoU 0.5 of a data set in AVA's format.
+
+    It needs in the data set's metadata: ``evaluator_type`` "ava", ``label_map`` (a
+    :class:`~alphaaction_d2.ava_files.LabelMap`: the classes that count), ``annotation_file`` (CSV
+    of the ground truth) and, optionally, ``excluded`` (a set of (video id, second)).
+
+    Results do not depend on the batch size, the number of workers, or the order of the videos.
+    Every keyframe counts once, however often a sampler has repeated it.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        output_dir: str | os.PathLike | None = None,
+        *,
+        dialect: str = DEFAULT_DIALECT,
+        distributed: bool = True,
+    ):
+        """
+        Args:
+            dataset_name: name of a registered data set.
+            output_dir: folder for ``ava_detections.csv`` (in AVA's format) and
+                ``ava_results.json``; None writes no files.
+            dialect: which of the published evaluators to follow, see
+                :data:`~alphaaction_d2.evaluation.DIALECTS`.
+            distributed: gather the results of all workers; False evaluates this worker's alone.
+
+        Raises:
+            ValueError: if the metadata, the dialect or the annotations are not what they should be.
+            FileNotFoundError: if there is no annotation file.
+        """
+        metadata = MetadataCatalog.get(dataset_name)
+        if metadata.get("evaluator_type") != "ava":
+            raise ValueError(
+                f"data set {dataset_name!r}: evaluator_type is {metadata.get('evaluator_type')!r}, "
+                "AVAEvaluator needs 'ava' (is the data set registered?)"
+            )
+        for key in ("label_map", "annotation_file"):
+            if metadata.get(key) is None:
+                raise ValueError(f"data set {dataset_name!r}: its metadata has no {key!r}")
+        self._dataset_name = dataset_name
+        self._label_map: LabelMap = metadata.label_map
+        self._excluded = set(metadata.get("excluded") or ())
+        self._output_dir = None if output_dir is None else Path(output_dir)
+        self._dialect = get_dialect(dialect).name
+        # here and not in evaluate(): a bad file is better found before hours of testing
+        self._ground_truth = read_rows(metadata.annotation_file, "annotations", dialect)
+        self._distributed = distributed
+        self._results: list[_KeyframeResult] = []
+
+    def reset(self) -> None:
+        """Forgets all results."""
+        self._results = []
+
+    def process(
+        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Takes in detections of keyframes.
+
+        Args:
+            inputs: the model's inputs. A model that waits for later clips answers with results of
+                earlier inputs, or of none: ``inputs`` are only asked for what the output in the
+                same place does not say.
+            outputs: a dict per keyframe: ``video_id``, ``timestamp`` in seconds, ``height`` and
+                ``width`` of the video, and ``instances`` with ``pred_boxes`` in its pixels,
+                ``scores``, and ``pred_classes`` (action id - 1), a row per person and action.
+
+        Raises:
+            ValueError: if an output lacks something, has numbers that are not finite, or has
+                classes that are not in the label map's range.
+        """
+        for i, output in enumerate(outputs):
+            self._results.append(
+                self._keyframe_result(output, inputs[i] if i < len(inputs) else {})
+            )
+
+    def _keyframe_result(
+        self, output: Mapping[str, Any], fallback: Mapping[str, Any]
+    ) -> _KeyframeResult:
+        fields = {}
+        for key in ("video_id", "timestamp", "height", "width"):
+            value = output.get(key, fallback.get(key))
+            if value is None:
+                raise ValueError(f"a model output has no {key!r}, and no input of its own to ask")
+            fields[key] = value
+        where = f"{fields['video_id']} at {fields['timestamp']} s"
+        instances = output["instances"]
+        boxes = instances.pred_boxes.tensor.detach().cpu().double().numpy().reshape(-1, 4)
+        scores = instances.scores.detach().cpu().float().numpy()
+        labels = instances.pred_classes.detach().cpu().numpy() + 1
+        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
+            raise ValueError(f"{where}: the model's boxes or scores are not finite numbers")
+        num_classes = self._label_map.num_classes
+        if len(labels) and not 1 <= labels.min() <= labels.max() <= num_classes:
+            raise ValueError(
+                f"{where}: the model gives the action ids {labels.min()} to {labels.max()}, "
+                f"the label map of {self._dataset_name!r} has 1 to {num_classes}"
+            )
+        width, height = float(fields["width"]), float(fields["height"])
+        boxes = (boxes / (width, height, width, height)).clip(0, 1).round(_BOX_DECIMALS)
+        return _KeyframeResult(
+            video_id=str(fields["video_id"]),
+            timestamp=float(fields["timestamp"]),
+            boxes=boxes,
+            labels=labels.astype(np.int32),
+            scores=scores,
+        )
+
+    def evaluate(self) -> OrderedDict[str, dict[str, float]]:
+        """Scores everything that was processed, by all workers.
+
+        Returns:
+            ``{"ava": {...}}`` in per cent: "mAP@0.5", "AP-<group>" for each group of classes and
+            "AP/<class name>" for each class (NaN for those without ground truth). Empty on all
+            workers but the first.
+        """
+        results = self._results
+        if self._distributed:
+            comm.synchronize()
+            gathered = comm.gather(results, dst=0)
+            if not comm.is_main_process():
+                return OrderedDict()
+            results = [result for worker in gathered for result in worker]
+        detections = _as_rows(results)
+        if not len(detections):
+            logger.warning("%s: there are no predictions to evaluate", self._dataset_name)
+
+        result = evaluate_ava(
+            self._ground_truth,
+            detections,
+            self._label_map,
+            excluded=self._excluded,
+            dialect=self._dialect,
+        )
+        if self._output_dir is not None:
+            self._output_dir.mkdir(parents=True, exist_ok=True)
+            write_ava_results(self._output_dir / "ava_detections.csv", detections)
+            json_file = self._output_dir / "ava_results.json"
+            json_file.write_text(results_as_json(result, self._label_map), encoding="utf-8")
+        logger.info(
+            "Results on %s:\n%s", self._dataset_name, results_as_text(result, self._label_map)
+        )
+
+        numbers = {f"mAP@{result.iou_threshold:g}": 100 * result.mean_ap}
+        for group, ap in group_ap(result, self._label_map).items():
+            numbers[f"AP-{group}"] = 100 * ap
+        for action_id, ap in result.ap.items():
+            numbers[f"AP/{self._label_map.names[action_id]}"] = 100 * ap
+        return OrderedDict(ava=numbers)
+
+
+def _as_rows(results: list[_KeyframeResult]) -> AVARows:
+    """Joins keyframes to one table, by video and time; one that came twice counts once."""
+    by_keyframe: dict[tuple[str, float], _KeyframeResult] = {}
+    for result in results:
+        by_keyframe.setdefault((result.video_id, result.timestamp), result)
+    results = [by_keyframe[key] for key in sorted(by_keyframe)]
+    videos = sorted({result.video_id for result in results})
+    codes = {video: code for code, video in enumerate(videos)}
+    lengths = [len(result.labels) for result in results]
+    num_rows = sum(lengths)
+
+    def per_row(values: list, dtype: type) -> np.ndarray:
+        return np.repeat(np.array(values, dtype=dtype), lengths)
+
+    return AVARows(
+        videos=videos,
+        video_codes=per_row([codes[result.video_id] for result in results], np.int32),
+        timestamps=per_row([result.timestamp for result in results], np.float64),
+        boxes=np.concatenate([np.zeros((0, 4)), *(result.boxes for result in results)]),
+        labels=np.concatenate([np.zeros(0, np.int64), *(result.labels for result in results)]),
+        scores=np.concatenate([np.zeros(0, np.float32), *(result.scores for result in results)]),
+        person_ids=np.full(num_rows, -1),
+    )

@@ -1,0 +1,271 @@
+"""From the rows of AVA's files to a frame mAP and its tables: what AVA adds to the bare metric.
+
+That is: which frame a row belongs to, which frames are excluded, and which files a dialect refuses.
+No torch and no detectron2 here, so that scoring a file starts at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+from collections.abc import Iterable
+
+import numpy as np
+from tabulate import tabulate
+
+from ..ava_files import AVAFileError, AVARows, LabelMap, read_ava_csv
+from .average_precision import (
+    DEFAULT_DIALECT,
+    FrameBoxes,
+    FrameMAP,
+    InvertedBoxError,
+    evaluate_frame_map,
+    get_dialect,
+)
+
+__all__ = [
+    "evaluate_ava",
+    "evaluate_ava_files",
+    "group_ap",
+    "read_rows",
+    "results_as_json",
+    "results_as_text",
+]
+
+logger = logging.getLogger(__name__)
+
+_TICKS_PER_SECOND = 10**6  # the precision to which the dialect official2020 writes a timestamp
+
+
+def evaluate_ava_files(
+    ground_truth: str | os.PathLike,
+    detections: str | os.PathLike,
+    label_map: LabelMap,
+    *,
+    excluded: Iterable[tuple[str, int]] = (),
+    dialect: str = DEFAULT_DIALECT,
+) -> FrameMAP:
+    """Scores a CSV file of detections as the official evaluator of that dialect would.
+
+    It reads what that program reads (boxes of any size and place, in 2020 also fractions of a
+    second) and refuses what it refuses.
+
+    Args:
+        ground_truth: CSV of annotations.
+        detections: CSV of results.
+        label_map: the classes to evaluate; other classes in the files are ignored.
+        excluded: frames (video id, second) to leave out.
+        dialect: see :data:`~alphaaction_d2.evaluation.DIALECTS`.
+
+    Returns:
+        The average precisions, 0 to 1.
+
+    Raises:
+        AVAFileError: for rows that can't be read, naming file and line.
+    """
+    gt_rows = read_rows(ground_truth, "annotations", dialect)
+    det_rows = read_rows(detections, "results", dialect)
+    return evaluate_ava(gt_rows, det_rows, label_map, excluded=excluded, dialect=dialect)
+
+
+def read_rows(path: str | os.PathLike, kind: str, dialect: str) -> AVARows:
+    """Reads "annotations" or "results" as freely as the evaluator of that dialect does."""
+    rules = get_dialect(dialect)
+    return read_ava_csv(
+        path,
+        kind,
+        check_boxes=False,
+        integer_timestamps=not rules.fractional_seconds,
+        allow_empty_frames=rules.empty_rows,
+    )
+
+
+def evaluate_ava(
+    ground_truth: AVARows,
+    detections: AVARows,
+    label_map: LabelMap,
+    *,
+    excluded: Iterable[tuple[str, int]] = (),
+    dialect: str = DEFAULT_DIALECT,
+) -> FrameMAP:
+    """Scores detections in memory; the arguments are those of :func:`evaluate_ava_files`, read."""
+    rules = get_dialect(dialect)
+    excluded = set(excluded)
+    if rules.scores_required and not detections.has_scores:
+        raise AVAFileError(
+            f"{detections.source or 'detections'}: rows without a score (7 columns); "
+            f"the dialect {rules.name} needs video_id,timestamp,x1,y1,x2,y2,action_id,score"
+        )
+    if excluded and not rules.exclusions:
+        logger.warning(
+            "The dialect %s knows no exclusions: the %d frames of the list are evaluated",
+            rules.name,
+            len(excluded),
+        )
+        excluded = set()
+    gt_frames, det_frames, empty_frames, is_excluded = _frame_numbers(
+        ground_truth, detections, excluded
+    )
+    gt_labels, det_labels = ground_truth.labels, detections.labels
+    if is_excluded.any():
+        # 0 is no class, so these rows take no part
+        gt_labels = np.where(is_excluded[gt_frames], 0, gt_labels)
+        det_labels = np.where(is_excluded[det_frames], 0, det_labels)
+        logger.info("%d frames of the files are excluded", is_excluded.sum())
+    gt = FrameBoxes(gt_frames, ground_truth.boxes, gt_labels, ground_truth.scores)
+    det = FrameBoxes(det_frames, detections.boxes, det_labels, detections.scores)
+    try:
+        result = evaluate_frame_map(
+            gt, det, label_map.names, dialect=dialect, annotated_frames=empty_frames
+        )
+    except InvertedBoxError as error:
+        row = error.row
+        video = ground_truth.videos[ground_truth.video_codes[row]]
+        raise AVAFileError(
+            f"{ground_truth.source or 'ground truth'}: {video} at {ground_truth.timestamps[row]:g} "
+            f"s: box {ground_truth.boxes[row].tolist()}: expected x1 <= x2 and y1 <= y2"
+        ) from None
+    if math.isnan(result.mean_ap):
+        logger.warning(
+            "%s holds no box of a class of the label map: there is no mAP",
+            ground_truth.source or "The ground truth",
+        )
+    return result
+
+
+def _frame_numbers(
+    ground_truth: AVARows, detections: AVARows, excluded: set[tuple[str, int]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Gives every frame a number that both tables share.
+
+    Returns:
+        frame of each row of the ground truth; frame of each detection; frames of the ground truth
+        that are annotated as empty; and for every frame whether it is excluded.
+    """
+    numbers: dict[str, int] = {}
+    empty_videos = [video for video, _ in ground_truth.empty_frames]
+    for video in (*ground_truth.videos, *detections.videos, *empty_videos):
+        numbers.setdefault(video, len(numbers))
+
+    # rows of a frame are neighbours, most of the time: look at the runs and not at millions of rows
+    videos, seconds, lengths = [], [], []
+    for rows in (ground_truth, detections):
+        video_numbers = np.array([numbers[video] for video in rows.videos], dtype=np.int64)
+        codes, times = rows.video_codes, rows.timestamps
+        is_new = np.ones(len(rows), dtype=bool)
+        is_new[1:] = (codes[1:] != codes[:-1]) | (times[1:] != times[:-1])
+        starts = np.flatnonzero(is_new)
+        videos.append(video_numbers[codes[starts]] if len(starts) else starts)
+        seconds.append(times[starts])
+        lengths.append(np.diff(starts, append=len(rows)))
+    listed = [(numbers[video], time) for video, time in ground_truth.empty_frames]
+    num_gt_runs, num_det_runs = len(videos[0]), len(videos[1])
+    out = [(numbers[video], time) for video, time in excluded if video in numbers]
+    for extra in (listed, out):
+        videos.append(np.array([video for video, _ in extra], dtype=np.int64))
+        seconds.append(np.array([time for _, time in extra], dtype=np.float64))
+
+    ticks = np.rint(np.concatenate(seconds) * _TICKS_PER_SECOND)
+    times, time_codes = np.unique(ticks, return_inverse=True)
+    keys = np.concatenate(videos) * len(times) + time_codes
+    unique_keys, frames = np.unique(keys, return_inverse=True)
+    ends = np.cumsum([num_gt_runs, num_det_runs, len(listed)])
+    gt_runs, det_runs, empty_frames, excluded_frames = np.split(frames, ends)
+    is_excluded = np.zeros(len(unique_keys), dtype=bool)
+    is_excluded[excluded_frames] = True
+    return (
+        np.repeat(gt_runs, lengths[0]),
+        np.repeat(det_runs, lengths[1]),
+        empty_frames,
+        is_excluded,
+    )
+
+
+# ------------------------------------------------------------------------------------ summaries
+
+
+def group_ap(result: FrameMAP, label_map: LabelMap) -> dict[str, float]:
+    """Mean average precision of each group of classes ("pose", "object", ...), 0 to 1.
+
+    Not official, but common. Classes without ground truth leave the mean, as they do in the mAP; a
+    group with no other classes is NaN. Classes without a group are in no group.
+    """
+    groups: dict[str, list[float]] = {}
+    for action_id, group in label_map.groups.items():
+        if group:
+            groups.setdefault(group, []).append(result.ap[action_id])
+    return {group: _mean_of_numbers(aps) for group, aps in groups.items()}
+
+
+def _mean_of_numbers(values: list[float]) -> float:
+    numbers = [value for value in values if not math.isnan(value)]
+    return sum(numbers) / len(numbers) if numbers else float("nan")
+
+
+def results_as_json(result: FrameMAP, label_map: LabelMap) -> str:
+    """The result as JSON text: fractions from 0 to 1, ``null`` where there is no ground truth."""
+
+    def number(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    content = {
+        "metric": "AVA frame mAP",
+        "dialect": result.dialect,
+        "iou_threshold": result.iou_threshold,
+        f"mAP@{result.iou_threshold:g}": number(result.mean_ap),
+        "AP_per_class": {str(i): number(ap) for i, ap in result.ap.items()},
+        "AP_per_group": {group: number(ap) for group, ap in group_ap(result, label_map).items()},
+        "class_names": {str(i): label_map.names[i] for i in result.ap},
+        "group_of_class": {str(i): label_map.groups.get(i, "") for i in result.ap},
+        "num_ground_truth_per_class": {str(i): n for i, n in result.num_ground_truth.items()},
+        "num_detections_per_class": {str(i): n for i, n in result.num_detections.items()},
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def results_as_text(result: FrameMAP, label_map: LabelMap) -> str:
+    """The result as tables in per cent: per class, per group, and the mAP with its dialect."""
+    num_gt = result.num_ground_truth
+    classes = [
+        (i, label_map.names[i], label_map.groups.get(i, ""), num_gt[i], _percent(ap))
+        for i, ap in result.ap.items()
+    ]
+    parts = [
+        tabulate(
+            classes,
+            headers=("id", "class", "group", "gt boxes", "AP %"),
+            colalign=("right", "left", "left", "right", "right"),
+            disable_numparse=True,
+        )
+    ]
+    groups = [
+        (
+            group,
+            sum(label_map.groups[i] == group for i in result.ap),
+            sum(num_gt[i] for i in result.ap if label_map.groups[i] == group),
+            _percent(ap),
+        )
+        for group, ap in group_ap(result, label_map).items()
+    ]
+    if groups:
+        parts.append(
+            tabulate(
+                groups,
+                headers=("group", "classes", "gt boxes", "mean AP %"),
+                colalign=("left", "right", "right", "right"),
+                disable_numparse=True,
+            )
+        )
+    num_classes = sum(n > 0 for n in num_gt.values())
+    parts.append(
+        f"mAP@{result.iou_threshold:g} = {_percent(result.mean_ap)} %   (frame mAP, dialect "
+        f"{result.dialect}, {num_classes} classes with {sum(num_gt.values())} ground-truth boxes, "
+        f"{sum(result.num_detections.values())} detections)"
+    )
+    return "\n\n".join(parts)
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f}"

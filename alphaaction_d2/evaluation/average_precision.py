@@ -1,0 +1,628 @@
+"""Frame mean average precision (mAP) as the evaluators of AVA compute it: numpy in, numbers out.
+
+The published evaluators differ in small things that move the number by up to two points; such a set
+of rules is called a :class:`Dialect` here. What all of them share:
+
+* a detection looks only at the ground-truth box of its frame and class with the highest IoU (the
+    first one if several have
+  it); it is a true positive if that IoU reaches the threshold and no earlier detection has taken
+  the box;
+* the average precision of a class is the area under the precision-recall curve over all frames,
+    with the precision made
+  monotone, at all points (VOC 2010 and later);
+* classes without ground truth have no average precision (NaN) and leave the mean.
+
+Equal scores: the original programs sort with an unstable sort, which makes their number depend on
+the processor. Here all sorts are stable, and detections of equal score are ranked in the reverse of
+the order in which they were matched, the last frame first. Everything is computed in float64.
+
+Letters: N rows, D detections, G ground-truth boxes, P pairs of a detection and a ground-truth box.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = [
+    "DEFAULT_DIALECT",
+    "DIALECTS",
+    "Dialect",
+    "FrameBoxes",
+    "FrameMAP",
+    "InvertedBoxError",
+    "average_precision",
+    "evaluate_frame_map",
+    "get_dialect",
+    "pairwise_iou",
+    "precision_recall",
+]
+
+# pairs of boxes compared at a time: bounds the memory of frames with hundreds of boxes
+_PAIRS_AT_A_TIME = 1 << 21
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The rules in which the published AVA evaluators differ.
+
+    Attributes:
+        name: what a result must be reported with.
+        matching_order: the order in which the detections of a frame and class are matched: "score"
+            (descending; equal scores: last row first), "file" (order of the rows) or "heap"
+            (descending; equal scores: in the order of the array of a heap through which the frame's
+            rows went).
+        max_per_frame: only so many rows of a frame, the best of all classes together, are kept
+            (None: all).
+        max_per_frame_and_class: only so many rows of a frame and class are kept.
+        min_score: rows with a score that is not above it are dropped.
+        only_annotated_frames: ignore detections on frames that the ground truth does not mention.
+        exclusions: frames can be excluded.
+        fractional_seconds: ``902`` and ``902.0`` are one timestamp; otherwise only whole numbers
+            without a point are valid.
+        empty_rows: a row of video and timestamp alone is valid and means "nothing on this frame".
+        scores_required: results without scores are invalid; otherwise their score is 1.
+    """
+
+    name: str
+    matching_order: str = "score"
+    max_per_frame: int | None = None
+    max_per_frame_and_class: int | None = None
+    min_score: float = -np.inf
+    only_annotated_frames: bool = False
+    exclusions: bool = True
+    fractional_seconds: bool = False
+    empty_rows: bool = False
+    scores_required: bool = False
+
+
+DEFAULT_DIALECT = "official2018"
+DIALECTS = {
+    dialect.name: dialect
+    for dialect in (
+        # ActivityNet's evaluation of April 2018; AlphAction's (AIA) is the same
+        Dialect("official2018", min_score=-10.0, max_per_frame_and_class=10_000),
+        # ActivityNet's of March 2019
+        Dialect("official2019", matching_order="heap", max_per_frame=50),
+        # ActivityNet's of 2020, its last one
+        Dialect(
+            "official2020",
+            matching_order="heap",
+            max_per_frame=50,
+            only_annotated_frames=True,
+            exclusions=False,
+            fractional_seconds=True,
+            empty_rows=True,
+        ),
+        # PySlowFast's
+        Dialect("slowfast", matching_order="file", scores_required=True),
+    )
+}
+_ALIASES = {"alphaaction": "official2018", "alphaction": "official2018"}
+
+
+def get_dialect(name: str) -> Dialect:
+    """Finds a dialect by its name or alias; raises ValueError with the list of names."""
+    try:
+        return DIALECTS[_ALIASES.get(name, name)]
+    except KeyError:
+        known = ", ".join([*DIALECTS, *_ALIASES])
+        raise ValueError(f"unknown dialect {name!r}; known are {known}") from None
+
+
+@dataclass(frozen=True)
+class FrameBoxes:
+    """Boxes of many frames, one row per box and class.
+
+    Attributes:
+        frames: (N,) integers from 0 on, without large gaps: the frame of each row, in numbers that
+            ground truth and detections share.
+        boxes: (N, 4) float64, x1 y1 x2 y2.
+        labels: (N,) integers, class ids from 1 on.
+        scores: (N,) floating. Of ground truth: what the "heap" order sorts it by, the person id.
+    """
+
+    frames: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    scores: np.ndarray
+
+
+@dataclass(frozen=True)
+class FrameMAP:
+    """The result of :func:`evaluate_frame_map`.
+
+    Attributes:
+        mean_ap: mean of the classes with ground truth, 0 to 1; NaN if there are none.
+        ap: class id -> average precision, 0 to 1; NaN for classes without ground truth.
+        num_ground_truth: class id -> number of ground-truth rows.
+        num_detections: class id -> number of detections that took part.
+        dialect: name of the rules.
+        iou_threshold: the IoU from which on a detection is a hit.
+    """
+
+    mean_ap: float
+    ap: dict[int, float]
+    num_ground_truth: dict[int, int]
+    num_detections: dict[int, int]
+    dialect: str
+    iou_threshold: float
+
+
+class InvertedBoxError(ValueError):
+    """A ground-truth box with x1 > x2 or y1 > y2 that a detection would have to be compared with.
+
+    Attributes:
+        row: its row in the ground truth.
+    """
+
+    def __init__(self, row: int, box: np.ndarray):
+        self.row = row
+        super().__init__(f"ground-truth row {row}: box {box.tolist()} has x1 > x2 or y1 > y2")
+
+
+# ------------------------------------------------------------------------------------- the formulas
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[..., 3] - boxes[..., 1]) * (boxes[..., 2] - boxes[..., 0])
+
+
+def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """IoU of boxes ``(..., 4)`` with others ``(..., 4)``, element by element.
+
+    NOTE: the order of the operations decides on which side of 0.5 the quotient falls for boxes that
+        overlap by exactly a
+    half; it is the one of the official programs.
+    """
+    width = np.minimum(boxes[..., 2], others[..., 2]) - np.maximum(boxes[..., 0], others[..., 0])
+    height = np.minimum(boxes[..., 3], others[..., 3]) - np.maximum(boxes[..., 1], others[..., 1])
+    intersection = np.maximum(height, 0.0) * np.maximum(width, 0.0)
+    union = _areas(boxes) + _areas(others) - intersection
+    # two boxes without area have no union: they do not overlap
+    return np.divide(intersection, union, out=np.zeros_like(union), where=union != 0)
+
+
+def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of every box with every other one, without any "+1".
+
+    Args:
+        boxes: (D, 4) x1 y1 x2 y2.
+        others: (G, 4).
+
+    Returns:
+        (D, G) float64; 0 where both boxes have no area.
+    """
+    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
+    return _iou(boxes[:, None], others[None])
+
+
+def precision_recall(is_hit: np.ndarray, num_ground_truth: int) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall after each detection.
+
+    Args:
+        is_hit: (D,) bool, the detections in descending order of their score.
+        num_ground_truth: number of boxes to be found, at least 1.
+
+    Returns:
+        precision (D,) and recall (D,).
+    """
+    hits = np.cumsum(is_hit, dtype=np.float64)
+    return hits / np.arange(1, len(hits) + 1), hits / num_ground_truth
+
+
+def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
+    """Area under the precision-recall curve at all points (VOC 2010 and later).
+
+    Args:
+        precision: (D,) in the order of descending scores.
+        recall: (D,) not decreasing.
+
+    Returns:
+        The area, 0 to 1; 0.0 if there are no detections.
+    """
+    recall = np.concatenate([[0.0], recall, [1.0]])
+    precision = np.concatenate([[0.0], precision, [0.0]])
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    steps = np.flatnonzero(recall[1:] != recall[:-1]) + 1
+    return float(np.sum((recall[steps] - recall[steps - 1]) * precision[steps]))
+
+
+# ----------------------------------------------------------------------------------- the evaluation
+
+
+def evaluate_frame_map(
+    ground_truth: FrameBoxes,
+    detections: FrameBoxes,
+    class_ids: Iterable[int],
+    *,
+    dialect: str = DEFAULT_DIALECT,
+    iou_threshold: float = 0.5,
+    annotated_frames: np.ndarray | None = None,
+) -> FrameMAP:
+    """Computes the average precision of every class over all frames, and their mean.
+
+    Args:
+        ground_truth: one row per box and action.
+        detections: one row per box and action, of any frames and in any order; the order decides
+            among equal scores.
+        class_ids: the classes to evaluate; rows of other classes take no part.
+        dialect: a name of :data:`DIALECTS`.
+        iou_threshold: a detection with at least this IoU is a hit.
+        annotated_frames: frames that are annotated though no row of ``ground_truth`` says so (there
+            was nothing to annotate). Only dialects that ignore frames which are not annotated look
+            at it.
+
+    Returns:
+        The average precisions.
+
+    Raises:
+        InvertedBoxError: if a ground-truth box is inverted and a detection has its frame and class.
+        ValueError: if the dialect is unknown or there is no class.
+    """
+    rules = get_dialect(dialect)
+    class_ids = sorted(set(class_ids))
+    if not class_ids or class_ids[0] < 1:
+        raise ValueError(f"class ids must be whole numbers from 1 on, got {class_ids}")
+    num_frames = 1 + max(_max(ground_truth.frames), _max(detections.frames))
+    is_annotated = np.zeros(num_frames, dtype=bool)
+    is_annotated[ground_truth.frames] = True  # also by rows of classes that are not evaluated
+    if annotated_frames is not None:
+        is_annotated[annotated_frames[annotated_frames < num_frames]] = True
+
+    # from here on classes are numbered 0 .. K-1, rows of other classes and ignored frames are gone
+    gt_rows, gt_classes = _rows_of_classes(ground_truth.labels, class_ids)
+    det_rows, det_classes = _rows_of_classes(detections.labels, class_ids)
+    if rules.only_annotated_frames:
+        kept = is_annotated[detections.frames[det_rows]]
+        det_rows, det_classes = det_rows[kept], det_classes[kept]
+
+    # steps of matching order: rows sorted by (frame, position in the frame's matching order)
+    if rules.matching_order == "heap":
+        order = _heap_order(ground_truth, gt_rows, None)
+        gt_rows, gt_classes = gt_rows[order], gt_classes[order]
+        order = _heap_order(detections, det_rows, rules.max_per_frame)
+    else:
+        order = _frame_order(detections.frames[det_rows])
+    if order is not None:
+        det_rows, det_classes = det_rows[order], det_classes[order]
+
+    # rows that never take part in the matching; they had a place in the cap and the order of frames
+    boxes = detections.boxes
+    valid = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+    if not valid.all():
+        kept = valid[det_rows]
+        det_rows, det_classes = det_rows[kept], det_classes[kept]
+
+    num_classes = len(class_ids)
+    gt_groups = ground_truth.frames[gt_rows].astype(np.int64) * num_classes + gt_classes
+    det_frames = detections.frames[det_rows]
+    det_groups = det_frames.astype(np.int64) * num_classes + det_classes
+    _refuse_inverted(ground_truth.boxes, gt_rows, gt_groups, det_groups)
+
+    scores = detections.scores[det_rows]
+    kept = scores > rules.min_score
+    if rules.max_per_frame_and_class is not None:
+        kept &= _within_group_limit(det_groups, scores, kept, rules.max_per_frame_and_class)
+    if not kept.all():
+        det_rows, det_classes, scores = det_rows[kept], det_classes[kept], scores[kept]
+        det_groups, det_frames = det_groups[kept], det_frames[kept]
+
+    is_hit = _match(
+        ground_truth.boxes[gt_rows],
+        gt_groups,
+        detections.boxes,
+        det_rows,
+        det_groups,
+        scores if rules.matching_order == "score" else None,
+        num_frames * num_classes,
+        iou_threshold,
+    )
+    del det_groups
+
+    # equal scores: the reverse of the matching order, so the last frame first; "score" had matched
+    # its last row first
+    reverse = _reversed_frames(det_frames, keep_rows=rules.matching_order == "score")
+    det_classes, is_hit, scores = det_classes[reverse], is_hit[reverse], scores[reverse]
+    by_class = np.argsort(det_classes, kind="stable")  # a radix sort of 16-bit numbers
+    num_det = np.bincount(det_classes, minlength=num_classes)
+    num_gt = np.bincount(gt_classes, minlength=num_classes)
+    ends = np.cumsum(num_det)
+    ap = np.full(num_classes, np.nan)
+    for c in np.flatnonzero(num_gt):
+        rows = by_class[ends[c] - num_det[c] : ends[c]]
+        ranked = rows[_stable_descending(scores[rows])]
+        ap[c] = average_precision(*precision_recall(is_hit[ranked], num_gt[c]))
+    return FrameMAP(
+        mean_ap=float(ap[num_gt > 0].mean()) if num_gt.any() else float("nan"),
+        ap=dict(zip(class_ids, ap.tolist())),
+        num_ground_truth=dict(zip(class_ids, num_gt.tolist())),
+        num_detections=dict(zip(class_ids, num_det.tolist())),
+        dialect=rules.name,
+        iou_threshold=iou_threshold,
+    )
+
+
+def _max(numbers: np.ndarray) -> int:
+    return int(numbers.max()) if len(numbers) else -1
+
+
+def _rows_of_classes(labels: np.ndarray, class_ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that have one of the classes, and the place of each in ``class_ids`` (int16)."""
+    place = np.full(class_ids[-1] + 2, -1, dtype=np.int16)
+    place[class_ids] = np.arange(len(class_ids), dtype=np.int16)
+    places = place[labels.clip(0, class_ids[-1] + 1)]
+    rows = np.flatnonzero(places >= 0)
+    return rows, places[rows]
+
+
+# ----------------------------------------------------------------------------------- orders of rows
+
+
+def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Concatenates the ranges start, start + 1, ..., start + length - 1."""
+    ends = np.cumsum(lengths)
+    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
+
+
+def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts and lengths of the runs of equal neighbours."""
+    if not len(values):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    return starts, np.diff(starts, append=len(values))
+
+
+def _stable_descending(scores: np.ndarray) -> np.ndarray:
+    """Order of descending scores, equal ones in the given order.
+
+    What ``argsort(-scores, kind="stable")`` returns, in a third of the time: numpy's default sort
+    is vectorised, and only the equal scores, which it mixes up, are put in order afterwards.
+    """
+    order = np.argsort(-scores)
+    in_order = scores[order]
+    same = in_order[1:] == in_order[:-1]
+    if same.any():
+        is_tied = np.zeros(len(order), dtype=bool)
+        is_tied[1:] = same
+        is_tied[:-1] |= same
+        run = np.concatenate([[0], np.cumsum(~same)])[is_tied]
+        tied = order[is_tied]
+        order[is_tied] = tied[np.lexsort((tied, run))]
+    return order
+
+
+def _frame_order(frames: np.ndarray) -> np.ndarray | None:
+    """Order that brings the rows of a frame together, frames in order of first appearance.
+
+    Returns:
+        (N,), or None if the rows are in that order already.
+    """
+    starts, lengths = _runs(frames)
+    _, first, frame_of_run = np.unique(frames[starts], return_index=True, return_inverse=True)
+    if len(first) == len(starts):
+        return None
+    run_order = np.argsort(first[frame_of_run], kind="stable")
+    return _ranges(starts[run_order], lengths[run_order])
+
+
+def _reversed_frames(frames: np.ndarray, keep_rows: bool) -> np.ndarray:
+    """Order that puts the last frame first; ``keep_rows`` keeps the order inside of a frame."""
+    if not keep_rows:
+        return np.arange(len(frames))[::-1]
+    starts, lengths = _runs(frames)
+    return _ranges(starts[::-1], lengths[::-1])
+
+
+def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np.ndarray:
+    """Order of rows that went through a bounded heap, frame by frame.
+
+    The rows of a frame enter a heap of (score, class, box). Once it is full, a row enters only with
+    a score above the lowest one, and replaces the smallest entry. At the end the frame's entries
+    are sorted by descending score, and equal scores stay in the order of the heap's array. So a
+    real heap is needed only where equal scores matter: in frames where rows of one class have the
+    same score, or where the last row kept and the first one left out have.
+
+    Args:
+        table: the boxes.
+        rows: (N,) the rows of ``table`` that take part.
+        capacity: size of the heap, None for no limit.
+
+    Returns:
+        Positions in ``rows``: the rows kept, frames in order of first appearance, in each frame the
+        order described.
+    """
+    order = _frame_order(table.frames[rows])
+    if order is None:
+        order = np.arange(len(rows))
+    starts, lengths = _runs(table.frames[rows[order]])
+    frame = np.repeat(np.arange(len(starts)), lengths)
+    if capacity is not None:
+        # most rows are far from the best ones of their frame: leave them out of the sort
+        good = _reaches_best(table.scores[rows[order]], starts, lengths, capacity)
+        candidates, frame = order[good], frame[good]
+    else:
+        candidates = order
+    labels, scores = table.labels[rows[candidates]], table.scores[rows[candidates]]
+    by_score = np.lexsort((labels, -scores, frame))
+    candidates, frame = candidates[by_score], frame[by_score]
+    labels, scores = labels[by_score], scores[by_score]
+
+    same = (frame[1:] == frame[:-1]) & (scores[1:] == scores[:-1])
+    has_ties = np.zeros(len(starts), dtype=bool)
+    has_ties[frame[1:][same & (labels[1:] == labels[:-1])]] = True
+    kept = np.ones(len(frame), dtype=bool)
+    if capacity is not None:
+        candidate_starts, candidate_lengths = _runs(frame)
+        place = np.arange(len(frame)) - np.repeat(candidate_starts, candidate_lengths)
+        kept = place < capacity
+        # what reaches the best scores but has no place ties with the last one that has
+        has_ties[frame[~kept]] = True
+    result = candidates[kept]
+    if has_ties.any():
+        kept_starts, _ = _runs(frame[kept])  # every frame has at least one
+        for number in np.flatnonzero(has_ties).tolist():
+            inside = order[starts[number] : starts[number] + lengths[number]]
+            at = kept_starts[number]
+            simulated = _through_heap(table, rows[inside], capacity)
+            result[at : at + len(simulated)] = inside[simulated]
+    return result
+
+
+def _reaches_best(
+    scores: np.ndarray, starts: np.ndarray, lengths: np.ndarray, count: int
+) -> np.ndarray:
+    """(N,) bool: is the score at least the ``count``-th best of its frame (a range of rows)?"""
+    good = np.ones(len(scores), dtype=bool)
+    for start, length in zip(starts.tolist(), lengths.tolist()):
+        if length > count:
+            inside = scores[start : start + length]
+            good[start : start + length] = (
+                inside >= np.partition(inside, length - count)[length - count]
+            )
+    return good
+
+
+def _through_heap(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> list[int]:
+    """Sends one frame's rows through the heap of :func:`_heap_order`; returns positions in them."""
+    boxes = table.boxes[rows][:, [1, 0, 3, 2]].tolist()
+    positions = defaultdict(list)  # rows that are equal in everything can stand for each other
+    heap: list[tuple] = []
+    keys = zip(table.scores[rows].tolist(), table.labels[rows].tolist(), map(tuple, boxes))
+    for position, key in enumerate(keys):
+        positions[key].append(position)
+        if capacity is None or len(heap) < capacity:
+            heapq.heappush(heap, key)
+        elif key[0] > heap[0][0]:
+            heapq.heapreplace(heap, key)
+    return [positions[key].pop(0) for key in sorted(heap, key=lambda key: -key[0])]
+
+
+# ---------------------------------------------------------------------------------------- matching
+
+
+def _refuse_inverted(
+    gt_boxes: np.ndarray, gt_rows: np.ndarray, gt_groups: np.ndarray, det_groups: np.ndarray
+) -> None:
+    """Raises for an inverted ground-truth box in the frame and class of a detection."""
+    boxes = gt_boxes[gt_rows]
+    inverted = np.flatnonzero((boxes[:, 0] > boxes[:, 2]) | (boxes[:, 1] > boxes[:, 3]))
+    if len(inverted):
+        inverted = inverted[np.isin(gt_groups[inverted], det_groups)]
+    if len(inverted):
+        row = int(gt_rows[inverted].min())
+        raise InvertedBoxError(row, gt_boxes[row])
+
+
+def _within_group_limit(
+    groups: np.ndarray, scores: np.ndarray, kept: np.ndarray, limit: int
+) -> np.ndarray:
+    """(D,) bool: is the row among the best ``limit`` of its group? Only ``kept`` rows count."""
+    within = np.ones(len(groups), dtype=bool)
+    if len(groups) <= limit:
+        return within
+    for group in np.flatnonzero(np.bincount(groups) > limit):
+        rows = np.flatnonzero((groups == group) & kept)
+        within[rows[np.argsort(scores[rows], kind="stable")[::-1][limit:]]] = False
+    return within
+
+
+def _match(
+    gt_boxes: np.ndarray,
+    gt_groups: np.ndarray,
+    det_boxes: np.ndarray,
+    det_rows: np.ndarray,
+    det_groups: np.ndarray,
+    scores: np.ndarray | None,
+    num_groups: int,
+    iou_threshold: float,
+) -> np.ndarray:
+    """Finds the detections that hit a ground-truth box. A group is a frame and class: only inside
+    of it boxes meet.
+
+    Each detection looks at its best box only, so no detection changes what another one looks at: a
+    box is hit by the first of the detections that look at it.
+
+    Args:
+        gt_boxes: (G, 4).
+        gt_groups: (G,) group of each box; the first one of equal IoU counts.
+        det_boxes: (any, 4), and
+        det_rows: (D,) which of them, in matching order (but for the scores).
+        det_groups: (D,).
+        scores: (D,) to match in descending order of the score, of equal ones the last first; None
+            to match in the given order.
+        num_groups: all groups are below.
+        iou_threshold: the least IoU of a hit.
+
+    Returns:
+        (D,) bool.
+    """
+    gt_order = np.argsort(gt_groups, kind="stable")
+    gt_boxes = gt_boxes[gt_order]
+    gt_counts = np.bincount(gt_groups, minlength=num_groups).astype(np.int32)
+    gt_starts = np.cumsum(gt_counts) - gt_counts
+
+    # most detections are of frames and classes without ground truth: no hits, nothing to compare
+    candidates = np.flatnonzero(gt_counts[det_groups])
+    groups = det_groups[candidates]
+    pair_ends = np.cumsum(gt_counts[groups], dtype=np.int64)
+    best_gt = np.full(len(candidates), -1)
+    begin = 0
+    while begin < len(candidates):
+        pairs_before = pair_ends[begin - 1] if begin else 0
+        end = int(np.searchsorted(pair_ends, pairs_before + _PAIRS_AT_A_TIME, side="right"))
+        end = max(end, begin + 1)
+        part = slice(begin, end)
+        best_gt[part] = _best_overlap(
+            det_boxes[det_rows[candidates[part]]],
+            gt_boxes,
+            gt_starts[groups[part]],
+            gt_counts[groups[part]],
+            iou_threshold,
+        )
+        begin = end
+
+    looking = np.flatnonzero(best_gt >= 0)
+    candidates, best_gt = candidates[looking], best_gt[looking]
+    if scores is None:
+        order = np.argsort(best_gt, kind="stable")
+    else:
+        order = np.lexsort((-candidates, -scores[candidates], best_gt))
+    first, _ = _runs(best_gt[order])
+    is_hit = np.zeros(len(det_rows), dtype=bool)
+    is_hit[candidates[order[first]]] = True
+    return is_hit
+
+
+def _best_overlap(
+    det_boxes: np.ndarray,
+    gt_boxes: np.ndarray,
+    starts: np.ndarray,
+    counts: np.ndarray,
+    iou_threshold: float,
+) -> np.ndarray:
+    """Best ground-truth box of each detection.
+
+    Args:
+        det_boxes: (D, 4).
+        gt_boxes: (G, 4).
+        starts: (D,) and
+        counts: (D,), at least 1: detection i is compared with ``gt_boxes[starts[i] : starts[i] +
+            counts[i]]``.
+        iou_threshold: the IoU that the best box must have.
+
+    Returns:
+        (D,) index into ``gt_boxes`` of the first box with the highest IoU, -1 if that is too low.
+    """
+    gt_index = _ranges(starts, counts)
+    iou = _iou(np.repeat(det_boxes, counts, axis=0), gt_boxes[gt_index])
+    first_pair = np.cumsum(counts) - counts
+    best = np.maximum.reduceat(iou, first_pair)
+    is_best = np.flatnonzero(iou == np.repeat(best, counts))
+    detection = np.repeat(np.arange(len(counts)), counts)[is_best]
+    first, _ = _runs(detection)
+    return np.where(best >= iou_threshold, gt_index[is_best[first]], -1)

@@ -1,0 +1,46 @@
+"""What all tests share: thread counts, a scratch data-set root, and the reference material."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Two cores shared by several workers make timings meaningless, and a failure must come back in the
+# next run.
+settings.register_profile("alphaaction_d2", deadline=None, derandomize=True)
+settings.load_profile("alphaaction_d2")
+
+_DATASETS = pytest.StashKey[tempfile.TemporaryDirectory]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Set what detectron2 and torch read at import time, before any test module imports them."""
+    config.stash[_DATASETS] = tempfile.TemporaryDirectory(prefix="alphaaction_d2_datasets_")
+    os.environ["DETECTRON2_DATASETS"] = config.stash[_DATASETS].name
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_DATASETS].cleanup()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The reference material, a folder `shared` beside the checkout (or ALPHAACTION_SHARED).
+
+    Tests that use it are skipped where it is absent: users don't have it.
+    """
+    named = os.environ.get("ALPHAACTION_SHARED")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        if named:
+            pytest.fail(f"ALPHAACTION_SHARED={named} is not a folder")
+        pytest.skip(f"no reference material in {folder}")
+    return folder

@@ -1,0 +1,107 @@
+"""Delayed testing in one pass gives what a full window gives, and keeps bounded memory."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from alphaaction_d2.engine.inference import DelayedInference, build_delayed_inference
+from alphaaction_d2.memory import MemoryPool, MemoryWrite
+from detectron2.modeling import build_model
+
+from tests.helpers import model_input, small_cfg
+
+
+@pytest.fixture(scope="module")
+def model_and_cfg():
+    torch.manual_seed(0)
+    cfg = small_cfg(None, "MODEL.MEMORY.WINDOW", "(2,1)", "MODEL.MEMORY.DTYPE", "float32")
+    model = build_model(cfg).eval()
+    for name, parameter in model.named_parameters():
+        if ".out." in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return model, cfg
+
+
+def stream(cfg):
+    """Two videos with gaps, a crowded second, an empty one."""
+    torch.manual_seed(1)
+    seconds = {"a": [(1, 2), (2, 0), (3, 7), (4, 1), (8, 2), (9, 1)], "b": [(0, 1), (1, 1)]}
+    return [
+        model_input(cfg, persons, 1, video_id=video, timestamp=t)
+        for video, clips in seconds.items()
+        for t, persons in clips
+    ]
+
+
+def two_passes(model, cfg, clips):
+    """The literal procedure: fill a pool with everything, then classify with whole windows."""
+    pool = MemoryPool(cfg, model.roi_heads.num_channels)
+    with torch.no_grad():
+        features = [model.extract([x])[0] for x in clips]
+        for x, f in zip(clips, features):
+            pool.update([MemoryWrite.from_clip(x, f.persons, pool.dtype)], 1.0)
+        results = []
+        for x, f in zip(clips, features):
+            window = pool.read(x["video_id"], x["timestamp"], training=False)
+            results.append(model.classify([f], [window])[0])
+    return results
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8])
+def test_equal_to_two_passes(model_and_cfg, batch):
+    model, cfg = model_and_cfg
+    clips = stream(cfg)
+    expected = two_passes(model, cfg, copy.deepcopy(clips))
+    delayed = build_delayed_inference(cfg, model)
+    results = []
+    with torch.no_grad():
+        for i in range(0, len(clips), batch):
+            results += delayed(copy.deepcopy(clips[i : i + batch]))
+        results += delayed([])
+    assert [(r["video_id"], r["timestamp"]) for r in results] == [
+        (x["video_id"], x["timestamp"]) for x in clips
+    ]
+    for result, instances in zip(results, expected):
+        torch.testing.assert_close(
+            result["instances"].scores, instances.scores, atol=1e-6, rtol=1e-5
+        )
+
+
+def test_a_clip_comes_out_when_its_window_is_complete(model_and_cfg):
+    model, cfg = model_and_cfg
+    delayed = build_delayed_inference(cfg, model)
+    out = []
+    with torch.no_grad():
+        for x in stream(cfg):
+            out.append([(r["video_id"], r["timestamp"]) for r in delayed([x])])
+    # One future second is waited for; a gap or a new video also completes what went before.
+    assert out[:4] == [[], [("a", 1)], [("a", 2)], [("a", 3)]]
+    assert out[4] == [("a", 4)] and out[6] == [("a", 9)]
+
+
+def test_memory_is_bounded(model_and_cfg):
+    model, cfg = model_and_cfg
+    delayed = build_delayed_inference(cfg, model)
+    with torch.no_grad():
+        for t in range(60):
+            delayed([model_input(cfg, 2, 0, timestamp=t)])
+            assert len(delayed.pool) <= 2 * 5 and len(delayed._waiting) <= 2
+
+
+def test_without_delay_the_future_is_empty(model_and_cfg):
+    model, cfg = model_and_cfg
+    pool = MemoryPool(cfg, model.roi_heads.num_channels)
+    live = DelayedInference(model, pool, delay=0)
+    with torch.no_grad():
+        results = [live([x]) for x in stream(cfg)]
+    assert [len(r) for r in results] == [1] * len(results)
+
+
+def test_time_order_is_demanded(model_and_cfg):
+    model, cfg = model_and_cfg
+    delayed = build_delayed_inference(cfg, model)
+    with torch.no_grad(), pytest.raises(ValueError, match="a: clip at 1 s comes after one at 5"):
+        delayed([model_input(cfg, 1, 0, video_id="a", timestamp=5)])
+        delayed([model_input(cfg, 1, 0, video_id="a", timestamp=1)])

@@ -1,0 +1,126 @@
+"""The real trainer on a generated data set: memory, checkpoint, resume, evaluation."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from alphaaction_d2 import register_datasets
+from alphaaction_d2.checkpoint import CheckpointMismatch, load_for_inference
+from alphaaction_d2.engine import MemoryHook, Trainer
+from alphaaction_d2.engine.solver import parameter_groups
+from detectron2.engine.hooks import PeriodicCheckpointer
+
+from tests.helpers import small_cfg, write_dataset
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_dataset(tmp_path_factory.mktemp("data") / "squares")
+
+
+def make_trainer(folder, output, *opts):
+    cfg = small_cfg(folder, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.MAX_ITER", 6, *opts)
+    cfg.OUTPUT_DIR = str(output)
+    register_datasets(cfg)
+    torch.manual_seed(0)
+    return Trainer(cfg)
+
+
+def test_train_save_resume_evaluate(folder, tmp_path):
+    trainer = make_trainer(folder, tmp_path, "SOLVER.MAX_ITER", 3)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    assert len(trainer.pool) > 0 and 0 < trainer.pool.err < math.inf
+    stored = len(trainer.pool)
+    assert sorted(p.name for p in tmp_path.glob("*.memory")) == ["model_final.memory"]
+
+    again = make_trainer(folder, tmp_path)
+    again.resume_or_load(resume=True)
+    assert again.start_iter == 3
+    assert len(again.pool) == stored and again.pool.err == trainer.pool.err
+    again.train()
+    assert (tmp_path / "model_0000005.pth").is_file()
+
+    results = again._last_eval_results["ava"]
+    assert 0 <= results["mAP@0.5"] <= 100
+    assert {"AP-pose", "AP-object", "AP/left", "AP/right", "AP/bright"} <= set(results)
+    assert (tmp_path / "ava_detections.csv").is_file()
+
+    # The saved model alone gives the same numbers.
+    cfg = again.cfg.clone()
+    model = Trainer.build_model(cfg)
+    load_for_inference(model, str(tmp_path / "model_final.pth"))
+    assert Trainer.test(cfg, model)["ava"] == pytest.approx(results, nan_ok=True)
+
+
+def test_memory_hook_comes_before_the_checkpointer(folder, tmp_path):
+    trainer = make_trainer(folder, tmp_path)
+    kinds = [type(hook) for hook in trainer._hooks]
+    assert kinds.index(MemoryHook) < kinds.index(PeriodicCheckpointer)
+
+
+def test_tags_are_the_loss_of_their_step(folder, tmp_path):
+    trainer = make_trainer(folder, tmp_path, "SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()")
+    trainer.train()
+    step = trainer.last_step
+    for clip in step.batch:
+        index = trainer.pool._videos[clip["video_id"]]
+        assert index.tags[clip["timestamp"] - index.first] == pytest.approx(step.loss)
+    assert trainer.pool.err == pytest.approx(step.loss)
+
+
+def test_without_memory_there_is_no_pool(folder, tmp_path):
+    trainer = make_trainer(folder, tmp_path, "MODEL.INTERACTION.BLOCKS", "('P','O')")
+    assert trainer.pool is None
+    trainer.train()
+    assert not list(tmp_path.glob("*.memory"))
+
+
+def test_bad_loss_stops_with_clips_and_writes_nothing(folder, tmp_path):
+    trainer = make_trainer(folder, tmp_path)
+    with torch.no_grad():
+        trainer.model.roi_heads.predictor.cls_score.bias.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match=r"iteration 0.*loss_pose.*train_\d at \d s"):
+        trainer.train()
+    assert len(trainer.pool) == 0 and trainer.pool.err == math.inf
+
+
+def test_classes_of_config_and_data_must_agree(folder, tmp_path):
+    with pytest.raises(ValueError, match="squares_train has 3 classes.*add up to 4"):
+        make_trainer(folder, tmp_path, "MODEL.ROI_ACTION_HEAD.GROUP_SIZES", "(2,2)")
+
+
+def test_wrong_weights_are_named(folder, tmp_path):
+    trainer = make_trainer(folder, tmp_path)
+    trainer.checkpointer.save("small")
+    path = str(tmp_path / "small.pth")
+    cfg = small_cfg(folder, "MODEL.INTERACTION.DIM", 8)
+    with pytest.raises(CheckpointMismatch, match="does not fit.*instead of.*and .* more"):
+        load_for_inference(Trainer.build_model(cfg), path)
+    cfg = small_cfg(folder, "MODEL.INTERACTION.BLOCKS", "('P','O','M','P','O','M','P')")
+    with pytest.raises(CheckpointMismatch, match="P_block_3.* is missing"):
+        load_for_inference(Trainer.build_model(cfg), path)
+    with pytest.raises(FileNotFoundError, match="no such weights"):
+        load_for_inference(trainer.model, str(tmp_path / "nothing.pth"))
+
+
+def test_learning_rates_multiply():
+    cfg = small_cfg(
+        None,
+        *("SOLVER.BASE_LR", 1.0, "SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.INTERACTION_LR_FACTOR", 10.0),
+        *("SOLVER.WEIGHT_DECAY", 0.5, "SOLVER.WEIGHT_DECAY_BIAS", 0.0),
+        *("SOLVER.WEIGHT_DECAY_NORM", 0.25),
+    )
+    model = Trainer.build_model(cfg)
+    groups = parameter_groups(model, cfg)
+    found = {id(p): (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    assert len(found) == len(list(model.parameters()))
+    block = model.roi_heads.interaction.blocks["M_block_1"]
+    assert found[id(block.query.weight)] == (10.0, 0.5)
+    assert found[id(block.query.bias)] == (20.0, 0.0)
+    assert found[id(block.temporal_position_k)] == (10.0, 0.5)
+    assert found[id(model.roi_heads.predictor.cls_score.bias)] == (2.0, 0.0)
+    norm = model.backbone.blocks[0].multipathway_blocks[0].norm
+    assert found[id(norm.weight)] == (1.0, 0.25)

@@ -1,0 +1,152 @@
+"""The whole model on random inputs: shapes, empty sets, independence of clips, gradients."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from alphaaction_d2.memory import MemoryPool, MemoryWrite
+from alphaaction_d2.modeling.roi_heads import extend_boxes
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes
+
+from tests.helpers import model_input, small_cfg
+from tests.modeling.golden import GoldenCase
+
+METHODS = ["", "SerialInteraction", "DenseSerialInteraction", "ParallelInteraction"]
+
+
+def build(*opts):
+    torch.manual_seed(0)
+    cfg = small_cfg(None, *opts)
+    model = build_model(cfg)
+    for name, parameter in model.named_parameters():
+        # Blocks start as identities; with other weights every part matters.
+        if ".out." in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    return cfg, model
+
+
+def with_memory(cfg, model, inputs):
+    pool = MemoryPool(cfg, model.roi_heads.num_channels)
+    channels = model.roi_heads.num_channels
+    for video in ("v", "w"):
+        for slot in range(6):
+            pool.update(
+                [
+                    MemoryWrite(
+                        video,
+                        slot,
+                        torch.randn(2, channels),
+                        torch.rand(2, 4),
+                        torch.arange(2),
+                        torch.ones(2),
+                    )
+                ],
+                1.0,
+            )
+    pool.err = 1.0
+    return pool.attach(inputs, training=model.training)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("counts", [[(2, 1), (0, 0), (3, 2)], [(0, 0)], [(1, 0)], [(0, 2), (0, 0)]])
+def test_training_touches_every_parameter(method, counts):
+    cfg, model = build("MODEL.INTERACTION.NAME", method)
+    losses = model([model_input(cfg, p, o) for p, o in counts])
+    assert set(losses) == {"loss_pose", "loss_object"}
+    sum(losses.values()).backward()
+    untouched = [name for name, p in model.named_parameters() if p.grad is None]
+    assert not untouched
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_clips_do_not_see_each_other(method):
+    cfg, model = build("MODEL.INTERACTION.NAME", method)
+    model.eval()
+    inputs = [model_input(cfg, 3, 2), model_input(cfg, 1, 0, video_id="w"), model_input(cfg, 0, 1)]
+    inputs = with_memory(cfg, model, inputs)
+    with torch.no_grad():
+        together = model(copy.deepcopy(inputs))
+        alone = [model([x])[0] for x in copy.deepcopy(inputs)]
+    for one, other in zip(together, alone):
+        torch.testing.assert_close(one["instances"].scores, other["instances"].scores)
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_order_of_persons_and_objects_does_not_matter(method):
+    cfg, model = build("MODEL.INTERACTION.NAME", method)
+    model.eval()
+    x = with_memory(cfg, model, [model_input(cfg, 3, 2)])[0]
+    y = {**x, "proposals": x["proposals"][[2, 0, 1]], "objects": x["objects"][[1, 0]]}
+    with torch.no_grad():
+        first, second = (model([clip])[0]["instances"] for clip in (x, y))
+    scores = first.scores.view(3, -1)[[2, 0, 1]]
+    torch.testing.assert_close(second.scores.view(3, -1), scores)
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_persons_objects_and_memory_all_matter(method):
+    cfg, model = build("MODEL.INTERACTION.NAME", method)
+    model.eval()
+    x = with_memory(cfg, model, [model_input(cfg, 2, 2)])[0]
+
+    def scores(clip):
+        with torch.no_grad():
+            return model([clip])[0]["instances"].scores.view(-1, 3)[0]
+
+    base = scores(x)
+    assert not torch.allclose(base, scores({**x, "objects": x["objects"][:0]}))
+    assert not torch.allclose(base, scores({**x, "proposals": x["proposals"][:1]}))
+    without = {key: value for key, value in x.items() if key != "memory"}
+    assert not torch.allclose(base, scores(without))
+
+
+def test_results_are_in_the_wanted_size_with_original_boxes():
+    cfg, model = build("MODEL.ROI_ACTION_HEAD.BOX_EXTEND_TEST", "(0.2, 0.2)")
+    model.eval()
+    x = model_input(cfg, 2, 0)
+    with torch.no_grad():
+        result = model([x])[0]
+    rows = result["instances"]
+    assert result["video_id"] == "v" and result["timestamp"] == 3
+    assert rows.image_size == (96, 128) and len(rows) == 6
+    expected = 2 * x["proposals"].proposal_boxes.tensor.repeat_interleave(3, dim=0)
+    torch.testing.assert_close(rows.pred_boxes.tensor, expected)
+
+
+def test_an_image_is_a_still_clip_of_one_person():
+    cfg, model = build()
+    model.eval()
+    image = torch.rand(3, 48, 64) * 255
+    with torch.no_grad():
+        rows = model([{"image": image, "height": 96, "width": 128}])[0]["instances"]
+    assert rows.pred_boxes.tensor[0].tolist() == [0, 0, 128, 96]
+    assert rows.pred_classes.tolist() == [0, 1, 2]
+    assert model([]) == []
+
+
+def test_boxes_grow_as_released(shared):
+    case = GoldenCase(shared / "golden" / "data", "g1_box_extend")
+    width, height = case.config["image_size_wh"]
+    boxes = case["in/boxes"].clone()
+    boxes[:, 2:] += 1  # the released boxes include their last pixel
+    for key, scale in case.config["scales"].items():
+        sx, sy = scale if len(scale) == 2 else scale * 2
+        grown = extend_boxes(Boxes(boxes), (sx, sy), (height, width)).tensor
+        grown[:, 2:] -= 1
+        # A box that starts in the last pixel is clipped there by the released code.
+        torch.testing.assert_close(grown, case[f"out/{key}"], atol=1e-4, rtol=0)
+
+
+def test_bad_configurations_are_named():
+    with pytest.raises(KeyError, match="known: DenseSerialInteraction"):
+        build("MODEL.INTERACTION.NAME", "Nonsense")
+    with pytest.raises(ValueError, match="BLOCKS"):
+        build("MODEL.INTERACTION.BLOCKS", "('X',)")
+    with pytest.raises(ValueError, match="'concat'"):
+        build("MODEL.INTERACTION.DIM_OUT", 7)
+    with pytest.raises(ValueError, match="same length"):
+        build("MODEL.ROI_ACTION_HEAD.GROUP_SIZES", "(2,)")

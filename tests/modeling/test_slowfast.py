@@ -1,0 +1,132 @@
+"""The backbone against the released network's numbers (golden/README 2.7) and by shape."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+
+import numpy as np
+import pytest
+import torch
+from alphaaction_d2.modeling.backbone import SlowFast
+from alphaaction_d2.modeling.backbone.batch_norm import FrozenBatchNorm3d
+from alphaaction_d2.modeling.backbone.slowfast import pathway_indices
+
+from tests.modeling.golden import GoldenCase, assert_close
+
+def released_name(name: str) -> str:
+    """Our name of a backbone entry -> the released one (golden/SLOWFAST_DIFF.md, section 3)."""
+    fusion = re.fullmatch(r"blocks\.(\d)\.multipathway_fusion\.conv_fast_to_slow\.(\w+)", name)
+    if fusion:
+        return f"fast.Tconv{int(fusion[1]) + 1}.conv.{fusion[2]}"
+    block, pathway, rest = re.fullmatch(
+        r"blocks\.(\d)\.multipathway_blocks\.(\d)\.(.+)", name
+    ).groups()
+    path = ("slow", "fast")[int(pathway)]
+    if block == "0":
+        return f"{path}." + rest.replace("conv.", "conv1.").replace("norm.", "bn1.")
+    number, rest = re.fullmatch(r"res_blocks\.(\d+)\.(.+)", rest).groups()
+    rest = re.sub(r"^branch1_conv\.", "shortcut.conv.", rest)
+    rest = re.sub(r"^branch1_norm\.", "shortcut.bn.", rest)
+    for i, letter in enumerate("abc", start=1):
+        rest = rest.replace(f"branch2.conv_{letter}.", f"btnk.conv{i}.conv.")
+        rest = rest.replace(f"branch2.norm_{letter}.", f"btnk.conv{i}.bn.")
+    return f"{path}.res_nl{block}.res_{number}.{rest}"
+
+
+def fill(network: SlowFast, folder) -> set[str]:
+    """Give every entry the recipe's values; returns the released names."""
+    path = folder / "param_recipe.py"
+    spec = importlib.util.spec_from_file_location("param_recipe", path)
+    recipe = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(recipe)
+    state = network.state_dict()
+    names = {released_name(name): tuple(value.shape) for name, value in state.items()}
+    values = recipe.fill(names)
+    network.load_state_dict(
+        {name: torch.from_numpy(np.asarray(values[released_name(name)])) for name in state}
+    )
+    return set(names)
+
+
+@pytest.mark.parametrize(
+    "name, depth, tau, alpha",
+    [
+        ("f1_backbone_r50_4x16", 50, 16, 8),
+        ("f2_backbone_r50_4x16_odd_size", 50, 16, 8),
+        pytest.param("f3_backbone_r101_8x8", 101, 8, 4, marks=pytest.mark.slow),
+    ],
+)
+def test_as_released(shared, name, depth, tau, alpha):
+    folder = shared / "golden" / "data"
+    case = GoldenCase(folder, name)
+    network = SlowFast(depth=depth, tau=tau, alpha=alpha).eval()
+    assert fill(network, folder) == set(case.config["parameter_names"])
+    # The case gives the pathways separately: its frames are not those of one clip.
+    pathways = [case["in/slow"], case["in/fast"]]
+    with torch.no_grad():
+        for block in network.blocks:
+            pathways = block(pathways)
+    assert_close(pathways[0], case["out/slow"])
+    assert_close(pathways[1], case["out/fast"])
+
+
+def test_pathway_frames():
+    assert pathway_indices(64, 16, 8) == ([7, 23, 39, 55], list(range(0, 64, 2)))
+    assert pathway_indices(64, 8, 4)[0] == list(range(3, 64, 8))
+    assert pathway_indices(32, 8, 8) == ([3, 11, 19, 27], list(range(32)))
+    assert pathway_indices(64, 16, 8, slow_start=15)[0] == [15, 31, 47, 63]
+
+
+def small(**kwargs) -> SlowFast:
+    options = {
+        "depth": 18,
+        "num_frames": 16,
+        "tau": 4,
+        "alpha": 2,
+        "stem_channels": 8,
+        "beta_inv": 4,
+        "norm": "BN",
+    }
+    return SlowFast(**{**options, **kwargs})
+
+
+@pytest.mark.parametrize("lateral", ["aia", "pytorchvideo"])
+@pytest.mark.parametrize("num_stages, stem", [(4, (2, 2)), (3, (2, 1))])
+def test_output_shape(lateral, num_stages, stem):
+    network = small(lateral=lateral, num_stages=num_stages, stem_strides=stem)
+    clip = torch.rand(2, 3, 16, 64, 96)
+    shapes = network.output_shape()
+    for name, value in network(clip).items():
+        spec = shapes[name]
+        frames = {"slow": 4, "fast": 8}[name]
+        assert value.shape == (2, spec.channels, frames, 64 // spec.stride, 96 // spec.stride)
+
+
+def test_clips_do_not_leak_into_each_other():
+    network = small().eval()
+    clips = torch.rand(2, 3, 16, 64, 64)
+    with torch.no_grad():
+        both, alone = network(clips), network(clips[1:])
+    for name, value in both.items():
+        torch.testing.assert_close(value[1:], alone[name])
+
+
+def test_frozen_norm_has_nothing_to_train():
+    network = small(norm="FrozenBN").train()
+    assert not any("norm" in name for name, _ in network.named_parameters())
+    norm = FrozenBatchNorm3d(4)
+    norm.running_mean += 1
+    reference = torch.nn.BatchNorm3d(4)
+    reference.load_state_dict(norm.state_dict(), strict=False)
+    x = torch.rand(2, 4, 3, 5, 5)
+    torch.testing.assert_close(norm.train()(x), reference.eval()(x))
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="NUM_FRAMES 15"):
+        small(num_frames=15)
+    with pytest.raises(ValueError, match="LATERAL 'x'"):
+        small(lateral="x")
+    with pytest.raises(ValueError, match="NORM 'x'"):
+        small(norm="x")

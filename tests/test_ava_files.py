@@ -1,0 +1,417 @@
+"""Reading and writing AVA's files: what is accepted, what is refused, and how that is said."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alphaaction_d2.ava_files import (
+    AVAFileError,
+    AVARows,
+    read_ava_csv,
+    read_exclusions,
+    read_label_map,
+    write_ava_results,
+)
+
+GOOD_ROW = "v,0902,0.1,0.2,0.5,0.6,3,1"
+
+
+def write(tmp_path: Path, text: str | bytes, name: str = "file.csv") -> Path:
+    path = tmp_path / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+# ---------------------------------------------------------------------------------- label maps
+
+
+def test_label_map_short_form(tmp_path):
+    text = (
+        'item {\n  name: "bend/bow (at the waist)"\n  id: 1\n}\nitem {\n  name: "run"\n  id: 3\n}\n'
+    )
+    label_map = read_label_map(write(tmp_path, text))
+    assert label_map.names == {1: "bend/bow (at the waist)", 3: "run"}
+    assert label_map.groups == {1: "", 3: ""}
+    assert label_map.num_classes == 3
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_label_map_long_form(tmp_path, line_end):
+    text = line_end.join(
+        [
+            "# classes",
+            "label {",
+            '  name: "say \\"hi\\""',
+            "  label_id: 2",
+            "  label_type: PERSON_INTERACTION",
+            "}",
+            "",
+            'label { label_id: 1 name: "jump" label_type: PERSON_MOVEMENT }',
+            "label { name: 'lift' label_id: 4 label_type: OBJECT_MANIPULATION }",
+            'label { name: "glow" label_id: 5 label_type: Magic }',
+        ]
+    )
+    label_map = read_label_map(write(tmp_path, text))
+    assert label_map.names == {2: 'say "hi"', 1: "jump", 4: "lift", 5: "glow"}
+    assert label_map.groups == {2: "person", 1: "pose", 4: "object", 5: "magic"}
+    assert label_map.num_classes == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ('item {\n  name: "a"\n}\n', 1, "no id"),
+        ("\nitem {\n  id: 1\n}\n", 2, "no name"),
+        ('item {\n name: "a"\n id: 0\n}', 1, "from 1 on"),
+        ('item {\n name: "a"\n id: one\n}', 1, "'one'"),
+        ('item { name: "a" id: 1 }\nitem { name: "b" id: 1 }', 2, "taken by 'a'"),
+        ('item { name: "a" id: 1 }\nitem { name: "a" id: 2 }', 2, "used twice"),
+        ('item { name: "a" id: 1\n', 1, "not closed"),
+        ('item { name: "a"\nitem { name: "b" id: 2 }', 2, "not closed"),
+        ('name: "a"', 1, "outside"),
+        ("1,run\n2,walk\n", 1, "'1,run'"),
+    ],
+)
+def test_label_map_errors_name_the_line(tmp_path, text, line, words):
+    path = write(tmp_path, text)
+    with pytest.raises(AVAFileError, match=words) as error:
+        read_label_map(path)
+    assert str(error.value).startswith(f"{path}:{line}: ")
+
+
+def test_empty_label_map_is_refused(tmp_path):
+    with pytest.raises(AVAFileError, match="no classes"):
+        read_label_map(write(tmp_path, "\n"))
+
+
+def test_official_label_maps(shared):
+    folder = shared / "ava" / "official"
+    full = read_label_map(folder / "ava_action_list_v2.2.pbtxt")
+    assert sorted(full.names) == list(range(1, 81))
+    counts = {group: list(full.groups.values()).count(group) for group in set(full.groups.values())}
+    assert counts == {"pose": 14, "object": 49, "person": 17}
+    short = read_label_map(folder / "ava_action_list_v2.2_for_activitynet_2019.pbtxt")
+    assert len(short.names) == 60
+    assert short.num_classes == 80
+    assert all(full.names[i] == name for i, name in short.names.items())
+
+
+# ---------------------------------------------------------------------------------- exclusions
+
+
+def test_exclusions(tmp_path):
+    path = write(tmp_path, "a,0902\r\n\r\nb,902\r\na,902\r\n")
+    assert read_exclusions(path) == {("a", 902), ("b", 902)}
+    assert read_exclusions(write(tmp_path, "")) == set()
+
+
+def test_exclusions_report_all_bad_rows(tmp_path):
+    path = write(tmp_path, "a,902\na\nb,9x\n")
+    with pytest.raises(AVAFileError) as error:
+        read_exclusions(path)
+    first, second = str(error.value).splitlines()
+    assert first.startswith(f"{path}:2: ")
+    assert second.startswith(f"{path}:3: column timestamp: '9x'")
+
+
+# ---------------------------------------------------------------------------------- good rows
+
+
+def test_annotations(tmp_path):
+    text = "a,0902,0.1,0.2,0.5,0.6,3,7\nb,903,0.077,0,1,1,80,1.0000\na,0902,0,0,1,1,1,\n"
+    rows = read_ava_csv(write(tmp_path, text))
+    assert len(rows) == 3
+    assert rows.video_ids.tolist() == ["a", "b", "a"]
+    assert rows.timestamps.tolist() == [902, 903, 902]
+    assert rows.boxes.tolist() == [[0.1, 0.2, 0.5, 0.6], [0.077, 0, 1, 1], [0, 0, 1, 1]]
+    assert rows.labels.tolist() == [3, 80, 1]
+    assert rows.person_ids.tolist() == [7, 1, -1]
+    assert rows.scores.tolist() == [7, 1, 1]
+    dtypes = (rows.video_codes.dtype, rows.timestamps.dtype, rows.boxes.dtype, rows.labels.dtype)
+    assert dtypes == (np.int32, np.float64, np.float64, np.int64)
+    assert rows.person_ids.dtype == np.int64
+
+
+def test_annotations_without_person_ids(tmp_path):
+    rows = read_ava_csv(write(tmp_path, "a,0902,0.1,0.2,0.5,0.6,3\n"))
+    assert rows.person_ids.tolist() == [-1]
+
+
+def test_results(tmp_path):
+    rows = read_ava_csv(write(tmp_path, "a,0902,0.1,0.2,0.5,0.6,3,1e-3\n"), "results")
+    assert rows.scores.tolist() == [0.001]
+    assert rows.person_ids.tolist() == [-1]
+    assert rows.has_scores
+    rows = read_ava_csv(write(tmp_path, "a,0902,0.1,0.2,0.5,0.6,3\n"), "results")
+    assert rows.scores.tolist() == [1.0]
+    assert not rows.has_scores
+
+
+def test_boxes(tmp_path):
+    text = "a,0902,0.1,0.2,0.5,0.6,,0.9\na,0902,0.1,0.2,0.5,0.6,cup,0.8\na,0902,0,0,1,1,ball,0.5\n"
+    rows = read_ava_csv(write(tmp_path, text), "boxes")
+    assert list(rows.class_names) == ["cup", "ball"]
+    assert rows.labels.tolist() == [-1, 0, 1]
+    assert rows.scores.tolist() == [0.9, 0.8, 0.5]
+    assert rows.person_ids.tolist() == [-1, -1, -1]
+    text = "a,0902,0.1,0.2,0.5,0.6,,0.9,4\na,0903,0.1,0.2,0.5,0.6,,0.9,\n"
+    rows = read_ava_csv(write(tmp_path, text), "boxes")
+    assert rows.person_ids.tolist() == [4, -1]
+    assert rows.labels.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        GOOD_ROW,
+        f"{GOOD_ROW}\n",
+        f"\n{GOOD_ROW}\n\n   \n",
+        f"{GOOD_ROW}\r\n",
+        f"\ufeff{GOOD_ROW}\n",
+        '"v",0902,0.1,0.2,0.5,0.6,3,1\n',
+        "v, 902,0.1, 0.2,0.5,.6,3,+1\n",
+    ],
+)
+def test_ways_to_write_the_same(tmp_path, text):
+    rows = read_ava_csv(write(tmp_path, text))
+    assert rows.video_ids.tolist() == ["v"]
+    assert rows.timestamps.tolist() == [902]
+    assert rows.boxes.tolist() == [[0.1, 0.2, 0.5, 0.6]]
+    assert (rows.labels.tolist(), rows.person_ids.tolist()) == ([3], [1])
+
+
+@pytest.mark.parametrize("kind", ["annotations", "results", "boxes"])
+def test_empty_file(tmp_path, kind):
+    rows = read_ava_csv(write(tmp_path, ""), kind)
+    assert len(rows) == 0
+    assert rows.boxes.shape == (0, 4)
+    assert rows.video_ids.tolist() == []
+
+
+def test_gzip(tmp_path):
+    path = write(tmp_path, gzip.compress(f"{GOOD_ROW}\n".encode()), "file.csv.gz")
+    assert read_ava_csv(path).labels.tolist() == [3]
+
+
+def test_rows_of_7_and_8_columns_may_mix(tmp_path):
+    text = "v,902,0.1,0.2,0.5,0.6,3\nv,902,0.1,0.2,0.5,0.6,4,0.5\n"
+    rows = read_ava_csv(write(tmp_path, text), "results")
+    assert rows.scores.tolist() == [1.0, 0.5]
+    assert not rows.has_scores
+
+
+@given(st.floats(0, 1))
+def test_decimal_text_is_rounded_correctly(tmp_path_factory, value):
+    path = write(tmp_path_factory.mktemp("csv"), f"v,902,0,0,1,1,1,{value:.17f}\n")
+    assert read_ava_csv(path, "results").scores[0] == float(f"{value:.17f}")
+
+
+def test_small_overshoot_is_clipped_and_counted(tmp_path, caplog):
+    text = "v,902,-0.03,0.2,0.5,1.04,3,1\nv,902,0.1,0.2,0.5,0.6,3,1\nv,902,0,0,1.001,1,3,1\n"
+    path = write(tmp_path, text)
+    with caplog.at_level(logging.WARNING):
+        rows = read_ava_csv(path)
+    assert rows.boxes.tolist() == [[0, 0.2, 0.5, 1], [0.1, 0.2, 0.5, 0.6], [0, 0, 1, 1]]
+    assert "clipped 2 boxes" in caplog.text
+    rows = read_ava_csv(path, check_boxes=False)
+    assert rows.boxes[0].tolist() == [-0.03, 0.2, 0.5, 1.04]
+
+
+# ---------------------------------------------------------------------------------- bad rows
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("v,902,0.1,0.2,0.5", "5 columns: expected video_id,timestamp,x1,y1,x2,y2,action_id"),
+        ("v,902,0.1,0.2,0.5,0.6,3,1,9", "9 columns"),
+        (",902,0.1,0.2,0.5,0.6,3,1", "column video_id"),
+        ("v,noon,0.1,0.2,0.5,0.6,3,1", "column timestamp: 'noon': expected a number"),
+        ("v,,0.1,0.2,0.5,0.6,3,1", "column timestamp: ''"),
+        ("v,-5,0.1,0.2,0.5,0.6,3,1", "column timestamp: -5"),
+        ("v,inf,0.1,0.2,0.5,0.6,3,1", "column timestamp: inf"),
+        ("v,902,0.1,zero,0.5,0.6,3,1", "column y1: 'zero'"),
+        ("v,902,nan,0.2,0.5,0.6,3,1", "column x1: nan: expected a finite number"),
+        ("v,902,0.1,0.2,inf,0.6,3,1", "column x2: inf"),
+        ("v,902,0.1,0.2,,0.6,3,1", "column x2: ''"),
+        ("v,902,0.5,0.2,0.1,0.6,3,1", "column x2: 0.1: expected more than x1 = 0.5"),
+        ("v,902,0.1,0.6,0.5,0.6,3,1", "column y2: 0.6: expected more than y1 = 0.6"),
+        ("v,902,1.01,0.2,1.04,0.6,3,1", "column x2: 1.04: expected more than x1"),
+        ("v,902,100,0.2,250,0.6,3,1", "column x1: 100: expected a fraction"),
+        ("v,902,0.1,0.2,0.5,0.6,,1", "column action_id: ''"),
+        ("v,902,0.1,0.2,0.5,0.6,run,1", "column action_id: 'run'"),
+        ("v,902,0.1,0.2,0.5,0.6,1.0,1", "column action_id: '1.0': expected a whole number"),
+        ("v,902,0.1,0.2,0.5,0.6,0,1", "column action_id: 0: expected an action id from 1 on"),
+        ("v,902,0.1,0.2,0.5,0.6,99999999999999999999,1", "column action_id"),
+        ("v,902,0.1,0.2,0.5,0.6,3,Bob", "column person_id: 'Bob'"),
+        ("v,902,0.1,0.2,0.5,0.6,3,nan", "column person_id: 'nan'"),
+        ("v,902,0.1,0.2,0.5,0.6,3,1.5", "column person_id: 1.5: expected a whole number"),
+    ],
+)
+def test_bad_annotation(tmp_path, row, words):
+    path = write(tmp_path, f"{GOOD_ROW}\n\n{row}\n{GOOD_ROW}\n")
+    with pytest.raises(AVAFileError) as error:
+        read_ava_csv(path)
+    assert str(error.value).startswith(f"{path}:3: ")
+    assert words in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("score", ["nan", "", "high"])
+@pytest.mark.parametrize("check_boxes", [True, False])
+def test_bad_score(tmp_path, score, check_boxes):
+    path = write(tmp_path, f"v,902,0.1,0.2,0.5,0.6,3,{score}\n")
+    with pytest.raises(AVAFileError, match="column score"):
+        read_ava_csv(path, "results", check_boxes=check_boxes)
+
+
+def test_all_bad_rows_are_in_one_report(tmp_path):
+    """Rows that can't be read and rows out of range, in the order of the file."""
+    bad = ["v,902,0.1,0.2,0.1,0.6,3,1", "v,902,a,0.2,0.5,0.6,3,1"] * 15
+    path = write(tmp_path, "\n".join([GOOD_ROW, *bad, GOOD_ROW]))
+    with pytest.raises(AVAFileError) as error:
+        read_ava_csv(path)
+    lines = str(error.value).splitlines()
+    assert len(lines) == 21
+    assert [line.split(":")[1] for line in lines[:20]] == [str(n) for n in range(2, 22)]
+    assert lines[20] == "... and 10 more"
+
+
+def test_a_header_is_named(tmp_path):
+    text = f"video_id,timestamp,x1,y1,x2,y2,action_id,person_id\n{GOOD_ROW}\n"
+    with pytest.raises(AVAFileError, match="no header"):
+        read_ava_csv(write(tmp_path, text))
+
+
+def test_what_only_the_evaluators_accept(tmp_path):
+    text = "v,902,0.5,0.1,0.1,0.9,0,0.5\nv,902,-3,0,7,1,-4,-11\n"
+    path = write(tmp_path, text)
+    with pytest.raises(AVAFileError):
+        read_ava_csv(path, "results")
+    rows = read_ava_csv(path, "results", check_boxes=False)
+    assert rows.boxes.tolist() == [[0.5, 0.1, 0.1, 0.9], [-3, 0, 7, 1]]
+    assert rows.labels.tolist() == [0, -4]
+    with pytest.raises(AVAFileError, match="x1: nan"):
+        read_ava_csv(write(tmp_path, "v,902,nan,0,1,1,1,1\n"), "results", check_boxes=False)
+
+
+def test_integer_timestamps(tmp_path):
+    path = write(tmp_path, "v,902.0,0.1,0.2,0.5,0.6,3,1\n")
+    assert read_ava_csv(path).timestamps.tolist() == [902]
+    with pytest.raises(AVAFileError, match="timestamp: '902.0': expected a whole number"):
+        read_ava_csv(path, integer_timestamps=True)
+
+
+def test_empty_frames(tmp_path):
+    path = write(tmp_path, f"{GOOD_ROW}\nv,903\n")
+    with pytest.raises(AVAFileError, match="2: 2 columns"):
+        read_ava_csv(path)
+    rows = read_ava_csv(path, allow_empty_frames=True)
+    assert len(rows) == 1
+    assert list(rows.empty_frames) == [("v", 903.0)]
+
+
+@pytest.mark.parametrize("reader", [read_ava_csv, read_exclusions, read_label_map])
+def test_files_that_are_no_text(tmp_path, reader):
+    with pytest.raises(AVAFileError, match="not a text file"):
+        reader(write(tmp_path, b"\xff\xd8\xff\xe0\x00\x10JFIF\n\x80\x81"))
+    with pytest.raises(FileNotFoundError, match="missing.csv"):
+        reader(tmp_path / "missing.csv")
+
+
+def test_unknown_kind(tmp_path):
+    with pytest.raises(ValueError, match="annotations, results, boxes"):
+        read_ava_csv(write(tmp_path, GOOD_ROW), "tracks")
+
+
+def test_real_files(shared):
+    folder = shared / "ava" / "official"
+    rows = read_ava_csv(folder / "ava_val_v2.1_head27163.csv")
+    assert len(rows) == 27163
+    assert len(rows.videos) == 8
+    excluded = read_exclusions(folder / "ava_val_excluded_timestamps_v2.2.csv")
+    assert len(excluded) == 37
+    assert ("5BDj0ow5hnA", 1038) in excluded
+
+
+# ---------------------------------------------------------------------------------- writing
+
+
+def some_rows(num_rows: int, scores_dtype=np.float32, videos=("b", "a")) -> AVARows:
+    random = np.random.default_rng(0)
+    return AVARows(
+        videos=list(videos),
+        video_codes=random.integers(0, len(videos), num_rows).astype(np.int32),
+        timestamps=random.integers(1, 2000, num_rows).astype(np.float64),
+        boxes=random.random((num_rows, 4)),
+        labels=random.integers(1, 81, num_rows),
+        scores=random.random(num_rows).astype(scores_dtype) ** 40,
+        person_ids=np.full(num_rows, -1),
+    )
+
+
+@pytest.mark.parametrize("scores_dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("videos", [("b", "a"), ("b", 'a, the "best"')])
+def test_written_results_read_back_the_same(tmp_path, scores_dtype, videos):
+    rows = some_rows(300_000 if "a" in videos else 300, scores_dtype, videos)
+    write_ava_results(tmp_path / "r.csv", rows)
+    back = read_ava_csv(tmp_path / "r.csv", "results", check_boxes=False, integer_timestamps=True)
+    assert (back.video_ids == rows.video_ids).all()
+    for name in ("timestamps", "boxes", "labels"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(rows, name))
+    np.testing.assert_array_equal(back.scores.astype(scores_dtype), rows.scores)
+    assert os.listdir(tmp_path) == ["r.csv"]
+
+
+def test_written_text(tmp_path):
+    rows = AVARows(
+        videos=["v"],
+        video_codes=np.zeros(2, np.int32),
+        timestamps=np.array([7.0, 1002.0]),
+        boxes=np.array([[0.25, 0.5, 0.123456789, 1], [0, 0, 1, 1]]),
+        labels=np.array([12, 80]),
+        scores=np.array([0.1, 1e-7], np.float32),
+        person_ids=np.full(2, -1),
+    )
+    write_ava_results(tmp_path / "r.csv", rows, decimals=5)
+    lines = (tmp_path / "r.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines] == [["v", "0007"], ["v", "1002"]]
+    numbers = [[float(number) for number in line.split(",")[2:]] for line in lines]
+    assert numbers == [[0.25, 0.5, 0.12346, 1, 12, 0.1], [0, 0, 1, 1, 80, 0]]
+
+
+def test_no_rows_make_an_empty_file(tmp_path):
+    write_ava_results(tmp_path / "r.csv", some_rows(0))
+    assert (tmp_path / "r.csv").read_text() == ""
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = write(tmp_path, "old", "r.csv")
+    rows = some_rows(5)
+    rows.video_codes[3] = 7  # no such video
+    with pytest.raises(IndexError):
+        write_ava_results(path, rows)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["r.csv"]
+
+
+def test_module_needs_no_torch():
+    root = Path(__file__).resolve().parents[1]
+    code = (
+        "import sys, types; package = types.ModuleType('alphaaction_d2');"
+        f"package.__path__ = [{str(root / 'alphaaction_d2')!r}];"
+        "sys.modules['alphaaction_d2'] = package;"
+        "import alphaaction_d2.ava_files, alphaaction_d2.evaluation;"
+        "assert not {'torch', 'detectron2'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alphaaction_d2.visualization.charts import class_ap_chart, comparison_chart, timeline_chart
+from alphaaction_d2.visualization.palette import GROUP_COLOURS, IDENTITY_COLOURS
+from alphaaction_d2.visualization.results import (
+    ClassAP,
+    KeyframeResult,
+    PersonResult,
+    VideoResult,
+)
+
+NAMES = ["walk", "say $x", "走る"]
+
+
+def read(path):
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def count(pixels, colour):
+    return int((pixels == colour).all(axis=2).sum())
+
+
+def test_bars_are_as_long_as_the_precision_and_groups_have_colours(tmp_path):
+    classes = [ClassAP("a", 80.0, "pose", 10), ClassAP("b", 40.0, "memory", 10)]
+    pixels = read(class_ap_chart(tmp_path / "chart.png", classes, dialect="official2018"))
+    assert pixels.shape[1] == 1080
+    rows = [(pixels == GROUP_COLOURS[i]).all(axis=2).sum(axis=1).max() for i in (0, 1)]
+    # Both bars are cut by their white number; the ratio of their lengths stays about two.
+    assert 1.7 < rows[0] / rows[1] < 2.3
+
+
+def test_a_long_list_makes_a_taller_chart(tmp_path):
+    heights = []
+    for num_classes in (1, 12, 80):
+        classes = [
+            ClassAP(f"class number {k} with $ and 名", 100 * k / 80, f"g{k % 10}", k)
+            for k in range(num_classes)
+        ]
+        heights.append(read(class_ap_chart(tmp_path / "chart.png", classes)).shape[0])
+    assert heights[0] < heights[1] < heights[2] < 4000
+
+
+@pytest.mark.parametrize("ap", [0.0, math.nan, 100.0, 120.0])
+def test_extreme_precisions_are_drawn(tmp_path, ap):
+    pixels = read(class_ap_chart(tmp_path / "chart.png", [ClassAP("a", ap)]))
+    assert (count(pixels, GROUP_COLOURS[0]) > 3000) == (ap >= 100)
+
+
+def test_nothing_to_draw_is_said(tmp_path):
+    with pytest.raises(ValueError, match="no classes"):
+        class_ap_chart(tmp_path / "chart.png", [])
+    with pytest.raises(ValueError, match="no groups or no runs"):
+        comparison_chart(tmp_path / "chart.png", [], {})
+    with pytest.raises(ValueError, match="2 values for 1 groups"):
+        comparison_chart(tmp_path / "chart.png", ["a"], {"run": [1, 2]})
+    assert list(tmp_path.iterdir()) == []
+
+
+def timeline_of(tmp_path, keyframes, **options):
+    result = VideoResult("v $1", 64, 48, NAMES, keyframes)
+    return read(timeline_chart(tmp_path / "timeline.png", result, **options))
+
+
+def test_timeline_grows_with_persons_and_actions_up_to_the_limit(tmp_path):
+    def keyframes(num_persons):
+        return [
+            KeyframeResult(
+                float(t),
+                [
+                    PersonResult.from_scores([0, 0, 9, 9], [0.9, 0.5, 0.1], NAMES, n)
+                    for n in range(num_persons)
+                ],
+            )
+            for t in range(5)
+        ]
+
+    empty = timeline_of(tmp_path, [])
+    one = timeline_of(tmp_path, keyframes(1))
+    many = timeline_of(tmp_path, keyframes(9))
+    assert empty.shape[0] <= one.shape[0] < many.shape[0]
+    assert count(one, IDENTITY_COLOURS[0]) > 50  # the mark of person 0
+    assert timeline_of(tmp_path, keyframes(9), max_persons=1).shape == one.shape
+    assert (
+        timeline_of(tmp_path, keyframes(40)).shape[0]
+        == timeline_of(tmp_path, keyframes(16)).shape[0]
+    )
+
+
+def test_timeline_of_persons_without_actions(tmp_path):
+    person = PersonResult.from_scores([0, 0, 9, 9], [0.1, 0.1, 0.1], NAMES)
+    pixels = timeline_of(tmp_path, [KeyframeResult(0.0, [person])])
+    assert (pixels < 128).any()
+
+
+def test_timeline_of_a_long_video(tmp_path):
+    person = PersonResult.from_scores([0, 0, 9, 9], [0.9, 0.8, 0.7], NAMES, 1)
+    pixels = timeline_of(tmp_path, [KeyframeResult(float(t), [person]) for t in range(1800)])
+    assert pixels.shape[1] == 1080
+
+
+def test_comparison_has_a_bar_per_run(tmp_path):
+    runs = {"none": [50.0, math.nan], "IA without $memory": [60.0, 20.0], "IA": [70.0, 90.0]}
+    pixels = read(comparison_chart(tmp_path / "chart.png", ["pose", "memory"], runs))
+    sizes = [count(pixels, GROUP_COLOURS[i]) for i in range(3)]
+    assert 0 < sizes[0] < sizes[1] < sizes[2]

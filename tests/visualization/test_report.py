@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import math
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alphaaction_d2.visualization.report import MAX_KEYFRAMES_LISTED, VideoSection, write_report
+from alphaaction_d2.visualization.results import (
+    ClassAP,
+    KeyframeResult,
+    PersonResult,
+    VideoResult,
+)
+
+VOID = {"meta", "img", "br", "hr", "input", "link"}
+EVIL = "<script>alert(\"x\")</script> & 'quoted' \x00"
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text; refuses tags that are not closed in order."""
+
+    def __init__(self, path):
+        super().__init__(convert_charrefs=True)
+        self.open, self.tags, self.text = [], [], ""
+        self.feed(path.read_text(encoding="utf-8"))
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        names = [name for name, _ in attributes]
+        assert len(names) == len(set(names)), f"an attribute twice in {tag}"
+        self.tags.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        assert tag in VOID
+        self.tags.append((tag, dict(attributes)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] not in (["style"], ["script"]):
+            self.text += data
+
+    def of(self, tag):
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def picture(tmp_path):
+    path = tmp_path / "chart.png"
+    Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(path)
+    return path
+
+
+def result_of(num_keyframes, name="walk"):
+    person = PersonResult.from_scores([0, 0, 9, 9], [0.876, 0.1], [name, "stand"], 7)
+    keyframes = [KeyframeResult(float(t), [person] if t else []) for t in range(num_keyframes)]
+    return VideoResult("v", 64, 48, [name, "stand"], keyframes)
+
+
+def test_a_full_page(tmp_path, picture):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    video = folder / "naïve: #2 100% &.mp4"
+    video.write_bytes(b"video")
+    table = folder / "results.csv"
+    table.write_text("a,b\n")
+    classes = [ClassAP("open", 81.25, "memory", 1234), ClassAP("gone", math.nan, "memory")]
+    path = write_report(
+        folder,
+        title="Puppets demo",
+        subtitle="four minutes",
+        numbers={"persons": "3"},
+        videos=[VideoSection("first video", video, result_of(3), picture, poster=picture)],
+        classes=classes,
+        dialect="official2018",
+        charts={"Average precision": picture},
+        warnings=["stopped at 1.87 of 4.47 s"],
+        command="make demo",
+        config="MODEL: x",
+        downloads=[table],
+    )
+    assert path == folder / "report.html"
+    page = Page(path)
+    for expected in (
+        *("Puppets demo", "four minutes", "first video", "persons", "mAP, official2018", "81.2"),
+        *("1,234", "walk", "88%", "#7", "nobody", "stopped at 1.87", "make demo", "MODEL: x"),
+    ):
+        assert expected in page.text
+    (player,) = page.of("video")
+    assert "controls" in player and player["poster"].startswith("data:image/png;base64,")
+    for url in [player["src"], *(link["href"] for link in page.of("a"))]:
+        parts = urlsplit(url)
+        assert not parts.scheme and not parts.netloc and not parts.fragment and not parts.query
+        assert (folder / unquote(parts.path)).is_file()
+    assert [image["src"][:22] for image in page.of("img")] == ["data:image/png;base64,"] * 2
+    assert page.of("link") == [] and all("src" not in script for script in page.of("script"))
+    times = [button["data-time"] for button in page.of("button")]
+    assert times == ["0", "1", "2"]
+
+
+def test_missing_parts_do_not_appear(tmp_path):
+    page = Page(write_report(tmp_path, title="nothing", name="empty.html"))
+    assert page.text.split() == ["nothing", "nothing"]  # the title and the heading
+    for tag in ("section", "table", "video", "img", "pre", "a"):
+        assert page.of(tag) == []
+
+
+def test_a_result_without_a_video_has_no_buttons(tmp_path):
+    page = Page(write_report(tmp_path, title="t", videos=[VideoSection("v", None, result_of(2))]))
+    assert page.of("button") == [] and "0:01.0" in page.text
+
+
+def test_all_text_is_escaped(tmp_path, picture):
+    page = Page(
+        write_report(
+            tmp_path,
+            title=EVIL,
+            subtitle=EVIL,
+            numbers={EVIL: EVIL},
+            videos=[VideoSection(EVIL, None, result_of(2, name=EVIL), picture)],
+            classes=[ClassAP(EVIL, 5.0, EVIL)],
+            dialect=EVIL,
+            charts={EVIL: picture},
+            warnings=[EVIL],
+            command=EVIL,
+            config=EVIL,
+        )
+    )
+    assert len(page.of("script")) == 1  # our own
+    assert page.text.count('<script>alert("x")</script>') >= 12
+    assert "\x00" not in page.text
+    assert any(EVIL[:8] in image["alt"] for image in page.of("img"))
+
+
+def test_names_that_are_not_unicode_do_not_stop_the_report(tmp_path):
+    assert "bad?name" in Page(write_report(tmp_path, title="bad\udce9name")).text
+
+
+def test_a_long_video_is_listed_up_to_a_limit(tmp_path):
+    result = result_of(MAX_KEYFRAMES_LISTED + 5)
+    page = Page(write_report(tmp_path, title="t", videos=[VideoSection("v", None, result)]))
+    assert len(page.of("tr")) == MAX_KEYFRAMES_LISTED + 1
+    assert "5 more keyframes" in page.text
+
+
+def test_a_missing_file_is_named(tmp_path):
+    missing = tmp_path / "missing.mp4"
+    for arguments in (
+        {"videos": [VideoSection("v", missing)]},
+        {"videos": [VideoSection("v", timeline=missing)]},
+        {"charts": {"c": missing}},
+        {"downloads": [missing]},
+    ):
+        with pytest.raises(FileNotFoundError, match="missing.mp4"):
+            write_report(tmp_path, title="t", **arguments)
+    assert list(tmp_path.iterdir()) == []

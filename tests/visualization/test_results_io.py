@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from alphaaction_d2.visualization.results import (
+    ClassAP,
+    KeyframeResult,
+    PersonResult,
+    VideoResult,
+    group_classes,
+    mean_ap,
+    rank_actions,
+)
+from alphaaction_d2.visualization.results_io import (
+    CSV_HEADER,
+    format_timestamp,
+    read_results_json,
+    write_results_csv,
+    write_results_json,
+)
+
+NAMES = ['say "hi", loud', "", "走る"]
+
+
+def some_result():
+    first = PersonResult.from_scores([10.5, 20, 110, 200.25], [0.25, 0.9, 0.75], NAMES, 3)
+    second = PersonResult.from_scores([-5, 0, 700, 360], [0.0, 0.0, 1.0], NAMES)
+    keyframes = [
+        KeyframeResult(2.0, [first, second]),
+        KeyframeResult(3.0, []),
+        KeyframeResult(4.5, [second]),
+    ]
+    return VideoResult("naïve, video", 640, 360, NAMES, keyframes)
+
+
+def test_csv_has_names_normalised_boxes_and_no_gaps_of_the_label_map(tmp_path):
+    path = write_results_csv(tmp_path / "new" / "results.csv", some_result())
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0]) == CSV_HEADER
+    assert len(rows) == 6
+    assert rows[0] == {
+        "video_id": "naïve, video",
+        "timestamp": "0002",
+        "x1": "0.0164",
+        "y1": "0.0556",
+        "x2": "0.1719",
+        "y2": "0.5563",
+        "action_id": "1",
+        "action_name": 'say "hi", loud',
+        "score": "0.250000",
+        "person_id": "3",
+    }
+    assert rows[1]["action_id"] == "3"
+    boxes = np.array([[float(row[k]) for k in ("x1", "y1", "x2", "y2")] for row in rows])
+    assert boxes.min() == 0 and boxes.max() == 1
+    assert rows[-1]["timestamp"] == "0004.500" and rows[-1]["person_id"] == "-1"
+
+
+def test_csv_threshold_and_several_videos(tmp_path):
+    path = write_results_csv(tmp_path / "r.csv", [some_result(), some_result()], min_score=0.5)
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 1 + 2 * 3
+
+
+def test_timestamps():
+    assert [format_timestamp(t) for t in (0.0, 902.0, 1.9999999, 12.25)] == [
+        "0000",
+        "0902",
+        "0002",
+        "0012.250",
+    ]
+
+
+def test_json_round_trip(tmp_path):
+    written = some_result()
+    read = read_results_json(write_results_json(tmp_path / "results.json", written))
+    assert (read.video_id, read.width, read.height) == ("naïve, video", 640, 360)
+    assert list(read.class_names) == NAMES
+    assert [k.timestamp for k in read.keyframes] == [2.0, 3.0, 4.5]
+    for old, new in zip(written.keyframes, read.keyframes):
+        assert len(old.persons) == len(new.persons)
+        for a, b in zip(old.persons, new.persons):
+            np.testing.assert_allclose(a.box, b.box, atol=1e-3)
+            np.testing.assert_allclose(a.scores, b.scores, atol=1e-6)
+            assert a.person_id == b.person_id
+            assert [name for name, _ in a.actions] == [name for name, _ in b.actions]
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"], "no scratch files stay"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"not json",
+        b"\xff\xfe",
+        b"[]",
+        b'{"format": "x"}',
+        b'{"format": "alphaaction_d2.video_result", "version": 99}',
+        b'{"format": "alphaaction_d2.video_result", "version": 1, "video_id": "a"}',
+    ],
+)
+def test_foreign_json_is_refused_in_one_line_with_the_path(tmp_path, content):
+    path = tmp_path / "foreign.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match="foreign.json") as error:
+        read_results_json(path)
+    assert "\n" not in str(error.value)
+
+
+def test_nan_scores_are_not_written(tmp_path):
+    person = PersonResult([0, 0, 1, 1], -1, [], [math.nan])
+    result = VideoResult("v", 9, 9, ["a"], [KeyframeResult(0.0, [person])])
+    path = tmp_path / "results.json"
+    path.write_text("old")
+    with pytest.raises(ValueError, match="not numbers"):
+        write_results_json(path, result)
+    assert path.read_text() == "old"
+
+
+def test_ranking_leaves_out_gaps_and_low_scores():
+    assert rank_actions(np.array([0.1, 0.9, 0.5]), NAMES) == [
+        ("走る", 0.5),
+        ('say "hi", loud', pytest.approx(0.1)),
+    ]
+    assert rank_actions(np.array([0.1, 0.9, 0.5]), NAMES, 0.6) == []
+    with pytest.raises(ValueError, match="2 scores for 3 class names"):
+        rank_actions(np.zeros(2), NAMES)
+
+
+def test_bad_results_are_refused():
+    good = PersonResult.from_scores([0, 0, 1, 1], [0.5] * 3, NAMES)
+    for box in ([0, 0, 1], [0, 0, math.nan, 1]):
+        with pytest.raises(ValueError, match="box"):
+            PersonResult.from_scores(box, [0.5] * 3, NAMES)
+    with pytest.raises(ValueError, match="order of time"):
+        VideoResult("v", 9, 9, NAMES, [KeyframeResult(1.0, [good]), KeyframeResult(1.0, [])])
+    with pytest.raises(ValueError, match="for 2 classes"):
+        VideoResult("v", 9, 9, NAMES[:2], [KeyframeResult(1.0, [good])])
+    with pytest.raises(ValueError, match="no area"):
+        VideoResult("v", 0, 9, NAMES, [])
+
+
+def test_period_is_the_usual_distance():
+    keyframes = [KeyframeResult(t, []) for t in (0.0, 0.5, 1.0, 9.0)]
+    assert VideoResult("v", 9, 9, NAMES, keyframes).period == 0.5
+    assert VideoResult("v", 9, 9, NAMES, keyframes[:1]).period == 1.0
+
+
+def test_class_groups_are_sorted_and_averaged():
+    classes = [
+        ClassAP("a", 10.0, "x"),
+        ClassAP("b", math.nan, "y"),
+        ClassAP("c", 30.0, "x"),
+        ClassAP("d", 0.0, "y"),
+    ]
+    groups = group_classes(classes)
+    assert {g: [c.name for c in members] for g, members in groups.items()} == {
+        "x": ["c", "a"],
+        "y": ["d", "b"],
+    }
+    assert mean_ap(classes) == pytest.approx(40 / 3)
+    assert math.isnan(mean_ap([classes[1]])) and math.isnan(mean_ap([]))

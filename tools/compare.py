@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Train methods on the Puppets data set under equal conditions and compare them per group of classes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+from tabulate import tabulate
+
+from alphaaction_d2 import register_datasets, setup_cfg
+from alphaaction_d2.data.datasets import datasets_root
+from alphaaction_d2.data.datasets.puppets import generate_puppets
+from alphaaction_d2.engine import Trainer
+from alphaaction_d2.visualization import read_class_aps
+from alphaaction_d2.visualization.charts import comparison_chart
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Puppets"
+METHODS = {"none": "none", "AIA without memory": "aia_without_memory", "AIA": "aia"}
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default="output/compare", help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one run per seed")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration")
+    return parser.parse_args()
+
+
+def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> dict[str, float]:
+    """Train one method, or take the results of a finished run; AP in per cent per group."""
+    folder = output / f"{METHODS[method]}_seed{seed}"
+    results = folder / "ava_results.json"
+    if not results.is_file():
+        cfg = setup_cfg(str(CONFIGS / f"{METHODS[method]}.yaml"), opts)
+        cfg.DATASETS.FOLDERS = (str(puppets),)
+        cfg.OUTPUT_DIR = str(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        register_datasets(cfg)
+        seed_all_rng(seed)
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=True)
+        trainer.train()
+    groups: dict[str, list[float]] = {}
+    for entry in read_class_aps(results):
+        groups.setdefault(entry.group, []).append(entry.ap)
+    return {group: statistics.fmean(aps) for group, aps in groups.items()}
+
+
+def main(args: argparse.Namespace) -> int:
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    setup_logger(str(output), name="detectron2")
+    setup_logger(str(output), name="alphaaction_d2")
+    puppets = generate_puppets(datasets_root() / "puppets")
+    table: dict[str, dict[str, list[float]]] = {}
+    for method in args.methods:
+        runs = [run(method, seed, puppets, output, args.opts) for seed in args.seeds]
+        table[method] = {group: [r[group] for r in runs] for group in runs[0]}
+
+    groups = list(next(iter(table.values())))
+    rows = [[method, *(_cell(values[g]) for g in groups)] for method, values in table.items()]
+    text = tabulate(rows, headers=["AP in %", *groups], tablefmt="github", disable_numparse=True)
+    print(text)
+    (output / "compare.md").write_text(text + "\n", encoding="utf-8")
+    (output / "compare.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    comparison_chart(
+        output / "compare.png",
+        groups,
+        {method: [float(np.mean(values[g])) for g in groups] for method, values in table.items()},
+        title="What each idea is good for",
+        subtitle=f"Puppets, {len(args.seeds)} seed(s), AP in % per group of classes",
+    )
+    return 0
+
+
+def _cell(values: list[float]) -> str:
+    mean = statistics.fmean(values)
+    return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ± {statistics.stdev(values):.1f}"
+
+
+if __name__ == "__main__":
+    logging.getLogger("torch.fx").setLevel(logging.ERROR)
+    sys.exit(main(parse_args()))
