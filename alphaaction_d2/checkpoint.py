@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
-from .memory import MemoryPool
-
 logger = logging.getLogger(__name__)
+
+
+class SavedBeside(Protocol):
+    """Something with a file of its own beside the checkpoint: the memory pool."""
+
+    def save(self, path: Path) -> None: ...
+
+    def load(self, path: Path) -> None: ...
+
+    def __len__(self) -> int: ...
 
 
 class CheckpointMismatch(ValueError):
@@ -21,12 +29,17 @@ class CheckpointMismatch(ValueError):
 class ActionCheckpointer(DetectionCheckpointer):
     """detectron2's checkpointer, which also keeps the memory pool.
 
-    The pool of `model_0000999.pth` is `model_0000999.memory`; it is written first, so a checkpoint that
-    exists has its pool. Pools are large: only the newest one is kept.
+    The pool of `model_0000999.pth` is `model_0000999.memory`; it is written first, so a checkpoint
+    that exists has its pool. Pools are large: only the newest one is kept.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", *, pool: MemoryPool | None = None, **kwargs: Any
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        pool: SavedBeside | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(model, save_dir, **kwargs)
         self.pool = pool
@@ -60,7 +73,9 @@ def load_for_inference(model: nn.Module, path: str) -> None:
         FileNotFoundError: there is no such file.
     """
     if not path:
-        logger.warning("MODEL.WEIGHTS is empty: the network is random and its results mean nothing.")
+        logger.warning(
+            "MODEL.WEIGHTS is empty: the network is random and its results mean nothing."
+        )
         return
     checkpointer = _Reporting(model)
     if not checkpointer.path_manager.isfile(path):

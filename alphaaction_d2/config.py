@@ -32,16 +32,17 @@ def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CN:
 
 
 def add_alphaaction_config(cfg: CN) -> None:
-    """Add the keys of AIA and IGMN, with the defaults of `configs/Base-ActionRCNN.yaml`, to `cfg`."""
+    """Add the keys of AIA and IGMN, with the defaults of `configs/Base-ActionRCNN.yaml`, to
+    `cfg`."""
     # ---------------------------------------------------------------- input: clips
     # Raw frames around the keyframe that the network sees, and their distance in frames.
     cfg.INPUT.NUM_FRAMES = 64
     cfg.INPUT.SAMPLING_RATE = 1
-    # Frame rate at which the clip is sampled, whatever the video's own rate: frame k of the clip is the
-    # frame shown at keyframe + (k - NUM_FRAMES // 2) * SAMPLING_RATE / CLIP_FPS seconds.
+    # Frame rate at which the clip is sampled, whatever the video's own rate: frame k of the clip
+    # is the frame shown at keyframe + (k - NUM_FRAMES // 2) * SAMPLING_RATE / CLIP_FPS seconds.
     cfg.INPUT.CLIP_FPS = 25.0
-    # Shifts of hue (OpenCV half degrees), saturation and value (grey levels), drawn once per training
-    # clip from [-x, x]. The released AIA recipe uses (10, 26, 26); 0 turns it off.
+    # Shifts of hue (OpenCV half degrees), saturation and value (grey levels), drawn once per
+    # training clip from [-x, x]. The released AIA recipe uses (10, 26, 26); 0 turns it off.
     cfg.INPUT.COLOR_JITTER = (0, 0, 0)
 
     # ---------------------------------------------------------------- input: boxes
@@ -57,15 +58,16 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.INPUT.MAX_OBJECTS = 5
 
     # ---------------------------------------------------------------- data sets
-    # Folders with own data (README "Own data"): FOLDER is registered as NAME_train, NAME_val, ... with
-    # NAME the folder's name, one data set for every annotations/<split>.csv in it.
+    # Folders with own data (README "Own data"): FOLDER is registered as NAME_train, NAME_val, ...
+    # with NAME the folder's name, one data set for every annotations/<split>.csv in it.
     cfg.DATASETS.FOLDERS = ()
 
     # ---------------------------------------------------------------- SlowFast backbone
     cfg.MODEL.SLOWFAST = CN()
     cfg.MODEL.SLOWFAST.DEPTH = 50  # 18 (one bottleneck a stage), 50, 101, 152
     cfg.MODEL.SLOWFAST.NUM_STAGES = 4  # 4: up to res5; fewer for small networks
-    # Of the raw frames the slow pathway sees every TAU-th, the fast pathway every (TAU // ALPHA)-th.
+    # Of the raw frames the slow pathway sees every TAU-th, the fast pathway every (TAU //
+    # ALPHA)-th.
     cfg.MODEL.SLOWFAST.TAU = 16
     cfg.MODEL.SLOWFAST.ALPHA = 8
     # Training draws the first slow frame at random from [0, TAU) (released AIA recipe).
@@ -75,13 +77,14 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.SLOWFAST.BETA_INV = 8
     # Spatial stride of the stem convolution and of its max pooling (1: no pooling).
     cfg.MODEL.SLOWFAST.STEM_STRIDES = (2, 2)
-    # Spatial strides and dilations of res2..res5. res5: stride 1, dilation 2 keeps the stride at 16.
+    # Spatial strides and dilations of res2..res5. res5: stride 1, dilation 2 keeps the stride at
+    # 16.
     cfg.MODEL.SLOWFAST.SPATIAL_STRIDES = (1, 2, 2, 1)
     cfg.MODEL.SLOWFAST.DILATIONS = (1, 1, 1, 2)
     # "BN" trains batch normalisation; "FrozenBN" keeps statistics, scale and shift fixed.
     cfg.MODEL.SLOWFAST.NORM = "FrozenBN"
-    # Lateral connections and stem pooling: "aia" is the released AIA network (kernel 5, bias, no norm, no
-    # ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast.
+    # Lateral connections and stem pooling: "aia" is the released AIA network (kernel 5, bias, no
+    # norm, no ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast.
     cfg.MODEL.SLOWFAST.LATERAL = "aia"
     cfg.MODEL.SLOWFAST.LATERAL_KERNEL = 5
 
@@ -89,21 +92,23 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.ROI_ACTION_HEAD = CN()
     cfg.MODEL.ROI_ACTION_HEAD.POOLER_RESOLUTION = 7
     cfg.MODEL.ROI_ACTION_HEAD.POOLER_SAMPLING_RATIO = 0
-    cfg.MODEL.ROI_ACTION_HEAD.POOLER_TYPE = "ROIAlign"  # legacy half-pixel convention of released weights
-    # Test boxes are enlarged by these shares of width and height (half on each side) before pooling;
-    # results keep the original boxes.
+    cfg.MODEL.ROI_ACTION_HEAD.POOLER_TYPE = (
+        "ROIAlign"  # legacy half-pixel convention of released weights
+    )
+    # Test boxes are enlarged by these shares of width and height (half on each side) before
+    # pooling; results keep the original boxes.
     cfg.MODEL.ROI_ACTION_HEAD.BOX_EXTEND_TEST = (0.1, 0.05)
     cfg.MODEL.ROI_ACTION_HEAD.FC_DIM = 1024
     cfg.MODEL.ROI_ACTION_HEAD.NUM_FC = 2
     cfg.MODEL.ROI_ACTION_HEAD.DROPOUT = 0.0
-    # Classes in order, as groups: names, sizes, loss weights. Sizes add up to the number of classes.
-    # The classes of a softmax group exclude each other; all other groups are sigmoid.
+    # Classes in order, as groups: names, sizes, loss weights. Sizes add up to the number of
+    # classes. The classes of a softmax group exclude each other; all other groups are sigmoid.
     cfg.MODEL.ROI_ACTION_HEAD.GROUP_NAMES = ("pose", "object", "person")
     cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES = (14, 49, 17)
     cfg.MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS = (1.0, 1.0, 1.0)
     cfg.MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS = ("pose",)
-    # "bce": cross entropy over softmax groups, binary cross entropy elsewhere. "focal": the focal form of
-    # both. Every group's loss is the sum over its classes, averaged over persons.
+    # "bce": cross entropy over softmax groups, binary cross entropy elsewhere. "focal": the focal
+    # form of both. Every group's loss is the sum over its classes, averaged over persons.
     cfg.MODEL.ROI_ACTION_HEAD.LOSS = "bce"
     cfg.MODEL.ROI_ACTION_HEAD.FOCAL_GAMMA = 2.0
     cfg.MODEL.ROI_ACTION_HEAD.FOCAL_ALPHA = -1.0  # < 0: no class balancing

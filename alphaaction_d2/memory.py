@@ -1,10 +1,11 @@
 """The memory pool of the asynchronous memory update (AIA, Sec. 3.3 and Algorithm 1).
 
-The pool is the only thing with a state that outlives a step. It has one reader, :meth:`MemoryPool.attach`, and one
-writer, :meth:`MemoryPool.update`; the model never sees it.
+The pool is the only thing with a state that outlives a step. It has one reader,
+:meth:`MemoryPool.attach`, and one writer, :meth:`MemoryPool.update`; the model never sees it.
 
-Storage: one table of rows, each a person (feature, box, id). Row 0 is the empty person: zeros for ever. Per video
-an index (slot -> rows) says who is where, so that reading a window is a slice of the index and one gather.
+Storage: one table of rows, each a person (feature, box, id). Row 0 is the empty person: zeros for
+ever. Per video an index (slot -> rows) says who is where, so that reading a window is a slice of the
+index and one gather.
 
 Shape letters: S slots of a window, M persons a slot, C feature channels, R persons of a clip.
 """
@@ -251,7 +252,9 @@ class MemoryPool:
     def _grow(self, needed: int) -> None:
         size = len(self._features)
         extra = max(needed, size // 2, 64)
-        self._features = torch.cat([self._features, self._features.new_zeros(extra, self.num_channels)])
+        self._features = torch.cat(
+            [self._features, self._features.new_zeros(extra, self.num_channels)]
+        )
         self._boxes = torch.cat([self._boxes, self._boxes.new_zeros(extra, 4)])
         ids = torch.full((extra,), UNKNOWN_PERSON)
         self._person_ids = torch.cat([self._person_ids, ids])
@@ -310,7 +313,7 @@ class MemoryPool:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Replace the contents; raises MemoryFileError when the state is not of this kind and width."""
+        """Replace the contents; raises MemoryFileError for a state of another kind or width."""
         if not isinstance(state, dict) or state.get("format") != FORMAT:
             raise MemoryFileError("not a memory pool")
         if state["version"] != VERSION:
@@ -354,8 +357,10 @@ class MemoryPool:
             raise MemoryFileError(f"{path}: no such memory file") from None
         except MemoryFileError as error:
             raise MemoryFileError(f"{path}: {error}") from None
-        except Exception as error:  # noqa: BLE001 (torch.load raises nearly anything on a damaged file)
-            raise MemoryFileError(f"{path}: damaged memory file ({type(error).__name__})") from error
+        except Exception as error:  # torch.load raises nearly anything on a damaged file
+            raise MemoryFileError(
+                f"{path}: damaged memory file ({type(error).__name__})"
+            ) from error
 
 
 def _shuffle_crowded(rows: np.ndarray, max_persons: int) -> None:

@@ -1,6 +1,7 @@
 """What travels between the data, memory, modeling and engine parts.
 
-Shape letters: N clips, S time slots of a memory window, M persons per slot, C feature channels, R persons.
+Shape letters: N clips, S time slots of a memory window, M persons per slot, C feature channels, R
+persons.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class ClipFeatures:
 
     Attributes:
         persons: `Instances` of one clip in the network's picture: `proposal_boxes` (Boxes),
-            `objectness_logits` (R,), `person_ids` (R,), `roi_features` (R, C) and, when the interaction
-            module asks for them, `roi_maps` (R, C, K, K).
+            `objectness_logits` (R,), `person_ids` (R,), `roi_features` (R, C) and, when the
+            interaction module asks for them, `roi_maps` (R, C, K, K).
         objects: `Instances` with `boxes` (Boxes), `scores` (O,), `roi_features` (O, C).
     """
 

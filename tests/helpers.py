@@ -1,4 +1,4 @@
-"""Small data for tests of whole models: a generated data-set folder, a small configuration, model inputs."""
+"""Small data for tests of whole models: a generated data-set folder, a configuration, inputs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from alphaaction_d2 import setup_cfg
-from alphaaction_d2.data.video import VideoWriter
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
+
+from alphaaction_d2 import setup_cfg
+from alphaaction_d2.data.video import VideoWriter
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -21,7 +22,7 @@ item { name: "bright" id: 3 label_type: OBJECT }
 
 
 def write_dataset(root: Path, seconds: int = 5, videos: int = 2) -> Path:
-    """Videos of a square on the left or right, bright or dark; one person, every second annotated."""
+    """Videos of a square on the left or right, bright or dark: one person, annotated each second."""
     for name in ("videos", "annotations", "boxes"):
         (root / name).mkdir(parents=True)
     (root / "label_map.pbtxt").write_text(LABEL_MAP)

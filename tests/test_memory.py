@@ -8,6 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from detectron2.structures import Boxes, Instances
+
 from alphaaction_d2.memory import (
     MemoryFileError,
     MemoryPool,
@@ -17,8 +19,6 @@ from alphaaction_d2.memory import (
 )
 from alphaaction_d2.modeling.memory_window import insert_clips
 from alphaaction_d2.structures import MemoryWindow
-from detectron2.structures import Boxes, Instances
-
 from tests.modeling.golden import GoldenCase, assert_close
 
 CASES = [
@@ -134,9 +134,7 @@ def test_crowded_slot_best_in_testing_random_in_training():
     pool.err = 1.0
     best = pool.read("v", 1, training=False).features[1, :, 0]
     assert best.tolist() == [1, 3]
-    seen = {
-        tuple(pool.read("v", 1, training=True).features[1, :, 0].tolist()) for _ in range(60)
-    }
+    seen = {tuple(pool.read("v", 1, training=True).features[1, :, 0].tolist()) for _ in range(60)}
     assert len(seen) == 6, "every pair of four persons turns up"
 
 
@@ -162,7 +160,9 @@ def test_file_round_trip(tmp_path):
     pool = small_pool()
     torch.manual_seed(0)
     for slot in (3, 1, -4, 7):
-        pool.update([write("b", slot, torch.rand(slot % 3, 3), scores=[0.5] * (slot % 3))], slot + 5)
+        pool.update(
+            [write("b", slot, torch.rand(slot % 3, 3), scores=[0.5] * (slot % 3))], slot + 5
+        )
     pool.update([write("a", 2, torch.rand(2, 3), ids=[4, -1])], 0.25)
     pool.err = 0.75
     pool.save(tmp_path / "pool")

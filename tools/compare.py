@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Train methods on the Puppets data set under equal conditions and compare them per group of classes."""
+"""Train methods on the Puppets data set under equal conditions and compare them per group of
+classes."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--output", default="output/compare", help="folder of the runs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one run per seed")
     parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
+    )
     return parser.parse_args()
 
 

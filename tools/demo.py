@@ -4,9 +4,9 @@
     tools/demo.py --config-file configs/AVA/aia_dense_R50_4x16.yaml --weights model.pth \\
         --input film.mp4 --boxes boxes.csv --output results
 
-Boxes come from a file (rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id], see README "Boxes"); `--boxes
-whole-frame` takes the whole picture as one person. Several videos may be given; one that cannot be opened is
-reported and the others go on.
+Boxes come from a file (rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id], see README
+"Boxes"); `--boxes whole-frame` takes the whole picture as one person. Several videos may be given;
+one that cannot be opened is reported and the others go on.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def parse_args() -> argparse.Namespace:
         "--boxes", required=True, nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'"
     )
     parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is shown")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
+    )
     return parser.parse_args()
 
 
@@ -92,7 +94,12 @@ def main(args: argparse.Namespace) -> int:
         )
         logger.info("Report: %s", report)
     if failed:
-        print(f"{len(failed)} of {len(args.input)} videos failed:", *failed, sep="\n  ", file=sys.stderr)
+        print(
+            f"{len(failed)} of {len(args.input)} videos failed:",
+            *failed,
+            sep="\n  ",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 

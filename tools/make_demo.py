@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """The whole path on a fresh machine: generate videos, train, evaluate, and show the result.
 
-Everything ends in one folder: report.html with an annotated video, a chart of the average precision of every class, and
-the results as CSV and JSON. Run it again and finished parts are reused.
+Everything ends in one folder: report.html with an annotated video, a chart of the average
+precision of every class, and the results as CSV and JSON. Run it again and finished parts are
+reused.
 """
 
 from __future__ import annotations
@@ -34,10 +35,14 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", default="demo_output", help="folder for everything that is made")
+    parser.add_argument(
+        "--output", default="demo_output", help="folder for everything that is made"
+    )
     parser.add_argument("--config-file", default=str(CONFIGS / "aia.yaml"))
     parser.add_argument("--num-videos", type=int, default=2, help="validation videos to annotate")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
+    )
     return parser.parse_args()
 
 
@@ -81,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
     report = write_report(
         output,
         title="Who does what in Puppets",
-        subtitle=f"{Path(args.config_file).stem}, trained for {cfg.SOLVER.MAX_ITER} steps on this machine",
+        subtitle=f"{Path(args.config_file).stem}, {cfg.SOLVER.MAX_ITER} training steps, this machine",
         videos=[x.section() for x in folders],
         classes=classes,
         dialect=cfg.TEST.AVA_DIALECT,

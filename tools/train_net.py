@@ -2,7 +2,8 @@
 """Train and evaluate action models with detectron2's command line.
 
     tools/train_net.py --config-file configs/AVA/aia_dense_R50_4x16.yaml --num-gpus 8
-    tools/train_net.py --config-file configs/Puppets/aia.yaml --eval-only MODEL.WEIGHTS output/puppets_aia/model_final.pth
+    tools/train_net.py --config-file configs/Puppets/aia.yaml --eval-only MODEL.WEIGHTS
+    output/puppets_aia/model_final.pth
 
 Without a GPU, --num-gpus is the number of processes on the CPU.
 """

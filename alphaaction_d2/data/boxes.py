@@ -16,8 +16,9 @@ def jitter_boxes(
     Args:
         boxes: (R, 4) XYXY in pixels.
         draws: (R, 4) uniform in [0, 1), for x1, y1, x2, y2.
-        jitter: largest shift (x outward, x inward, y outward, y inward) as share of width or height.
-        image_size: (height, width); results stay inside and keep at least one pixel.
+        jitter: largest shift (x outward, x inward, y outward, y inward) as share of width or
+            height.
+        image_size: (height, width); results stay inside and keep at least two pixels.
 
     Returns:
         (R, 4)
@@ -29,6 +30,6 @@ def jitter_boxes(
     size = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
     moved = boxes + size * (low + draws * (high - low))
     limit = np.array([width, height])
-    top_left = np.clip(moved[:, :2], 0, np.maximum(limit - 1, 0))
-    bottom_right = np.clip(moved[:, 2:], top_left + 1, np.maximum(limit, top_left + 1))
+    top_left = np.clip(moved[:, :2], 0, np.maximum(limit - 2, 0))
+    bottom_right = np.clip(moved[:, 2:], top_left + 2, np.maximum(limit, top_left + 2))
     return np.concatenate([top_left, bottom_right], axis=1)

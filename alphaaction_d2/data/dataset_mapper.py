@@ -39,12 +39,12 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
 class ActionDatasetMapper:
     """Read the clip, transform frames and boxes alike, and build persons and objects.
 
-    The result has `video` (3, T, H, W) uint8 RGB, `proposals` (`proposal_boxes`, `objectness_logits`,
-    `person_ids`), `objects` (`boxes`, `scores`), in training `instances` (`gt_boxes`, `gt_classes`
-    (Ri, K), one row per proposal), and the identification of the clip.
+    The result has `video` (3, T, H, W) uint8 RGB, `proposals` (`proposal_boxes`,
+    `objectness_logits`, `person_ids`), `objects` (`boxes`, `scores`), in training `instances`
+    (`gt_boxes`, `gt_classes` (Ri, K), one row per proposal), and the identification of the clip.
 
-    In training the annotated persons are the proposals: jittering and thinning them out is augmentation
-    and happens here. In testing the proposals are the detected persons.
+    In training the annotated persons are the proposals: jittering and thinning them out is
+    augmentation and happens here. In testing the proposals are the detected persons.
     """
 
     @configurable
@@ -105,7 +105,8 @@ class ActionDatasetMapper:
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """See the class. Raises VideoError for a clip that cannot be decoded; never returns None."""
+        """See the class. Raises VideoError for a clip that cannot be decoded; never returns
+        None."""
         # 1. Frames.
         times = clip_times(
             dataset_dict["timestamp"], self.num_frames, self.sampling_rate, self.clip_fps
@@ -120,9 +121,7 @@ class ActionDatasetMapper:
         """The transform of a clip, sampled for one of its frames (H, W, 3)."""
         return self.augmentations(T.AugInput(frame))
 
-    def map_scaled_clip(
-        self, dataset_dict: dict, clip: np.ndarray, transform: T.Transform
-    ) -> dict:
+    def map_scaled_clip(self, dataset_dict: dict, clip: np.ndarray, transform: T.Transform) -> dict:
         """The same for frames (T, H, W, 3) to which `transform` has been applied already."""
         image_size = clip.shape[1:3]
         result = {key: value for key, value in dataset_dict.items() if key not in _CONSUMED}

@@ -15,8 +15,8 @@ from .datasets.ava import PERSON_CLASSES
 class KeyframeBoxes:
     """Where persons and objects are at each keyframe of one video, from one or more files.
 
-    Call it with a keyframe's time and the picture's size; it returns the `persons` and `objects` of a
-    dataset dict (see :func:`load_ava`), empty where the file says nothing.
+    Call it with a keyframe's time and the picture's size; it returns the `persons` and `objects`
+    of a dataset dict (see :func:`load_ava`), empty where the file says nothing.
     """
 
     def __init__(self, tables: Sequence[AVARows], period: float = 1.0) -> None:

@@ -9,7 +9,8 @@ from torch.utils.data import Sampler
 
 
 def shard_videos(video_ids: Sequence[str], num_shards: int) -> list[range]:
-    """Split keyframes, ordered by video, into consecutive shards of whole videos of about equal size.
+    """Split keyframes, ordered by video, into consecutive shards of whole videos of about equal
+    size.
 
     Args:
         video_ids: video of every keyframe; all keyframes of a video are neighbours.

@@ -13,8 +13,8 @@ from ..memory import MemoryPool, MemoryWrite
 class MemoryHook(HookBase):
     """Writes what a step computed back to the pool (AIA, Algorithm 1, lines 15 and 16).
 
-    The persons come through a forward hook on the ROI heads, so neither model nor loop knows about the
-    pool. Put this hook before the checkpointer: weights and pool then describe the same step.
+    The persons come through a forward hook on the ROI heads, so neither model nor loop knows about
+    the pool. Put this hook before the checkpointer: weights and pool then describe the same step.
     """
 
     def __init__(self, pool: MemoryPool, roi_heads: nn.Module) -> None:

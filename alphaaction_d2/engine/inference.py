@@ -1,7 +1,8 @@
 """Testing in one pass, in time order, L seconds late (DESIGN.md, "Data flow", 6).
 
-A clip can be classified when the last clip of its memory window has been extracted. Until then its RoI features
-wait; no frame is decoded or convolved twice. Data-set evaluation, the demo and live use all run this.
+A clip can be classified when the last clip of its memory window has been extracted. Until then its
+RoI features wait; no frame is decoded or convolved twice. Data-set evaluation, the demo and live
+use all run this.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ class _Waiting:
 class DelayedInference(nn.Module):
     """An `ActionRCNN` with memory, as a function of a stream of clips.
 
-    Call it with batches of clips, video after video and each in time order; it returns the results of
-    all clips that have become ready, in order. An empty batch ends the stream: everything that still
-    waits is classified. Results say which clip they belong to (`video_id`, `timestamp`).
+    Call it with batches of clips, video after video and each in time order; it returns the results
+    of all clips that have become ready, in order. An empty batch ends the stream: everything that
+    still waits is classified. Results say which clip they belong to (`video_id`, `timestamp`).
 
     A window holds `before` past and `after` future slots; `delay` future slots are waited for.
     """

@@ -14,8 +14,8 @@ from detectron2.engine import DefaultPredictor
 
 from ..checkpoint import load_for_inference
 from ..data.clip_sampling import iterate_clips
-from ..data.datasets.ava_classes import AVA_CLASSES
 from ..data.dataset_mapper import ActionDatasetMapper
+from ..data.datasets.ava_classes import AVA_CLASSES
 from ..data.keyframe_boxes import whole_frame_boxes
 from ..data.video import iterate_frames
 from .inference import build_delayed_inference

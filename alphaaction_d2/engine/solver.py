@@ -13,10 +13,10 @@ OPTIMIZERS = {"SGD": torch.optim.SGD, "AdamW": torch.optim.AdamW}
 def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
     """One group per pair of learning rate and weight decay.
 
-    The interaction module learns INTERACTION_LR_FACTOR times as fast, biases BIAS_LR_FACTOR times as fast
-    and with WEIGHT_DECAY_BIAS; both factors multiply (released AIA recipe, golden/README 2.9), where
-    detectron2's helper lets one replace the other. Scale and shift of normalisation layers have
-    WEIGHT_DECAY_NORM.
+    The interaction module learns INTERACTION_LR_FACTOR times as fast, biases BIAS_LR_FACTOR times
+    as fast and with WEIGHT_DECAY_BIAS; both factors multiply (released AIA recipe, golden/README
+    2.9), where detectron2's helper lets one replace the other. Scale and shift of normalisation
+    layers have WEIGHT_DECAY_NORM.
     """
     node = cfg.SOLVER
     norm_types = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)

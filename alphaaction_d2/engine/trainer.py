@@ -64,7 +64,7 @@ class ActionTrainLoop(SimpleTrainer):
         self.last_step: TrainStep | None = None
 
     def run_step(self) -> None:
-        """Memory is attached here, in the training process, so that prefetched clips see the newest state."""
+        """Memory is attached here, not in the loader, so that prefetched clips see its newest state."""
         assert self.model.training, "the model was changed to eval mode"
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
@@ -88,8 +88,8 @@ class Trainer(DefaultTrainer):
     """`DefaultTrainer` for `ActionRCNN`, on CPU and GPU, in one process or many."""
 
     def __init__(self, cfg: CfgNode) -> None:
-        # NOTE DefaultTrainer's constructor wraps the model with `device_ids`, which a model on the CPU
-        # refuses, and has no place for the pool; so this one replaces it.
+        # NOTE DefaultTrainer's constructor wraps the model with `device_ids`, which a model on the
+        # CPU refuses, and has no place for the pool; so this one replaces it.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
@@ -206,4 +206,3 @@ def _explain_bad_loss(iteration: int, losses: dict[str, torch.Tensor], batch: li
     values = {name: float(value) for name, value in losses.items()}
     clips = ", ".join(f"{x['video_id']} at {x['timestamp']} s" for x in batch)
     return f"Loss is not finite at iteration {iteration}: {values}; clips: {clips}"
-

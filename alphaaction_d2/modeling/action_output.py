@@ -1,4 +1,5 @@
-"""From features of persons to actions: logits, losses, results. The twin of detectron2's fast_rcnn.py.
+"""From features of persons to actions: logits, losses, results. The twin of detectron2's
+fast_rcnn.py.
 
 Shape letters: R persons of the batch, Ri of clip i, K action classes, C feature channels.
 Naming: logits before and scores after softmax or sigmoid; gt_classes is multi-hot, (R, K).
@@ -72,8 +73,9 @@ def action_scores(logits: Tensor, groups: list[ClassGroup]) -> Tensor:
 def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float) -> Tensor:
     """Cross entropy (gamma 0, alpha < 0) or its focal form, summed over persons.
 
-    A person without any label has no loss; of several labels the first counts. With alpha >= 0 class 0
-    is weighted 1 - alpha and every other class alpha (released AIA loss, golden/README 2.4).
+    A person without any label has no loss; of several labels the first counts. With alpha >= 0
+    class 0 is weighted 1 - alpha and every other class alpha (released AIA loss, golden/README
+    2.4).
 
     Args:
         logits, gt_classes: (R, K) of one exclusive group.
@@ -142,8 +144,8 @@ def action_inference(
         score_thresh: actions below it are left out (0: all Ri * K rows).
 
     Returns:
-        `Instances` with `pred_boxes`, `scores`, `pred_classes` (0-based), `person_ids`, `person_index`
-        (row of the person in its clip) and `action_scores` (K,) of the row's person.
+        `Instances` with `pred_boxes`, `scores`, `pred_classes` (0-based), `person_ids`,
+        `person_index` (row of the person in its clip) and `action_scores` (K,) of the row's person.
     """
     index, classes = (scores >= score_thresh).nonzero(as_tuple=True)
     result = Instances(persons.image_size)
@@ -215,6 +217,4 @@ class ActionOutputLayers(nn.Module):
     ) -> list[Instances]:
         """Results per clip from the logits (R, K) of all; see :func:`action_inference`."""
         scores = action_scores(logits.float(), self.groups).split([len(x) for x in persons])
-        return [
-            action_inference(*clip, self.score_thresh) for clip in zip(persons, boxes, scores)
-        ]
+        return [action_inference(*clip, self.score_thresh) for clip in zip(persons, boxes, scores)]

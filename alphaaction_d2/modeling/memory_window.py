@@ -22,7 +22,7 @@ def empty_window(
     device: torch.device,
     stride: int = 1,
 ) -> MemoryWindow:
-    """A batch of N windows with nothing in them (no pool at hand: a still image, the first clip)."""
+    """A batch of N windows with nothing in them, for inputs without a pool (a still image)."""
     before, after = before_after
     shape = (num_clips, before + after + 1, max_persons)
     return MemoryWindow(
@@ -40,7 +40,7 @@ def insert_clips(
 ) -> MemoryWindow:
     """Apply the read weights and put every clip's own persons, detached, into the centre slot.
 
-    A slot of weight 0 counts as empty. The centre is never weighted (AIA, Algorithm 1, lines 6 and 13).
+    A slot of weight 0 counts as empty. The centre is never weighted (AIA, Algorithm 1, line 13).
 
     Args:
         window: N windows.
@@ -66,7 +66,7 @@ def insert_clips(
 
 
 def select_persons(scores: Tensor, max_persons: int, random_subset: bool) -> Tensor:
-    """Which persons enter a slot: all, or `max_persons` of them, at random or by score; rows in order."""
+    """Which persons enter a slot: all, or `max_persons` at random or by score; rows in order."""
     if len(scores) <= max_persons:
         return torch.arange(len(scores), device=scores.device)
     if random_subset:

@@ -22,12 +22,12 @@ IDENTIFICATION = ("file_name", "video_id", "timestamp", "image_id", "height", "w
 class ActionRCNN(nn.Module):
     """Actions of persons in clips: a pure function of its inputs, memory included.
 
-    detectron2's contract: losses in training, `list[{"instances": Instances}]` in testing. One input a
-    clip:
+    detectron2's contract: losses in training, `list[{"instances": Instances}]` in testing. One
+    input a clip:
 
     * `video`: (C, T, H, W) uint8; or `image`: (C, H, W), which becomes a still clip;
-    * `proposals`: `Instances` with `proposal_boxes` and optionally `objectness_logits`, `person_ids`;
-      without it the whole frame is one person;
+    * `proposals`: `Instances` with `proposal_boxes` and optionally `objectness_logits`,
+      `person_ids`; without it the whole frame is one person;
     * `objects` (optional): `Instances` with `boxes`, `scores`;
     * `memory` (optional): the clip's `MemoryWindow`;
     * `instances` (training): `gt_classes` (Ri, K), one row per proposal;

@@ -1,7 +1,7 @@
 """Pool, interact, predict: the ROI heads of action detection.
 
-Shape letters: N clips, T frames of a pathway, H W feature map, R persons of the batch, C pooled channels
-(slow + fast), K RoI grid side.
+Shape letters: N clips, T frames of a pathway, H W feature map, R persons of the batch, C pooled
+channels (slow + fast), K RoI grid side.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from .memory_window import empty_window, insert_clips
 class ActionROIHeads(nn.Module):
     """Actions of given persons.
 
-    Work is split where memory needs it: :meth:`pool` turns feature maps into features of persons and
-    objects, :meth:`classify` relates them to each other and to the memory. Between the two, features
-    can wait until the clips after them have been seen.
+    Work is split where memory needs it: :meth:`pool` turns feature maps into features of persons
+    and objects, :meth:`classify` relates them to each other and to the memory. Between the two,
+    features can wait until the clips after them have been seen.
     """
 
     @configurable
@@ -57,7 +57,7 @@ class ActionROIHeads(nn.Module):
             num_channels: C.
             memory_window, memory_stride, memory_max_persons: shape of the windows for inputs that
                 come without one.
-            box_extend_test: share of width and height by which boxes grow before pooling in testing.
+            box_extend_test: share of width and height by which test boxes grow before pooling.
         """
         super().__init__()
         self.in_features = in_features
@@ -222,7 +222,7 @@ class ActionROIHeads(nn.Module):
 
 
 def fused_channels(channels: int, interaction: nn.Module | None, fusion: str) -> int:
-    """Width of the person features after the interaction; raises ValueError when they cannot meet."""
+    """Width of the person features after the interaction; ValueError when they cannot meet."""
     if fusion not in ("add", "concat"):
         raise ValueError(f"MODEL.INTERACTION.FUSION {fusion!r} is not one of 'add', 'concat'")
     if interaction is None:

@@ -157,7 +157,7 @@ def read_results_json(path: str | os.PathLike) -> VideoResult:
 
 
 def read_class_aps(path: str | os.PathLike) -> list[ClassAP]:
-    """Read the average precision of every class from `ava_results.json`, which the AVA evaluator writes.
+    """Read the average precision of every class from the AVA evaluator's `ava_results.json`.
 
     Returns:
         One entry per class of the label map, in per cent; NaN without ground truth.

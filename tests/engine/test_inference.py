@@ -6,10 +6,10 @@ import copy
 
 import pytest
 import torch
-from alphaaction_d2.engine.inference import DelayedInference, build_delayed_inference
-from alphaaction_d2.memory import MemoryPool, MemoryWrite
 from detectron2.modeling import build_model
 
+from alphaaction_d2.engine.inference import DelayedInference, build_delayed_inference
+from alphaaction_d2.memory import MemoryPool, MemoryWrite
 from tests.helpers import model_input, small_cfg
 
 

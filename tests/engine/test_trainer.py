@@ -6,12 +6,12 @@ import math
 
 import pytest
 import torch
+from detectron2.engine.hooks import PeriodicCheckpointer
+
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.checkpoint import CheckpointMismatch, load_for_inference
 from alphaaction_d2.engine import MemoryHook, Trainer
 from alphaaction_d2.engine.solver import parameter_groups
-from detectron2.engine.hooks import PeriodicCheckpointer
-
 from tests.helpers import small_cfg, write_dataset
 
 
@@ -109,7 +109,14 @@ def test_wrong_weights_are_named(folder, tmp_path):
 def test_learning_rates_multiply():
     cfg = small_cfg(
         None,
-        *("SOLVER.BASE_LR", 1.0, "SOLVER.BIAS_LR_FACTOR", 2.0, "SOLVER.INTERACTION_LR_FACTOR", 10.0),
+        *(
+            "SOLVER.BASE_LR",
+            1.0,
+            "SOLVER.BIAS_LR_FACTOR",
+            2.0,
+            "SOLVER.INTERACTION_LR_FACTOR",
+            10.0,
+        ),
         *("SOLVER.WEIGHT_DECAY", 0.5, "SOLVER.WEIGHT_DECAY_BIAS", 0.0),
         *("SOLVER.WEIGHT_DECAY_NORM", 0.25),
     )

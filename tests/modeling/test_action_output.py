@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from detectron2.structures import Boxes, Instances
+
 from alphaaction_d2.modeling.action_output import (
     ClassGroup,
     action_inference,
     action_losses,
     action_scores,
 )
-from detectron2.structures import Boxes, Instances
-
 from tests.modeling.golden import GoldenCase, assert_close
 
 CASES = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from detectron2.structures import Boxes, Instances
+
 from alphaaction_d2.modeling.interaction import (
     DenseSerialInteraction,
     ParallelInteraction,
@@ -11,7 +13,6 @@ from alphaaction_d2.modeling.interaction import (
 )
 from alphaaction_d2.modeling.interaction.attention import InteractionBlock
 from alphaaction_d2.structures import MemoryWindow
-from detectron2.structures import Boxes, Instances
 from tests.modeling.golden import GoldenCase, assert_close, our_aia_params
 
 STRUCTURES = {
@@ -101,7 +102,7 @@ def instances(features: torch.Tensor, counts: list[int], **fields) -> list[Insta
 def test_structure(shared, name):
     case = GoldenCase(shared / "golden" / "data", name)
     module, unused = build_structure(case)
-    # A P-block that is not in first position takes the queries as keys: nobody uses this projection.
+    # A P-block that is not in first position takes the queries as keys: this projection is unused.
     kinds = "".join(case.config["ia_structure"]["I_BLOCK_LIST"][0])
     assert all("person_key" in key for key in unused)
     assert bool(unused) == ("P" not in kinds)
@@ -119,9 +120,7 @@ def test_structure(shared, name):
     )
     person = case["in/person"].requires_grad_()
     objects = instances(case["in/object"], case.counts("in/objects_per_clip"))
-    out, losses = module(
-        instances(person, case.counts("in/persons_per_clip")), objects, window
-    )
+    out, losses = module(instances(person, case.counts("in/persons_per_clip")), objects, window)
     assert not losses
     assert_close(out.detach(), case["out/out"])
     (out * case["in/grad_projection"]).sum().backward()

@@ -6,11 +6,11 @@ import copy
 
 import pytest
 import torch
-from alphaaction_d2.memory import MemoryPool, MemoryWrite
-from alphaaction_d2.modeling.roi_heads import extend_boxes
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 
+from alphaaction_d2.memory import MemoryPool, MemoryWrite
+from alphaaction_d2.modeling.roi_heads import extend_boxes
 from tests.helpers import model_input, small_cfg
 from tests.modeling.golden import GoldenCase
 

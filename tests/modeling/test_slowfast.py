@@ -8,11 +8,12 @@ import re
 import numpy as np
 import pytest
 import torch
+
 from alphaaction_d2.modeling.backbone import SlowFast
 from alphaaction_d2.modeling.backbone.batch_norm import FrozenBatchNorm3d
 from alphaaction_d2.modeling.backbone.slowfast import pathway_indices
-
 from tests.modeling.golden import GoldenCase, assert_close
+
 
 def released_name(name: str) -> str:
     """Our name of a backbone entry -> the released one (golden/SLOWFAST_DIFF.md, section 3)."""

@@ -3,4 +3,11 @@
 from .ava import AVAFiles, load_ava, register_ava
 from .builtin import datasets_root, register_datasets, register_folder
 
-__all__ = ["AVAFiles", "datasets_root", "load_ava", "register_ava", "register_datasets", "register_folder"]
+__all__ = [
+    "AVAFiles",
+    "datasets_root",
+    "load_ava",
+    "register_ava",
+    "register_datasets",
+    "register_folder",
+]

@@ -45,9 +45,9 @@ class AVAFiles:
 def register_ava(name: str, files: AVAFiles) -> None:
     """Register a split under `name` in detectron2's catalogs. Files are read when it is first used.
 
-    The metadata `evaluator_type` ("ava"), `label_map`, `thing_classes`, `annotation_file` and `excluded` are what
-    the evaluator and the demo look for. `thing_classes` has a name for every id up to the largest;
-    category_id = action id - 1.
+    The metadata `evaluator_type` ("ava"), `label_map`, `thing_classes`, `annotation_file` and
+    `excluded` are what the evaluator and the demo look for. `thing_classes` has a name for every id
+    up to the largest; category_id = action id - 1.
     """
     DatasetCatalog.register(name, lambda: load_ava(name, files))
     metadata = MetadataCatalog.get(name)
@@ -68,7 +68,7 @@ def _set_metadata(name: str, files: AVAFiles) -> LabelMap:
 
 
 def class_names(label_map: LabelMap) -> list[str]:
-    """A name for every category_id; ids that the label map leaves out have their AVA name or number."""
+    """A name for every category_id; ids that the label map leaves out have AVA's name or a number."""
     if is_ava(label_map):
         return list(AVA_CLASSES[: label_map.num_classes])
     return [label_map.names.get(i, f"class {i}") for i in range(1, label_map.num_classes + 1)]
@@ -77,16 +77,17 @@ def class_names(label_map: LabelMap) -> list[str]:
 def load_ava(name: str, files: AVAFiles) -> list[dict]:
     """Read a split: one dict per keyframe, ordered by video and time.
 
-    Keyframes are the seconds with an annotation or a detected person, without the excluded ones. Videos
-    that are missing or cannot be opened are left out with one warning that counts what is lost.
+    Keyframes are the seconds with an annotation or a detected person, without the excluded ones.
+    Videos that are missing or cannot be opened are left out with one warning that counts what is
+    lost.
 
     Args:
         name: of the data set, for messages.
 
     Returns:
-        Dicts with `file_name`, `video_id`, `timestamp` (s), `image_id`, `height`, `width`, `annotations` (`bbox`
-        XYXY in pixels, `category_id`, `person_id`), `persons` and `objects` (`boxes` (n, 4) in pixels,
-        `scores` (n,); persons also `person_ids`).
+        Dicts with `file_name`, `video_id`, `timestamp` (s), `image_id`, `height`, `width`,
+        `annotations` (`bbox` XYXY in pixels, `category_id`, `person_id`), `persons` and `objects`
+        (`boxes` (n, 4) in pixels, `scores` (n,), `person_ids` (n,)).
 
     Raises:
         FileNotFoundError: a file is missing, or every video is.
@@ -150,7 +151,9 @@ class _Keyframes:
         # Stable, so that rows of a keyframe keep the order of the file.
         order = np.lexsort((seconds, rows.video_codes))
         codes, seconds = rows.video_codes[order], seconds[order]
-        starts = np.flatnonzero((np.diff(codes, prepend=-1) != 0) | (np.diff(seconds, prepend=-1) != 0))
+        starts = np.flatnonzero(
+            (np.diff(codes, prepend=-1) != 0) | (np.diff(seconds, prepend=-1) != 0)
+        )
         for start, group in zip(starts, np.split(order, starts[1:])):
             self.slices[rows.videos[codes[start]], int(seconds[start])] = group
 

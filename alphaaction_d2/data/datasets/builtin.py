@@ -1,7 +1,7 @@
 """The data sets that have a name, and folders with own data.
 
-Names are looked up below detectron2's data-set root, the environment variable DETECTRON2_DATASETS (default "datasets").
-README.md, "Training on AVA" and "Own data", shows the folders.
+Names are looked up below detectron2's data-set root, the environment variable DETECTRON2_DATASETS
+(default "datasets"). README.md, "Training on AVA" and "Own data", shows the folders.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
 
     Args:
         folder: with videos/, annotations/, label_map.pbtxt and optionally boxes/.
-        name: of the data set; default: the folder's name. Names that are registered already are kept
-            when they mean the same folder.
+        name: of the data set; default: the folder's name. Names that are registered already are
+            kept when they mean the same folder.
 
     Returns:
         The registered names.
@@ -95,11 +95,13 @@ def _register_split(folder: Path, name: str, split: str) -> str:
 
 
 def register_datasets(cfg: CfgNode) -> None:
-    """Register the folders that `cfg.DATASETS.FOLDERS` names; relative ones are looked up here and, if
-    they are not here, below the data-set root."""
+    """Register the folders that `cfg.DATASETS.FOLDERS` names; relative ones are looked up here
+    and, if they are not here, below the data-set root."""
     for folder in cfg.DATASETS.FOLDERS:
         path = Path(folder).expanduser()
-        below_root = datasets_root() / Path(*path.parts[1:] if path.parts[:1] == ("datasets",) else path.parts)
+        below_root = datasets_root() / Path(
+            *path.parts[1:] if path.parts[:1] == ("datasets",) else path.parts
+        )
         if not path.is_absolute() and not path.is_dir() and below_root.is_dir():
             path = below_root
         register_folder(path)

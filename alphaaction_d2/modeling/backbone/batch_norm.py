@@ -10,8 +10,9 @@ from torch import Tensor, nn
 class FrozenBatchNorm3d(nn.Module):
     """`nn.BatchNorm3d` in evaluation mode for ever, with nothing to train.
 
-    All four vectors are buffers, so they are saved and loaded under the names of `nn.BatchNorm3d` and
-    never reach an optimiser. (detectron2's FrozenBatchNorm2d handles 4-dimensional inputs only.)
+    All four vectors are buffers, so they are saved and loaded under the names of `nn.BatchNorm3d`
+    and never reach an optimiser. (detectron2's FrozenBatchNorm2d handles 4-dimensional inputs
+    only.)
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float | None = None) -> None:

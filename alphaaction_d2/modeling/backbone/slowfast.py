@@ -1,6 +1,7 @@
 """SlowFast (Feichtenhofer et al., ICCV 2019), built from pytorchvideo's blocks.
 
-Shape letters: N clips, T raw frames, Ts / Tf frames of the slow / fast pathway, H W picture, C channels.
+Shape letters: N clips, T raw frames, Ts / Tf frames of the slow / fast pathway, H W picture, C
+channels.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ def pathway_indices(
 ) -> tuple[list[int], list[int]]:
     """Which raw frames the slow and the fast pathway see.
 
-    The fast pathway takes every (tau // alpha)-th frame, the slow one every tau-th, both from the middle
-    of their first step (released AIA model: 64 frames, tau 16, alpha 8 -> slow 7, 23, 39, 55).
+    The fast pathway takes every (tau // alpha)-th frame, the slow one every tau-th, both from the
+    middle of their first step (released AIA model: 64 frames, tau 16, alpha 8 -> slow 7, 23, 39,
+    55).
 
     Args:
         num_frames: raw frames of the clip, a multiple of `tau`.
@@ -72,14 +74,16 @@ class SlowFast(Backbone):
             depth: 50 / 101 / 152 as in ResNet; 18 is one bottleneck block a stage (small networks).
             num_stages: 4 ends with res5; fewer make a small network.
             num_frames: raw frames T of a clip.
-            tau, alpha, slow_jitter: see :func:`pathway_indices`; jitter draws `slow_start` in training.
+            tau, alpha, slow_jitter: see :func:`pathway_indices`; jitter draws `slow_start` in
+                training.
             stem_channels: channels of the slow stem; res2..res5 have 4, 8, 16, 32 times as many.
             beta_inv: slow channels divided by fast channels.
             stem_strides: spatial strides of the stem convolution and of the max pooling.
             spatial_strides, dilations: of res2..res5.
             norm: "BN" or "FrozenBN".
-            lateral: "aia" (convolution with bias only, unpadded stem pooling: the released AIA network)
-                or "pytorchvideo" (convolution, norm, ReLU, padded pooling: also PySlowFast's).
+            lateral: "aia" (convolution with bias only, unpadded stem pooling: the released AIA
+                network) or "pytorchvideo" (convolution, norm, ReLU, padded pooling: also
+                PySlowFast's).
             lateral_kernel: temporal size of the lateral convolutions.
         """
         super().__init__()
@@ -166,7 +170,8 @@ class SlowFast(Backbone):
             clips: (N, 3, T, H, W), normalised, T = `num_frames`.
 
         Returns:
-            {"slow": (N, Cs, Ts, H / stride, W / stride), "fast": (N, Cf, Tf, H / stride, W / stride)}
+            {"slow": (N, Cs, Ts, H / stride, W / stride), "fast": (N, Cf, Tf, H / stride, W /
+            stride)}
         """
         assert clips.shape[2] == self.num_frames, (
             f"clips of {clips.shape[2]} frames, the network expects {self.num_frames}"

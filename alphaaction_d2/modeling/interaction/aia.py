@@ -1,7 +1,8 @@
-"""Asynchronous Interaction Aggregation: serial, dense serial and parallel structures (AIA, Sec. 3.2).
+"""Asynchronous Interaction Aggregation: serial, dense serial, parallel structures (AIA, Sec. 3.2).
 
-Shape letters: N clips, R persons of the batch, P persons of a clip after padding, J others of a clip after
-padding, S slots and M persons a slot of the memory window, C width of RoI features, D inner width.
+Shape letters: N clips, R persons of the batch, P persons of a clip after padding, J others of a
+clip after padding, S slots and M persons a slot of the memory window, C width of RoI features, D
+inner width.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from .build import INTERACTION_REGISTRY
 
 
 class InteractionAggregation(nn.Module, metaclass=ABCMeta):
-    """Input projections and blocks of the three structures; a subclass says how blocks are connected.
+    """Input projections and blocks of the structures; a subclass says how blocks are connected.
 
-    A set is what a block attends to: persons of the same clip (P), its objects (O), its memory window
-    (M). Persons enter as queries and, for a P-block in first position, as keys through a projection of
-    their own; later P-blocks take the current queries as keys.
+    A set is what a block attends to: persons of the same clip (P), its objects (O), its memory
+    window (M). Persons enter as queries and, for a P-block in first position, as keys through a
+    projection of their own; later P-blocks take the current queries as keys.
     """
 
     needs_roi_maps = False
@@ -54,13 +55,15 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
             dim_out: width of the result.
             blocks: types "P", "O", "M" in order, any number of each.
             num_slots: S, slots of the memory window.
-            attend_padding: attention also falls on empty slots, as in the released models; persons and
-                objects are then padded to `max_persons` and `max_objects`.
+            attend_padding: attention also falls on empty slots, as in the released models; persons
+                and objects are then padded to `max_persons` and `max_objects`.
         """
         super().__init__()
         unknown = sorted(set(blocks) - set("POM"))
         if unknown or not blocks:
-            raise ValueError(f"MODEL.INTERACTION.BLOCKS {tuple(blocks)}: use one or more of P, O, M")
+            raise ValueError(
+                f"MODEL.INTERACTION.BLOCKS {tuple(blocks)}: use one or more of P, O, M"
+            )
         self.dim_out = dim_out
         self.needs_memory = "M" in blocks
         self.attend_padding = attend_padding
@@ -133,7 +136,9 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
         query, mask = pad_sets(self.person_projection(features), counts)
         sets = {}
         if hasattr(self, "person_key_projection"):
-            sets["P"] = self._person_set(pad_sets(self.person_key_projection(features), counts)[0], mask)
+            sets["P"] = self._person_set(
+                pad_sets(self.person_key_projection(features), counts)[0], mask
+            )
         if hasattr(self, "object_projection"):
             sets["O"] = self._object_set(objects)
         if hasattr(self, "memory_projection"):
@@ -148,24 +153,28 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
 
         Args:
             query: (N, P, D) projected persons. mask: (N, P).
-            sets: type -> (others (N, J, D), mask (N, J) or None); "P" only for blocks in first place.
+            sets: type -> (others (N, J, D), mask (N, J) or None); "P" only for first blocks.
 
         Returns:
             (N, P, dim_out)
         """
 
     def _person_set(self, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Persons of the clip as others; padded rows hold zeros (padding comes after the projection)."""
+        """Persons of the clip as others; padding comes after the projection: padded rows are zero."""
         if not self.attend_padding:
             return keys, mask
         keys = keys * mask[..., None]
-        padding = self.max_persons - keys.shape[1]  # negative: too many persons, the first ones stay
+        padding = (
+            self.max_persons - keys.shape[1]
+        )  # negative: too many persons, the first ones stay
         return nn.functional.pad(keys, (0, 0, 0, padding)), None
 
     def _object_set(self, objects: list[Instances]) -> tuple[Tensor, Tensor | None]:
         features = torch.cat([x.roi_features for x in objects])
         counts = [len(x) for x in objects]
-        if self.attend_padding:  # padding comes before the projection: an empty slot becomes its bias
+        if (
+            self.attend_padding
+        ):  # padding comes before the projection: an empty slot becomes its bias
             padded, _ = pad_sets(features, counts, self.max_objects)
             return self.object_projection(padded), None
         return pad_sets(self.object_projection(features), counts)
@@ -199,7 +208,7 @@ class SerialInteraction(InteractionAggregation):
 class DenseSerialInteraction(SerialInteraction):
     """From the third block on, a query is a learned mixture of all outputs before it (AIA, Eq. 1).
 
-    The mixture starts with nearly all weight on the newest output, so that training begins as serial.
+    The mixture starts with nearly all weight on the newest output: training begins as serial.
     """
 
     @configurable
@@ -222,8 +231,8 @@ class DenseSerialInteraction(SerialInteraction):
 class ParallelInteraction(InteractionAggregation):
     """One branch of blocks per type, summed at the end (AIA, Fig. 4a).
 
-    The k-th blocks of all types form layer k. The keys of a P-block are the output of the P-block before
-    it, in the first layer the persons through their own projection.
+    The k-th blocks of all types form layer k. The keys of a P-block are the output of the P-block
+    before it, in the first layer the persons through their own projection.
     """
 
     @staticmethod

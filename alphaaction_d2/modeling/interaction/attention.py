@@ -1,8 +1,8 @@
 """What every interaction module shares: padded sets, masked attention, the interaction block.
 
-Shape letters: N clips, R persons of the batch, P persons of a clip after padding, J others of a clip
-after padding, S time slots of the memory window (J = S * M with M persons a slot), C input width,
-D inner width. Masks are True where something is there.
+Shape letters: N clips, R persons of the batch, P persons of a clip after padding, J others of a
+clip after padding, S time slots of the memory window (J = S * M with M persons a slot), C input
+width, D inner width. Masks are True where something is there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ def pad_sets(x: Tensor, counts: list[int], size: int | None = None) -> tuple[Ten
     Args:
         x: (R, ...) rows of clip 0, then of clip 1, and so on.
         counts: N numbers that add up to R.
-        size: padded length J; None: the largest count, at least 1. Of a larger set the first J stay.
+        size: padded length J; None: the largest count, at least 1. Of a larger set the first J
+            stay.
 
     Returns:
         (N, J, ...) and its mask (N, J).
@@ -36,9 +37,7 @@ def unpad_sets(padded: Tensor, mask: Tensor) -> Tensor:
     return padded[mask]
 
 
-def attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention in which a query that sees nothing gets zeros.
 
     Args:
@@ -81,7 +80,8 @@ class InteractionBlock(nn.Module):
     ) -> None:
         """
         Args:
-            dim_query, dim_other, dim_inner, dim_out: widths of queries, others, attention and result.
+            dim_query, dim_other, dim_inner, dim_out: widths of queries, others, attention and
+                result.
             num_slots: S > 0 adds learned temporal positions of S slots to keys and values.
             init_std: standard deviation of the initial projections.
         """

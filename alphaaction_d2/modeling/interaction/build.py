@@ -10,17 +10,18 @@ INTERACTION_REGISTRY = Registry("INTERACTION")
 INTERACTION_REGISTRY.__doc__ = """
 Modules that relate every person to the others, the objects and the memory.
 
-A registered class is built as `cls(cfg, num_channels)`, with the width C of the person features, and called as
-`module(persons, objects, memory)`:
+A registered class is built as `cls(cfg, num_channels)`, with the width C of the person features, and
+called as `module(persons, objects, memory)`:
 
-* persons: list (one element a clip) of `Instances` with `roi_features` (Ri, C), `proposal_boxes`, `person_ids`
-  and, if the class attribute `needs_roi_maps` is True, `roi_maps` (Ri, C, K, K);
+* persons: list (one element a clip) of `Instances` with `roi_features` (Ri, C), `proposal_boxes`,
+  `person_ids` and, if the class attribute `needs_roi_maps` is True, `roi_maps` (Ri, C, K, K);
 * objects: list of `Instances` with `roi_features` (Oi, C), `boxes`, `scores`;
 * memory: `MemoryWindow` of the N clips, its centre slot filled with the clips' own persons.
 
-It returns `(features, losses)`: (R, dim_out) for all persons of the batch, and a dict of auxiliary losses
-(`loss_*`, already weighted, empty when testing). It has the attributes `dim_out` and `needs_memory` (whether it looks at the memory at all). Every parameter takes part in every
-call, also without persons, objects or memory: distributed training needs a gradient for each.
+It returns `(features, losses)`: (R, dim_out) for all persons of the batch, and a dict of auxiliary
+losses (`loss_*`, already weighted, empty when testing). Its attribute `dim_out` is the width of the
+result, `needs_memory` says whether it looks at the memory at all. Every parameter takes part in
+every call, also without persons, objects or memory: distributed training needs a gradient for each.
 """
 
 

@@ -1,0 +1,54 @@
+"""Metadata of the package. `make setup` installs it, with detectron2, which is not on PyPI."""
+
+import runpy
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+README = ROOT / "README.md"
+
+setup(
+    name="alphaaction_d2",
+    version=runpy.run_path(str(ROOT / "alphaaction_d2" / "version.py"))["__version__"],
+    description="Spatio-temporal action detection with interactions and memory, for detectron2",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    author="The alphaaction_d2 authors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+    packages=find_packages(include=["alphaaction_d2", "alphaaction_d2.*"]),
+    python_requires=">=3.10",
+    # detectron2 is not listed because it is not on PyPI: see tools/install_detectron2.py.
+    install_requires=[
+        "torch>=2.6",  # torch.load defaults to weights_only=True
+        "torchvision>=0.21",  # the release that belongs to torch 2.6
+        "fvcore>=0.1.5.post20221221",
+        "iopath>=0.1.9",
+        "pycocotools>=2.0.8",  # the first one for numpy 2
+        "pytorchvideo>=0.1.5",
+        "av>=14.0",  # 18 and later want Python 3.11; pip picks an older one on 3.10
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "pyarrow>=15.0",
+        "opencv-python-headless>=4.9",
+        "matplotlib>=3.8",
+        "Pillow>=10.1",
+        "tabulate>=0.9",
+        "tensorboard>=2.15",
+        "setuptools<81",  # detectron2.model_zoo imports pkg_resources, which later ones drop
+    ],
+    extras_require={
+        "dev": [
+            "hypothesis>=6.100",
+            "pytest>=8.0",
+            "pytest-xdist>=3.5",
+            "ruff>=0.17.5,<0.18",  # formatting differs between minor versions
+        ],
+    },
+)
