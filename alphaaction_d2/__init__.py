@@ -3,6 +3,9 @@
 Importing the package registers its parts into detectron2's registries.
 """
 
+import logging
+import warnings
+
 from .version import __version__
 
 try:
@@ -18,8 +21,13 @@ except ModuleNotFoundError as error:
     ) from None
 
 # These imports register the backbones, the heads, the interaction modules and the data sets.
-from . import data, modeling  # noqa: E402, F401
-from .config import add_alphaaction_config, setup_cfg  # noqa: E402
-from .data.datasets import register_datasets  # noqa: E402
+# detectron2 still uses what today's torch calls deprecated; nobody who imports us can change that.
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
+    from . import data, modeling  # noqa: F401
+    from .config import add_alphaaction_config, setup_cfg
+    from .data.datasets import register_datasets
+# detectron2's RoI pooling asks torch.fx a question that torch answers with a warning every time.
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 __all__ = ["__version__", "add_alphaaction_config", "register_datasets", "setup_cfg"]

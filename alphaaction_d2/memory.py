@@ -4,8 +4,8 @@ The pool is the only thing with a state that outlives a step. It has one reader,
 :meth:`MemoryPool.attach`, and one writer, :meth:`MemoryPool.update`; the model never sees it.
 
 Storage: one table of rows, each a person (feature, box, id). Row 0 is the empty person: zeros for
-ever. Per video an index (slot -> rows) says who is where, so that reading a window is a slice of the
-index and one gather.
+ever. Per video an index (slot -> rows) says who is where, so that reading a window is a slice of
+the index and one gather.
 
 Shape letters: S slots of a window, M persons a slot, C feature channels, R persons of a clip.
 """

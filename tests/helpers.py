@@ -22,7 +22,7 @@ item { name: "bright" id: 3 label_type: OBJECT }
 
 
 def write_dataset(root: Path, seconds: int = 5, videos: int = 2) -> Path:
-    """Videos of a square on the left or right, bright or dark: one person, annotated each second."""
+    """Videos of a square on the left or right, bright or dark: a person, annotated each second."""
     for name in ("videos", "annotations", "boxes"):
         (root / name).mkdir(parents=True)
     (root / "label_map.pbtxt").write_text(LABEL_MAP)

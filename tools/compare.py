@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import statistics
 import sys
 from pathlib import Path
@@ -91,5 +90,4 @@ def _cell(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    logging.getLogger("torch.fx").setLevel(logging.ERROR)
     sys.exit(main(parse_args()))

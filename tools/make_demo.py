@@ -9,7 +9,6 @@ reused.
 from __future__ import annotations
 
 import argparse
-import logging
 import shlex
 import sys
 import time
@@ -86,7 +85,7 @@ def main(args: argparse.Namespace) -> int:
     report = write_report(
         output,
         title="Who does what in Puppets",
-        subtitle=f"{Path(args.config_file).stem}, {cfg.SOLVER.MAX_ITER} training steps, this machine",
+        subtitle=f"{Path(args.config_file).stem}, {cfg.SOLVER.MAX_ITER} training steps",
         videos=[x.section() for x in folders],
         classes=classes,
         dialect=cfg.TEST.AVA_DIALECT,
@@ -104,5 +103,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    logging.getLogger("torch.fx").setLevel(logging.ERROR)
     sys.exit(main(parse_args()))

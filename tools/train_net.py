@@ -16,6 +16,7 @@ from argparse import Namespace
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.checkpoint import load_for_inference
@@ -26,8 +27,9 @@ from alphaaction_d2.engine import Trainer
 def setup(args: Namespace) -> CfgNode:
     """The configuration of the command line, checked and frozen."""
     cfg = setup_cfg(args.config_file, args.opts)
-    register_datasets(cfg)
     default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="alphaaction_d2")
+    register_datasets(cfg)
     return cfg
 
 

@@ -8,7 +8,7 @@ from detectron2.data import transforms as T
 
 
 def resized_size(height: int, width: int, short_side: int, max_long_side: int) -> tuple[int, int]:
-    """New (height, width): the short side becomes `short_side`, or less if the long one is at its limit.
+    """New (height, width): the short side becomes `short_side`, less at the long one's limit.
 
     The long side is truncated, not rounded (released AIA preparation: 360 x 480 -> 256 x 341).
     """

@@ -64,7 +64,7 @@ class ActionTrainLoop(SimpleTrainer):
         self.last_step: TrainStep | None = None
 
     def run_step(self) -> None:
-        """Memory is attached here, not in the loader, so that prefetched clips see its newest state."""
+        """Memory is attached here, not in the loader: prefetched clips see its newest state."""
         assert self.model.training, "the model was changed to eval mode"
         start = time.perf_counter()
         batch = next(self._data_loader_iter)
@@ -203,6 +203,6 @@ def check_classes(cfg: CfgNode, dataset_name: str) -> None:
 
 
 def _explain_bad_loss(iteration: int, losses: dict[str, torch.Tensor], batch: list[dict]) -> str:
-    values = {name: float(value) for name, value in losses.items()}
+    values = {name: float(value.detach()) for name, value in losses.items()}
     clips = ", ".join(f"{x['video_id']} at {x['timestamp']} s" for x in batch)
     return f"Loss is not finite at iteration {iteration}: {values}; clips: {clips}"

@@ -5,6 +5,8 @@ Shape letters: N clips, C colour channels, T frames, H W picture.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_roi_heads
@@ -95,14 +97,28 @@ class ActionRCNN(nn.Module):
         return [self.postprocess(r, x) for r, x in zip(instances, batched_inputs)]
 
     def extract(self, batched_inputs: list[dict]) -> list[ClipFeatures]:
-        """The expensive half: features of the persons and objects of every clip."""
-        images = self.preprocess(batched_inputs)
-        return self.roi_heads.pool(
-            images,
-            self.backbone(images.tensor),
-            self._proposals(batched_inputs, images),
-            self._objects(batched_inputs),
-        )
+        """The expensive half: features of the persons and objects of every clip.
+
+        Clips without persons cost nothing: nobody asks for their features.
+        """
+        occupied = [x for x in batched_inputs if "proposals" not in x or len(x["proposals"])]
+        found: Iterator[ClipFeatures] = iter(())
+        if occupied:
+            images = self.preprocess(occupied)
+            found = iter(
+                self.roi_heads.pool(
+                    images,
+                    self.backbone(images.tensor),
+                    self._proposals(occupied, images),
+                    self._objects(occupied),
+                )
+            )
+        return [
+            next(found)
+            if "proposals" not in x or len(x["proposals"])
+            else self.roi_heads.no_features(x["proposals"].image_size)
+            for x in batched_inputs
+        ]
 
     def classify(
         self, clips: list[ClipFeatures], memory: list[MemoryWindow | None]

@@ -164,6 +164,15 @@ class ActionROIHeads(nn.Module):
             for clip in zip(proposals, objects, rois)
         ]
 
+    def no_features(self, image_size: tuple[int, int]) -> ClipFeatures:
+        """Features of a clip that shows nobody."""
+        weight = self.predictor.cls_score.weight
+        nobody = Instances(image_size, proposal_boxes=Boxes(weight.new_zeros(0, 4)))
+        rois = weight.new_zeros(0, self.num_channels, *self.pooler.output_size)
+        nothing = no_objects(image_size, weight.device)
+        keep_maps = self.interaction is not None and self.interaction.needs_roi_maps
+        return self._clip_features(nobody, nothing, rois, keep_maps=keep_maps)
+
     def classify(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None = None
     ) -> list[Instances]:

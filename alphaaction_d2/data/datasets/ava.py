@@ -68,7 +68,7 @@ def _set_metadata(name: str, files: AVAFiles) -> LabelMap:
 
 
 def class_names(label_map: LabelMap) -> list[str]:
-    """A name for every category_id; ids that the label map leaves out have AVA's name or a number."""
+    """A name for every category_id; ids that the label map leaves out have AVA's name or number."""
     if is_ava(label_map):
         return list(AVA_CLASSES[: label_map.num_classes])
     return [label_map.names.get(i, f"class {i}") for i in range(1, label_map.num_classes + 1)]

@@ -62,8 +62,8 @@ def _arms(puppet: Puppet, time: float, cell: Cell | None, second: int) -> np.nda
     beat = math.sin(2 * math.pi * (2.0 * (time - second) + cell.phase))
     side = cell.side
     if cell.gesture == "operate":  # both arms down towards the chest, pumping
-        dip = 0.22 + 0.09 * beat
-        hands = [[0.42 * side, dip], [0.40 * side, dip + 0.10]]
+        dip = 0.24 + 0.09 * beat
+        hands = [[0.30 * side, dip], [0.26 * side, dip + 0.08]]
     elif cell.gesture == "salute":  # a V over the head, opening and closing
         spread = 0.27 + 0.06 * beat
         hands = [[-spread, -0.42], [spread, -0.42]]
@@ -88,6 +88,10 @@ def _arms(puppet: Puppet, time: float, cell: Cell | None, second: int) -> np.nda
     return np.stack([(hands + shoulders) / 2, hands], axis=1)
 
 
+# How far a gesture bends the torso sideways, in heights of the puppet.
+_LEAN = {"operate": 0.24, "reach": 0.05}
+
+
 def _figure(script: VideoScript, puppet: Puppet, time: float) -> _Figure:
     """Joints of a puppet at a moment."""
     cells = script.cells[puppet.person_id]
@@ -101,14 +105,16 @@ def _figure(script: VideoScript, puppet: Puppet, time: float) -> _Figure:
     swing = math.sin(2 * math.pi * 2.0 * time) if cell.pose == "walk" else 0.0
     gesture, amount, when = _gesture_at(cells, time)
     lean = 0.0
-    if gesture is not None and gesture.gesture in ("operate", "reach"):
-        lean = 0.07 * h * gesture.side * amount
+    if gesture is not None and gesture.gesture in _LEAN:
+        lean = _LEAN[gesture.gesture] * h * gesture.side * amount
 
     ground = puppet.baseline - lift
     leg = 0.36 * h * (1 - 0.55 * squat)
     hip = np.array([x, ground - leg])
-    neck = hip + [lean, -0.30 * h * (1 - 0.12 * squat)]
-    head = neck + [0.3 * lean, -0.165 * h]
+    # A puppet that leans far bows: its neck stays at the length of the torso.
+    torso = 0.30 * h * (1 - 0.12 * squat)
+    neck = hip + [lean, -math.sqrt(max(torso**2 - lean**2, 0.0))]
+    head = neck + [0.4 * lean, -0.165 * h]
     legs = []
     for s in (-1, 1):
         foot_x = x + s * h * (0.10 + 0.06 * squat) + s * swing * 0.15 * h
@@ -337,8 +343,8 @@ def _draw_bell(canvas: _Canvas, puppet: Puppet, figure: _Figure, cell: Cell, tim
     on = math.floor(4 * time + 2 * cell.phase) % 2
     shake = 0.03 * h * (1 if on else -1)
     centre = figure.neck + [shake, 0.18 * h]
-    canvas.disc(centre, 0.125 * h, (20, 20, 20))
-    canvas.disc(centre, 0.095 * h, (255, 255, 255) if on else (255, 200, 0))
+    canvas.disc(centre, 0.16 * h, (20, 20, 20))
+    canvas.disc(centre, 0.13 * h, (255, 255, 255) if on else (255, 200, 0))
 
 
 def _flash_at(script: VideoScript, person_id: int, time: float) -> int:

@@ -479,7 +479,7 @@ class _Planner:
             person_id = self._ids()[0]
             time = self._free_cell(person_id)
             x = float(self.rng.uniform(30, self.width - 30))
-            side, distance = self._side(), float(self.rng.uniform(20, 28))
+            side, distance = self._side(), float(self.rng.uniform(22, 28))
             if not (time and self._apart("reach", time, 3)):
                 continue
             clear = all(self._clear(time, x + k * distance) for k in (-1, 0, 1))
@@ -590,7 +590,7 @@ def _draw_cast(rng: np.random.Generator) -> tuple[tuple[Puppet, ...], tuple[int,
     looks = [
         Puppet(
             person_id=0,
-            height=float(rng.uniform(22, 26)),
+            height=float(rng.uniform(26, 30)),
             baseline=float(baselines[i]),
             shirt=_SHIRTS[shirts[i]],
             trousers=_TROUSERS[rng.integers(len(_TROUSERS))],

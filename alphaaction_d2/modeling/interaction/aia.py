@@ -160,7 +160,7 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
         """
 
     def _person_set(self, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Persons of the clip as others; padding comes after the projection: padded rows are zero."""
+        """Persons of the clip as others; padding comes after projection: padded rows are zero."""
         if not self.attend_padding:
             return keys, mask
         keys = keys * mask[..., None]

@@ -10,8 +10,8 @@ INTERACTION_REGISTRY = Registry("INTERACTION")
 INTERACTION_REGISTRY.__doc__ = """
 Modules that relate every person to the others, the objects and the memory.
 
-A registered class is built as `cls(cfg, num_channels)`, with the width C of the person features, and
-called as `module(persons, objects, memory)`:
+A registered class is built as `cls(cfg, num_channels)`, with the width C of the person features,
+and called as `module(persons, objects, memory)`:
 
 * persons: list (one element a clip) of `Instances` with `roi_features` (Ri, C), `proposal_boxes`,
   `person_ids` and, if the class attribute `needs_roi_maps` is True, `roi_maps` (Ri, C, K, K);
