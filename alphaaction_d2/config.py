@@ -20,11 +20,20 @@ def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CN:
     """A configuration from defaults, a file and command-line overrides (KEY VALUE ...), not frozen.
 
     Without a GPU the device becomes the CPU.
+
+    Raises:
+        ValueError: `opts` are not pairs, or a value is of the wrong kind.
+        KeyError: a key does not exist.
     """
+    if len(opts) % 2:
+        raise ValueError(f"configuration overrides come as KEY VALUE pairs, got {list(opts)}")
     cfg = get_cfg()
     add_alphaaction_config(cfg)
     cfg.merge_from_file(config_file)
-    cfg.merge_from_list(list(opts))
+    try:
+        cfg.merge_from_list(list(opts))
+    except AssertionError as error:  # yacs asserts that keys exist
+        raise KeyError(f"configuration: {error}") from None
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logger.info("No GPU: using the CPU.")
         cfg.MODEL.DEVICE = "cpu"

@@ -43,7 +43,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is shown")
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
+        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs of the configuration"
     )
     return parser.parse_args()
 

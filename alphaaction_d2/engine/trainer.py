@@ -159,6 +159,7 @@ class Trainer(DefaultTrainer):
         """Evaluate in one delayed pass; see DefaultTrainer.test."""
         if not isinstance(model, DelayedInference):
             model = build_delayed_inference(cfg, unwrap(model))
+        share_buffers(model)
         return super().test(cfg, model, evaluators)
 
 
@@ -188,6 +189,17 @@ def parallel(model: nn.Module) -> nn.Module:
 def unwrap(model: nn.Module) -> nn.Module:
     """The model inside DistributedDataParallel."""
     return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all workers the first one's buffers.
+
+    In training the statistics of batch normalisation drift apart; the checkpoint holds the first
+    worker's, and testing must not depend on who tests.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
 
 
 def check_classes(cfg: CfgNode, dataset_name: str) -> None:

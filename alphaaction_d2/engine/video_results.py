@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from detectron2.structures import Instances
 
+from ..data.clip_sampling import is_shown_by
 from ..data.video import VideoWriter, iterate_frames, probe_video
 from ..visualization import (
     DrawStyle,
@@ -131,7 +132,7 @@ def constant_rate(
     """
     number, shown = 0, None
     for time, frame in frames:
-        while shown is not None and number / fps < time - 0.5 / fps:
+        while shown is not None and not is_shown_by(time, number / fps):
             yield number / fps, shown
             number += 1
         shown = frame

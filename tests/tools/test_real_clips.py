@@ -87,7 +87,7 @@ def test_small_model_learns_the_clips(folder, tmp_path):
         *("--config-file", config, "--weights", output / "model_final.pth"),
         *("--input", *(folder / "videos" / f"{clip}.mp4" for clip in CLIPS)),
         *("--boxes", folder / "boxes" / "val_persons.csv", "--output", tmp_path / "demo"),
-        *data(folder),
+        *("--opts", *data(folder)),
         cwd=tmp_path,
     )
     assert "Report" in shown
@@ -113,7 +113,7 @@ def test_slowfast_r50_with_dense_ia_trains_and_shows(folder, tmp_path):
         ROOT / "tools" / "demo.py",
         *("--config-file", config, "--weights", tmp_path / "output" / "model_final.pth"),
         *("--input", folder / "videos" / "store_aisle.mp4", "--output", tmp_path / "demo"),
-        *("--boxes", folder / "boxes" / "val_persons.csv", *size),
+        *("--boxes", folder / "boxes" / "val_persons.csv", "--opts", *size),
         *("MODEL.DEVICE", "cpu", "DATASETS.TRAIN", "()", "DATASETS.TEST", "()"),
         cwd=tmp_path,
     )

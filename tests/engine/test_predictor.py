@@ -1,0 +1,163 @@
+"""Prediction on videos: the same numbers as data-set evaluation, whatever form the video has."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.engine import DefaultPredictor
+
+from alphaaction_d2 import register_datasets
+from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes
+from alphaaction_d2.data.video import VideoError, VideoWriter, iterate_frames, probe_video
+from alphaaction_d2.engine import Trainer, VideoPredictor
+from alphaaction_d2.engine.inference import build_delayed_inference
+from alphaaction_d2.engine.predictor import class_names
+from alphaaction_d2.engine.video_results import constant_rate, process_video
+from alphaaction_d2.modeling import ActionRCNN
+from tests.helpers import small_cfg, write_dataset
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    folder = write_dataset(tmp_path_factory.mktemp("predict") / "shapes")
+    cfg = small_cfg(folder)
+    register_datasets(cfg)
+    torch.manual_seed(0)
+    model = Trainer.build_model(cfg)
+    for name, parameter in model.named_parameters():
+        if ".out." in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    weights = folder / "weights.pth"
+    torch.save({"model": model.state_dict()}, weights)
+    cfg.MODEL.WEIGHTS = str(weights)
+    return VideoPredictor(cfg), folder
+
+
+def boxes_of(folder, video):
+    return KeyframeBoxes.from_files(
+        [folder / "boxes" / "val_persons.csv", folder / "boxes" / "val_objects.csv"], video
+    )
+
+
+def by_time(results):
+    return {r["timestamp"]: r["instances"].scores for r in results if len(r["instances"])}
+
+
+def test_equal_to_dataset_evaluation(predictor):
+    predict, folder = predictor
+    cfg = predict.cfg
+    delayed = build_delayed_inference(cfg, predict.model).eval()
+    expected = {}
+    with torch.no_grad():
+        for batch in Trainer.build_test_loader(cfg, "shapes_val"):
+            for r in delayed(batch):
+                expected.setdefault(r["video_id"], []).append(r)
+    # val_0 has an excluded second, whose persons the data set never shows to the memory.
+    video = "val_1"
+    found = by_time(predict(folder / "videos" / f"{video}.mp4", boxes_of(folder, video)))
+    known = by_time(expected[video])
+    assert set(found) == set(known) == {1, 2, 3, 4}
+    for time, scores in known.items():
+        torch.testing.assert_close(found[time], scores, atol=1e-6, rtol=1e-5)
+
+
+def test_file_array_and_iterator_agree(predictor):
+    predict, folder = predictor
+    path = folder / "videos" / "val_1.mp4"
+    frames = list(iterate_frames(path))
+    boxes = boxes_of(folder, "val_1")
+    runs = [
+        by_time(predict(path, boxes)),
+        by_time(predict(np.stack([f for _, f in frames]), boxes, fps=8)),
+        by_time(predict(iter(frames), boxes)),
+    ]
+    for run in runs[1:]:
+        assert set(run) == set(runs[0])
+        for time, scores in run.items():
+            assert torch.equal(scores, runs[0][time])
+
+
+def test_every_second_has_a_result_also_without_persons(predictor):
+    predict, folder = predictor
+    results = list(predict(folder / "videos" / "val_0.mp4", boxes_of(folder, "val_0")))
+    assert [r["timestamp"] for r in results] == [0, 1, 2, 3, 4]
+    assert len(results[0]["instances"]) == 0
+    assert results[1]["instances"].image_size == (48, 64)
+    assert results[1]["instances"].person_ids.tolist() == [1, 1, 1]
+
+
+def test_whole_frame(predictor):
+    predict, folder = predictor
+    first = next(iter(predict(folder / "videos" / "val_0.mp4")))
+    assert first["instances"].pred_boxes.tensor[0].tolist() == [0, 0, 64, 48]
+
+
+def test_results_folder(predictor, tmp_path):
+    predict, folder = predictor
+    names = class_names(predict.cfg)
+    assert names == ["left", "right", "bright"]
+    path = folder / "videos" / "val_1.mp4"
+    files = process_video(predict, path, boxes_of(folder, "val_1"), tmp_path, names)
+    info = probe_video(files.video)
+    assert info.average_fps == 8 and min(info.width, info.height) >= 480
+    assert len(list(iterate_frames(files.video))) == len(list(iterate_frames(path)))
+    assert cv2.imread(str(files.timeline)) is not None
+    assert cv2.imread(str(files.poster)).shape[:2] == (info.height, info.width)
+    rows = list(csv.DictReader(files.csv.open()))
+    assert len(rows) == 4 * 3 and {r["action_name"] for r in rows} == set(names)
+    assert len(json.loads(files.json.read_text())["keyframes"]) == 5
+
+
+def test_unreadable_video(predictor, tmp_path):
+    predict, _ = predictor
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    with pytest.raises(VideoError, match="empty"):
+        list(predict(tmp_path / "empty.mp4"))
+
+
+def test_very_short_and_strange_videos(predictor, tmp_path):
+    predict, _ = predictor
+    for name, fps, size, count in (("one", 25, (30, 20), 1), ("slow", 1, (301, 77), 3)):
+        path = tmp_path / f"{name}.mp4"
+        with VideoWriter(path, fps, *size) as writer:
+            for _ in range(count):
+                writer.write(np.zeros((size[1], size[0], 3), np.uint8))
+        results = list(predict(path))
+        assert [r["timestamp"] for r in results] == list(range(count if fps == 1 else 1))
+
+
+def test_boxes_of_another_video_are_refused(predictor):
+    _, folder = predictor
+    with pytest.raises(ValueError, match="no boxes of video 'film'; it has val_0, val_1"):
+        boxes_of(folder, "film")
+
+
+def test_boxes_of_a_single_video_need_no_name(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("x,0001,0.5,0.5,1.0,1.0,,0.9,3\nx,0001,0.0,0.0,0.5,0.5,cup,0.8\n")
+    here = KeyframeBoxes.from_files([path], "film")(1.0, 10, 20)
+    assert here["persons"]["boxes"].tolist() == [[10, 5, 20, 10]]
+    assert here["persons"]["person_ids"].tolist() == [3]
+    assert here["objects"]["boxes"].tolist() == [[0, 0, 10, 5]]
+    nothing = KeyframeBoxes.from_files([path], "film")(2.0, 10, 20)
+    assert len(nothing["persons"]["boxes"]) == len(nothing["objects"]["boxes"]) == 0
+
+
+def test_detectron2s_own_predictor_takes_an_image(predictor):
+    predict, _ = predictor
+    stock = DefaultPredictor(predict.cfg)
+    assert isinstance(stock.model, ActionRCNN)
+    rows = stock(np.zeros((96, 128, 3), np.uint8))["instances"]
+    assert rows.image_size == (96, 128) and rows.pred_classes.tolist() == [0, 1, 2]
+
+
+def test_constant_rate():
+    frames = [(t, t) for t in (0.0, 0.1, 0.35, 0.4, 1.0)]
+    shown = list(constant_rate(frames, 10.0))
+    np.testing.assert_allclose([t for t, _ in shown], np.arange(11) / 10)
+    assert [f for _, f in shown] == [0, 0.1, 0.1, 0.1, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 1.0]
