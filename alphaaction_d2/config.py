@@ -145,6 +145,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.INTERACTION.MAX_OBJECTS = 5
     # Standard deviation of the initial weights of all projections.
     cfg.MODEL.INTERACTION.INIT_STD = 0.01
+    # Size of the initial temporal positions, sines and cosines of the time offset. 0, the released
+    # recipe, starts them at zero; networks that train from nothing need a start.
+    cfg.MODEL.INTERACTION.POSITION_SCALE = 0.0
 
     # ---------------------------------------------------------------- memory
     cfg.MODEL.MEMORY = CN()

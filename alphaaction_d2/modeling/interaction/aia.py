@@ -47,6 +47,7 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
         max_persons: int = 25,
         max_objects: int = 5,
         init_std: float = 0.01,
+        position_scale: float = 0.0,
     ) -> None:
         """
         Args:
@@ -97,6 +98,7 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
                 layer_norm=layer_norm,
                 dropout=dropout,
                 init_std=init_std,
+                position_scale=position_scale,
             )
 
     @classmethod
@@ -115,6 +117,7 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
             "max_persons": node.MAX_PERSONS,
             "max_objects": node.MAX_OBJECTS,
             "init_std": node.INIT_STD,
+            "position_scale": node.POSITION_SCALE,
         }
 
     @staticmethod
