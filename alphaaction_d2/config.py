@@ -53,6 +53,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Shifts of hue (OpenCV half degrees), saturation and value (grey levels), drawn once per
     # training clip from [-x, x]. The released AIA recipe uses (10, 26, 26); 0 turns it off.
     cfg.INPUT.COLOR_JITTER = (0, 0, 0)
+    # Videos that a loading worker keeps open. Two serve clips in order; for training on many small
+    # videos, as many as there are saves opening them again.
+    cfg.INPUT.MAX_OPEN_VIDEOS = 2
 
     # ---------------------------------------------------------------- input: boxes
     # Training uses at most this many annotated persons of a clip (random subset).

@@ -102,6 +102,7 @@ class ActionDatasetMapper:
             "person_score_thresh": node.PERSON_SCORE_THRESH_TEST,
             "object_score_thresh": node.OBJECT_SCORE_THRESH,
             "max_objects": node.MAX_OBJECTS,
+            "max_open_videos": node.MAX_OPEN_VIDEOS,
         }
 
     def __call__(self, dataset_dict: dict) -> dict:

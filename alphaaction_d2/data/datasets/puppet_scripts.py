@@ -301,7 +301,7 @@ class _Planner:
     def plan_memory(self) -> None:
         """Cycles of open and close at the chest, too far apart to share a memory window."""
         for person_label, time in self._cycles():
-            wanted = 2 if self._coin() else 1
+            wanted = 2
             side = self._side()
             for person_id in self._ids():
                 x = self.chest_x + side * float(self.rng.uniform(11, 13.5))
@@ -313,13 +313,13 @@ class _Planner:
     def _cycles(self) -> list[tuple[str, int]]:
         """(label, time) of all uses of the chest."""
         room = self.last - 1
-        number = 3 if self._coin() else 2
+        number = 3
         while number:
             gaps = self.rng.integers(OPEN_CLOSE_GAP[0], OPEN_CLOSE_GAP[1] + 1, size=number)
             used = int(gaps.sum()) + CLOSE_OPEN_GAP * (number - 1)
             if used <= room:
                 break
-            if number == 1 or self._coin(0.2):
+            if number == 1 or self._coin(0.02):
                 number -= 1
         uses: list[tuple[str, int]] = []
         # The seconds left over are spread at random before, between and after the cycles.
@@ -466,8 +466,9 @@ class _Planner:
             if not self._pair_can_be(pair, time, places):
                 continue
             booked = [self._book(i, time, x, side=self._side()) for i, x in zip(pair, places)]
-            # A mutual event has two positives, a lone one a single negative: 1/3 makes them even.
-            mutual = self._coin(1 / 3)
+            # A mutual event has two positives, a lone one a single negative: 0.37 makes them
+            # about even.
+            mutual = self._coin(0.37)
             for i in (0, 1) if mutual else (int(self.rng.integers(2)),):
                 booked[i].gesture = "wave"
                 self._log("wave", pair[i], booked[i], "wave to" if mutual else "")
@@ -629,10 +630,11 @@ def plan_video(params: PuppetParams, split: str, index: int) -> VideoScript:
     for turn in range(max(1, round(1.4 * amount))):
         if turn % 3 == 0:
             planner.plan_carry()
-        planner.plan_overlap()
-        planner.plan_wave()
-        planner.plan_wave()
-        planner.plan_reach()
+        for _ in range(2):
+            planner.plan_overlap()
+            planner.plan_wave()
+            planner.plan_wave()
+            planner.plan_reach()
     cells = {p.person_id: planner.fill(p.person_id) for p in planner.puppets}
     light = rng.uniform(150, 215)
     tint = rng.uniform(-12, 12, size=3)

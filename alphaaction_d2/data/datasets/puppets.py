@@ -59,7 +59,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-VERSION = 2
+VERSION = 3
 _ACTION_ID = {c.name: c.action_id for c in PUPPET_CLASSES}
 
 

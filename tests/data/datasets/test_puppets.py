@@ -68,7 +68,7 @@ class TestClasses:
         assert {c.group for c in PUPPET_CLASSES} == groups
 
     def test_every_class_is_frequent_enough_to_learn(self, scripts):
-        for split, least in (("train", 150), ("val", 40)):
+        for split, least in (("train", 120), ("val", 25)):
             count = Counter()
             for script in scripts:
                 if script.video_id.startswith(split):
