@@ -26,7 +26,27 @@ class CheckpointMismatch(ValueError):
     """Weights that do not fit the configured model; the message names what does not."""
 
 
-class ActionCheckpointer(DetectionCheckpointer):
+class _StrictCheckpointer(DetectionCheckpointer):
+    """Can say what did not fit when loading."""
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        incompatible = super()._load_model(checkpoint)
+        wrong = {name: (a, b) for name, a, b in incompatible.incorrect_shapes}
+        self.problems = [
+            f"{name} {tuple(a)} instead of {tuple(b)}" for name, (a, b) in wrong.items()
+        ] + [f"{name} is missing" for name in incompatible.missing_keys if name not in wrong]
+        return incompatible
+
+    def refuse_problems(self, path: str) -> None:
+        """Raise CheckpointMismatch when the last load left parameters as they were."""
+        if self.problems:
+            shown = "; ".join(self.problems[:5])
+            rest = len(self.problems) - 5
+            more = f"; and {rest} more" if rest > 0 else ""
+            raise CheckpointMismatch(f"{path} does not fit the configured model: {shown}{more}")
+
+
+class ActionCheckpointer(_StrictCheckpointer):
     """detectron2's checkpointer, which also keeps the memory pool.
 
     The pool of `model_0000999.pth` is `model_0000999.memory`; it is written first, so a checkpoint
@@ -56,9 +76,15 @@ class ActionCheckpointer(DetectionCheckpointer):
                 old.unlink()
 
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """See fvcore. A run is only resumed with the model it began with (CheckpointMismatch)."""
+        resuming = resume and self.has_checkpoint()
+        if resuming:  # before optimiser and schedule are touched
+            path = self.get_checkpoint_file()
+            self.load(path, checkpointables=[])
+            self.refuse_problems(path)
         loaded = super().resume_or_load(path, resume=resume)
-        if resume and self.has_checkpoint() and self.pool is not None:
-            memory = Path(self.get_checkpoint_file()).with_suffix(".memory")
+        if resuming and self.pool is not None:
+            memory = Path(path).with_suffix(".memory")
             self.pool.load(memory)
             logger.info("Memory pool: %d persons from %s", len(self.pool), memory)
         return loaded
@@ -77,24 +103,11 @@ def load_for_inference(model: nn.Module, path: str) -> None:
             "MODEL.WEIGHTS is empty: the network is random and its results mean nothing."
         )
         return
-    checkpointer = _Reporting(model)
+    checkpointer = _StrictCheckpointer(model)
     if not checkpointer.path_manager.isfile(path):
         raise FileNotFoundError(f"{path}: no such weights; set MODEL.WEIGHTS to an existing file")
-    checkpointer.load(path)
-    wrong = [f"{k} {tuple(a)} instead of {tuple(b)}" for k, a, b in checkpointer.wrong_shapes]
-    problems = [*wrong, *(f"{k} is missing" for k in checkpointer.missing)]
-    if problems:
-        shown = "; ".join(problems[:5])
-        more = f"; and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointMismatch(f"{path} does not fit the configured model: {shown}{more}")
-
-
-class _Reporting(DetectionCheckpointer):
-    """Keeps what did not fit when loading."""
-
-    def _load_model(self, checkpoint: Any) -> Any:
-        incompatible = super()._load_model(checkpoint)
-        self.wrong_shapes = incompatible.incorrect_shapes
-        shapes = {key for key, *_ in incompatible.incorrect_shapes}
-        self.missing = [key for key in incompatible.missing_keys if key not in shapes]
-        return incompatible
+    try:
+        checkpointer.load(path)
+    except Exception as error:  # unpickling raises nearly anything on other files
+        raise ValueError(f"{path}: not a checkpoint ({type(error).__name__}: {error})") from error
+    checkpointer.refuse_problems(path)

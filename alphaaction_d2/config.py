@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode as CN
@@ -24,9 +25,12 @@ def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CN:
     Raises:
         ValueError: `opts` are not pairs, or a value is of the wrong kind.
         KeyError: a key does not exist.
+        FileNotFoundError: there is no such file.
     """
     if len(opts) % 2:
         raise ValueError(f"configuration overrides come as KEY VALUE pairs, got {list(opts)}")
+    if not Path(config_file).is_file():
+        raise FileNotFoundError(f"{config_file}: no such configuration file")
     cfg = get_cfg()
     add_alphaaction_config(cfg)
     cfg.merge_from_file(config_file)

@@ -43,6 +43,17 @@ class MemoryWindow:
         """Index of the slot that belongs to the clip itself."""
         return int((self.offsets == 0).nonzero()[0, 0])
 
+    def emptied(self) -> MemoryWindow:
+        """A window of the same shape with nobody in it."""
+        return replace(
+            self,
+            features=torch.zeros_like(self.features),
+            valid=torch.zeros_like(self.valid),
+            person_ids=torch.full_like(self.person_ids, UNKNOWN_PERSON),
+            boxes=torch.zeros_like(self.boxes),
+            weights=torch.ones_like(self.weights),
+        )
+
     def to(self, device: torch.device) -> MemoryWindow:
         """Copy to `device`."""
         values = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)}

@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
-from alphaaction_d2 import register_datasets, setup_cfg
+from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data.datasets import datasets_root
 from alphaaction_d2.data.datasets.puppets import generate_puppets
-from alphaaction_d2.engine import Trainer
+from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.engine.experiment import run_experiment
 from alphaaction_d2.visualization import read_class_aps
 from alphaaction_d2.visualization.charts import comparison_chart
 
@@ -39,18 +39,11 @@ def parse_args() -> argparse.Namespace:
 
 def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> dict[str, float]:
     """Train one method, or take the results of a finished run; AP in per cent per group."""
-    folder = output / f"{METHODS[method]}_seed{seed}"
-    results = folder / "ava_results.json"
-    if not results.is_file():
-        cfg = setup_cfg(str(CONFIGS / f"{METHODS[method]}.yaml"), opts)
-        cfg.DATASETS.FOLDERS = (str(puppets),)
-        cfg.OUTPUT_DIR = str(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        register_datasets(cfg)
-        seed_all_rng(seed)
-        trainer = Trainer(cfg)
-        trainer.resume_or_load(resume=True)
-        trainer.train()
+    cfg = setup_cfg(str(CONFIGS / f"{METHODS[method]}.yaml"), opts)
+    cfg.DATASETS.FOLDERS = (str(puppets),)
+    cfg.OUTPUT_DIR = str(output / f"{METHODS[method]}_seed{seed}")
+    cfg.SEED = seed
+    results = run_experiment(cfg)
     groups: dict[str, list[float]] = {}
     for entry in read_class_aps(results):
         groups.setdefault(entry.group, []).append(entry.ap)
@@ -90,4 +83,5 @@ def _cell(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(parse_args()))
+    arguments = parse_args()
+    sys.exit(run_tool(lambda: main(arguments)))

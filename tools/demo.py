@@ -15,6 +15,7 @@ import argparse
 import logging
 import shlex
 import sys
+from collections import Counter
 from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
@@ -22,7 +23,9 @@ from detectron2.utils.logger import setup_logger
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.data import VideoError
 from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes, whole_frame_boxes
+from alphaaction_d2.data.video import probe_video
 from alphaaction_d2.engine import VideoPredictor
+from alphaaction_d2.engine.command_line import describe_error, run_tool
 from alphaaction_d2.engine.predictor import BoxSource, class_names
 from alphaaction_d2.engine.video_results import VideoFolder, process_video
 from alphaaction_d2.visualization import write_report
@@ -69,18 +72,24 @@ def main(args: argparse.Namespace) -> int:
     names = class_names(cfg)
 
     output = Path(args.output)
+    stems = Counter(Path(video).stem for video in args.input)
+    if stems.most_common(1)[0][1] > 1:
+        raise ValueError(f"several videos are called {stems.most_common(1)[0][0]}; rename one")
     folders: list[VideoFolder] = []
     failed: list[str] = []
     for video in args.input:
         try:
+            probe_video(video)  # a broken video is a broken video, whether it has boxes or not
             boxes = box_source(args.boxes, video)
             folder = output / Path(video).stem if len(args.input) > 1 else output
             folders.append(
                 process_video(predictor, video, boxes, folder, names, min_score=args.min_score)
             )
-        except VideoError as error:
-            logger.error("%s", error)
-            failed.append(str(error))
+        except (VideoError, ValueError) as error:
+            line = describe_error(error)
+            line = line if Path(video).name in line else f"{video}: {line}"
+            logger.error("%s", line)
+            failed.append(line)
     if folders:
         report = write_report(
             output,
@@ -104,8 +113,5 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(parse_args()))
-    except (ValueError, FileNotFoundError, KeyError) as error:
-        print(f"error: {error.args[0] if error.args else error}", file=sys.stderr)
-        sys.exit(2)
+    arguments = parse_args()
+    sys.exit(run_tool(lambda: main(arguments)))

@@ -14,14 +14,15 @@ import sys
 import time
 from pathlib import Path
 
-from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.data.datasets import datasets_root
 from alphaaction_d2.data.datasets.puppets import generate_puppets
 from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes
-from alphaaction_d2.engine import Trainer, VideoPredictor
+from alphaaction_d2.engine import VideoPredictor
+from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.engine.experiment import run_experiment
 from alphaaction_d2.engine.predictor import class_names
 from alphaaction_d2.engine.video_results import process_video
 from alphaaction_d2.visualization import read_class_aps, write_report
@@ -57,17 +58,13 @@ def main(args: argparse.Namespace) -> int:
     cfg = setup_cfg(args.config_file, args.opts)
     cfg.DATASETS.FOLDERS = (str(puppets),)
     cfg.OUTPUT_DIR = str(output / "training")
-    register_datasets(cfg)
-    Path(cfg.OUTPUT_DIR).mkdir(exist_ok=True)
-    seed_all_rng(cfg.SEED)
 
     logger.info("2/4 Training and evaluating %s", Path(args.config_file).name)
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=True)
-    trainer.train()
+    results = run_experiment(cfg)
 
     logger.info("3/4 Annotating videos")
     cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
+    register_datasets(cfg)
     predictor = VideoPredictor(cfg)
     names = class_names(cfg)
     boxes_file = puppets / "boxes" / "val_persons.csv"
@@ -79,7 +76,6 @@ def main(args: argparse.Namespace) -> int:
         folders.append(process_video(predictor, video, boxes, output / video.stem, names))
 
     logger.info("4/4 Writing the report")
-    results = Path(cfg.OUTPUT_DIR) / "ava_results.json"
     classes = read_class_aps(results)
     chart = class_ap_chart(output / "class_ap.png", classes, dialect=cfg.TEST.AVA_DIALECT)
     report = write_report(
@@ -103,4 +99,5 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(parse_args()))
+    arguments = parse_args()
+    sys.exit(run_tool(lambda: main(arguments)))

@@ -22,6 +22,11 @@ from .video import VideoReader
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """Scaling, and in training colour jitter and horizontal flip, as `cfg.INPUT` says."""
     node = cfg.INPUT
+    for key, only in (("FORMAT", "RGB"), ("MIN_SIZE_TRAIN_SAMPLING", "choice")):
+        if node[key] != only:
+            raise ValueError(f"INPUT.{key} {node[key]!r}: videos are read with {only!r} only")
+    if node.CROP.ENABLED:
+        raise ValueError("INPUT.CROP.ENABLED: cropping is not supported for videos")
     if not is_train:
         return [ResizeShortSide((node.MIN_SIZE_TEST,), node.MAX_SIZE_TEST)]
     augmentations: list[T.Augmentation] = [

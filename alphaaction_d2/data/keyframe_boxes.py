@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..ava_files import AVARows, read_ava_csv
-from .datasets.ava import PERSON_CLASSES
+from .datasets.ava import at_keyframes, is_person, select_rows
 
 
 class KeyframeBoxes:
@@ -19,24 +18,22 @@ class KeyframeBoxes:
     of a dataset dict (see :func:`load_ava`), empty where the file says nothing.
     """
 
-    def __init__(self, tables: Sequence[AVARows], period: float = 1.0) -> None:
+    def __init__(self, tables: Sequence[AVARows]) -> None:
         """
         Args:
             tables: boxes of one video; class "" or "person" is a person, anything else an object.
-            period: seconds between keyframes; a row belongs to the nearest keyframe.
+                A row belongs to the nearest whole second.
         """
-        self._period = period
+        tables = [at_keyframes(rows) for rows in tables]
         self._boxes = np.concatenate([rows.boxes for rows in tables])
         self._scores = np.concatenate([rows.scores for rows in tables]).astype(np.float32)
         self._person_ids = np.concatenate([rows.person_ids for rows in tables])
-        self._is_person = np.concatenate([_is_person(rows) for rows in tables])
+        self._is_person = np.concatenate([is_person(rows) for rows in tables])
         times = np.concatenate([rows.timestamps for rows in tables])
-        self._keyframe = np.floor(times / period + 0.5).astype(np.int64)
+        self._keyframe = np.floor(times + 0.5).astype(np.int64)
 
     @classmethod
-    def from_files(
-        cls, paths: Sequence[str | Path], video_id: str, period: float = 1.0
-    ) -> KeyframeBoxes:
+    def from_files(cls, paths: Sequence[str | Path], video_id: str) -> KeyframeBoxes:
         """Read CSVs of boxes (README, "Boxes").
 
         Args:
@@ -46,10 +43,10 @@ class KeyframeBoxes:
         Raises:
             ValueError: a file knows several videos, but not this one.
         """
-        return cls([_rows_of_video(path, video_id) for path in paths], period)
+        return cls([_rows_of_video(path, video_id) for path in paths])
 
     def __call__(self, timestamp: float, height: int, width: int) -> dict[str, dict]:
-        here = self._keyframe == round(timestamp / self._period)
+        here = self._keyframe == round(timestamp)
         size = np.array([width, height, width, height])
         return {
             "persons": self._arrays(here & self._is_person, size),
@@ -71,12 +68,6 @@ def whole_frame_boxes(timestamp: float, height: int, width: int) -> dict[str, di
     return {"persons": persons, "objects": {key: value[:0] for key, value in persons.items()}}
 
 
-def _is_person(rows: AVARows) -> np.ndarray:
-    """(N,) bool."""
-    codes = [-1] + [i for i, name in enumerate(rows.class_names) if name in PERSON_CLASSES]
-    return np.isin(rows.labels, codes)
-
-
 def _rows_of_video(path: str | Path, video_id: str) -> AVARows:
     rows = read_ava_csv(path, "boxes")
     if len(rows.videos) <= 1:
@@ -84,6 +75,4 @@ def _rows_of_video(path: str | Path, video_id: str) -> AVARows:
     if video_id not in rows.videos:
         known = ", ".join(sorted(rows.videos)[:5])
         raise ValueError(f"{path}: no boxes of video {video_id!r}; it has {known} ...")
-    mask = rows.video_codes == rows.videos.index(video_id)
-    columns = ("video_codes", "timestamps", "boxes", "labels", "scores", "person_ids")
-    return replace(rows, **{name: getattr(rows, name)[mask] for name in columns})
+    return select_rows(rows, rows.video_codes == rows.videos.index(video_id))

@@ -27,13 +27,14 @@ class MemoryHook(HookBase):
         self._handle = self.roi_heads.register_forward_hook(self._keep_persons)
 
     def after_train(self) -> None:
-        self._handle.remove()
+        if self._handle is not None:  # None: another hook failed before this one began
+            self._handle.remove()
 
     def after_step(self) -> None:
         step = self.trainer.last_step
         writes = [
             MemoryWrite.from_clip(clip, persons, self.pool.dtype)
-            for clip, persons in zip(step.batch, self._persons)
+            for clip, persons in zip(step.batch, self._persons, strict=True)
         ]
         self._persons = []
         gathered = comm.all_gather((writes, step.loss))

@@ -50,6 +50,7 @@ class DelayedInference(nn.Module):
         self.after = int(offsets.max()) if delay is None else min(delay, int(offsets.max()))
         self._waiting: deque[_Waiting] = deque()
         self._video: str | None = None
+        self.train(model.training)
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         """Extract these clips; return the results of all clips that are ready."""

@@ -18,7 +18,7 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets.ava_classes import AVA_CLASSES
 from ..data.keyframe_boxes import whole_frame_boxes
 from ..data.video import iterate_frames
-from .inference import build_delayed_inference
+from .inference import DelayedInference, build_delayed_inference
 
 # (timestamp, height, width) -> {"persons": ..., "objects": ...}, see KeyframeBoxes
 BoxSource = Callable[[float, int, int], dict[str, dict]]
@@ -51,9 +51,8 @@ class VideoPredictor(DefaultPredictor):
         *,
         fps: float = 25.0,
         video_id: str | None = None,
-        period: float = 1.0,
     ) -> Iterator[dict]:
-        """Yield one result per keyframe, in order, as soon as its memory window is complete.
+        """Yield one result per second, in order, as soon as its memory window is complete.
 
         Nothing is held but the frames of one clip and the features of one window, however long the
         video is.
@@ -63,7 +62,6 @@ class VideoPredictor(DefaultPredictor):
             boxes: where the persons are at a keyframe; default: one person who fills the frame.
             fps: frame rate of an array of frames.
             video_id: name of the video in the results; default: the file's name without extension.
-            period: seconds between keyframes.
 
         Yields:
             {"video_id", "timestamp", "height", "width", "instances"}; `Instances` in pixels of the
@@ -79,14 +77,13 @@ class VideoPredictor(DefaultPredictor):
             frames = ((i / fps, frame) for i, frame in enumerate(video))
         else:
             frames = iter(video)
-        return self._predict(frames, boxes, video_id or "video", period)
+        return self._predict(frames, boxes, video_id or "video")
 
     def _predict(
         self,
         frames: Iterator[tuple[float, np.ndarray]],
         boxes: BoxSource,
         video_id: str,
-        period: float,
     ) -> Iterator[dict]:
         delayed = build_delayed_inference(self.cfg, self.model).eval()
         first = next(frames, None)
@@ -99,20 +96,23 @@ class VideoPredictor(DefaultPredictor):
             (time, scale.apply_image(frame)) for time, frame in itertools.chain([first], frames)
         )
         node = self.cfg.INPUT
-        clips = iterate_clips(
-            scaled, node.NUM_FRAMES, node.SAMPLING_RATE, node.CLIP_FPS, period=period
-        )
-        with torch.no_grad():
-            for timestamp, clip, _ in clips:
-                keyframe = {
-                    "video_id": video_id,
-                    "timestamp": timestamp,
-                    "height": height,
-                    "width": width,
-                    **boxes(timestamp, height, width),
-                }
-                yield from delayed([self.mapper.map_scaled_clip(keyframe, clip, scale)])
-            yield from delayed([])
+        clips = iterate_clips(scaled, node.NUM_FRAMES, node.SAMPLING_RATE, node.CLIP_FPS)
+        for timestamp, clip, _ in clips:
+            keyframe = {
+                "video_id": video_id,
+                "timestamp": timestamp,
+                "height": height,
+                "width": width,
+                **boxes(timestamp, height, width),
+            }
+            yield from _ready(delayed, [self.mapper.map_scaled_clip(keyframe, clip, scale)])
+        yield from _ready(delayed, [])
+
+
+def _ready(delayed: DelayedInference, batch: list[dict]) -> list[dict]:
+    # Not around the `yield`: the caller's code must not run without gradients.
+    with torch.no_grad():
+        return delayed(batch)
 
 
 def class_names(cfg: CfgNode) -> list[str]:

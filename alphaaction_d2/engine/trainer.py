@@ -8,6 +8,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +20,6 @@ from detectron2.data import (
     build_detection_train_loader,
 )
 from detectron2.engine import DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
-from detectron2.engine.hooks import PeriodicCheckpointer
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import ActionCheckpointer
 from ..data.dataset_mapper import ActionDatasetMapper
+from ..data.datasets import read_metadata
 from ..data.samplers import WholeVideoSampler
 from ..evaluation import AVAEvaluator
 from ..memory import MemoryPool
@@ -104,6 +105,11 @@ class Trainer(DefaultTrainer):
         self.checkpointer = ActionCheckpointer(
             model, cfg.OUTPUT_DIR, pool=self.pool, trainer=weakref.proxy(self)
         )
+        if cfg.MODEL.SLOWFAST.NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
+            logger.warning(
+                "MODEL.WEIGHTS is empty and MODEL.SLOWFAST.NORM is FrozenBN: a network with frozen "
+                "normalisation hardly learns from nothing; give Kinetics weights or use BN."
+            )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -118,10 +124,9 @@ class Trainer(DefaultTrainer):
         """detectron2's hooks, with the memory hook before the checkpointer."""
         hooks = [hook for hook in super().build_hooks() if hook is not None]
         if self.pool is not None:
-            position = next(
-                (i for i, hook in enumerate(hooks) if isinstance(hook, PeriodicCheckpointer)), 2
-            )
-            hooks.insert(position, MemoryHook(self.pool, unwrap(self.model).roi_heads))
+            # First after the timer, on every worker alike: before anything that runs the model
+            # again (PreciseBN) or saves it.
+            hooks.insert(1, MemoryHook(self.pool, unwrap(self.model).roi_heads))
         return hooks
 
     @classmethod
@@ -153,7 +158,10 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
-        return AVAEvaluator(dataset_name, cfg.OUTPUT_DIR, dialect=cfg.TEST.AVA_DIALECT)
+        folder = Path(cfg.OUTPUT_DIR)
+        if len(cfg.DATASETS.TEST) > 1:  # each with files of its own
+            folder = folder / dataset_name
+        return AVAEvaluator(dataset_name, folder, dialect=cfg.TEST.AVA_DIALECT)
 
     @classmethod
     def test(
@@ -201,7 +209,11 @@ def share_cores(num_workers: int) -> None:
     several times as long (measured: 5 times with two on a busy pair of cores).
     """
     if "OMP_NUM_THREADS" not in os.environ:
-        cores = (os.cpu_count() or 1) // comm.get_world_size()
+        if hasattr(os, "sched_getaffinity"):  # what this process may use, not what there is
+            cores = len(os.sched_getaffinity(0))
+        else:
+            cores = os.cpu_count() or 1
+        cores //= comm.get_world_size()
         torch.set_num_threads(max(1, cores - num_workers))
 
 
@@ -218,6 +230,7 @@ def share_buffers(model: nn.Module) -> None:
 
 def check_classes(cfg: CfgNode, dataset_name: str) -> None:
     """Raise ValueError when a data set and the configuration disagree about the classes."""
+    read_metadata(dataset_name)
     names = MetadataCatalog.get(dataset_name).thing_classes
     node = cfg.MODEL.ROI_ACTION_HEAD
     if len(names) != sum(node.GROUP_SIZES):

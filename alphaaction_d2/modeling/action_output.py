@@ -215,6 +215,12 @@ class ActionOutputLayers(nn.Module):
     def inference(
         self, logits: Tensor, persons: list[Instances], boxes: list[Boxes]
     ) -> list[Instances]:
-        """Results per clip from the logits (R, K) of all; see :func:`action_inference`."""
+        """Results per clip from the logits (R, K) of all; see :func:`action_inference`.
+
+        Raises:
+            FloatingPointError: the network gives NaN or infinity; its weights are broken.
+        """
+        if not logits.isfinite().all():
+            raise FloatingPointError("the network's logits are not finite: are its weights sound?")
         scores = action_scores(logits.float(), self.groups).split([len(x) for x in persons])
         return [action_inference(*clip, self.score_thresh) for clip in zip(persons, boxes, scores)]

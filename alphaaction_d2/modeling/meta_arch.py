@@ -15,6 +15,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from ..structures import ClipFeatures, MemoryWindow
+from .roi_heads import no_objects
 
 # What a result repeats of its input, so that results which come later can be told apart.
 IDENTIFICATION = ("file_name", "video_id", "timestamp", "image_id", "height", "width")
@@ -83,7 +84,7 @@ class ActionRCNN(nn.Module):
             self.backbone(images.tensor),
             self._proposals(batched_inputs, images),
             [x["instances"].to(self.device) for x in batched_inputs],
-            self._objects(batched_inputs),
+            self._objects(batched_inputs, images),
             self._memory([x.get("memory") for x in batched_inputs]),
         )
         return losses
@@ -110,7 +111,7 @@ class ActionRCNN(nn.Module):
                     images,
                     self.backbone(images.tensor),
                     self._proposals(occupied, images),
-                    self._objects(occupied),
+                    self._objects(occupied, images),
                 )
             )
         return [
@@ -158,13 +159,16 @@ class ActionRCNN(nn.Module):
         box = torch.tensor([[0.0, 0.0, width, height]], device=self.device)
         return Instances(image_size, proposal_boxes=Boxes(box))
 
-    def _objects(self, batched_inputs: list[dict]) -> list[Instances] | None:
-        if not all("objects" in x for x in batched_inputs):
-            return None
-        return [x["objects"].to(self.device) for x in batched_inputs]
+    def _objects(self, batched_inputs: list[dict], images: ImageList) -> list[Instances]:
+        return [
+            x["objects"].to(self.device) if "objects" in x else no_objects(size, self.device)
+            for x, size in zip(batched_inputs, images.image_sizes)
+        ]
 
     def _memory(self, windows: list[MemoryWindow | None]) -> MemoryWindow | None:
-        """Batch the windows; None unless every clip has one."""
-        if any(w is None for w in windows):
+        """Batch the windows; a clip without one gets an empty one. None when no clip has one."""
+        known = [w for w in windows if w is not None]
+        if not known:
             return None
-        return MemoryWindow.stack(windows).to(self.device)
+        empty = known[0].emptied()
+        return MemoryWindow.stack([w or empty for w in windows]).to(self.device)

@@ -99,11 +99,44 @@ def test_wrong_weights_are_named(folder, tmp_path):
     cfg = small_cfg(folder, "MODEL.INTERACTION.DIM", 8)
     with pytest.raises(CheckpointMismatch, match="does not fit.*instead of.*and .* more"):
         load_for_inference(Trainer.build_model(cfg), path)
-    cfg = small_cfg(folder, "MODEL.INTERACTION.BLOCKS", "('P','O','M','P','O','M','P')")
-    with pytest.raises(CheckpointMismatch, match="P_block_3.* is missing"):
+    cfg = small_cfg(folder, "MODEL.INTERACTION.BLOCKS", "('P','O','M','P')")
+    with pytest.raises(CheckpointMismatch, match="P_block_2.* is missing"):
         load_for_inference(Trainer.build_model(cfg), path)
     with pytest.raises(FileNotFoundError, match="no such weights"):
         load_for_inference(trainer.model, str(tmp_path / "nothing.pth"))
+
+
+def test_a_run_is_resumed_with_its_own_model_only(folder, tmp_path):
+    trainer = make_trainer(folder, tmp_path, "SOLVER.MAX_ITER", 1, "DATASETS.TEST", "()")
+    trainer.train()
+    other = make_trainer(folder, tmp_path, "MODEL.INTERACTION.NAME", "ParallelInteraction")
+    with pytest.raises(CheckpointMismatch, match="model_final.pth does not fit"):
+        other.resume_or_load(resume=True)
+
+
+def test_two_test_sets_have_files_of_their_own(folder, tmp_path):
+    trainer = make_trainer(folder, tmp_path)
+    trainer.cfg.DATASETS.TEST = (f"{folder.name}_val", f"{folder.name}_train")
+    results = Trainer.test(trainer.cfg, trainer.model)
+    assert len(results) == 2
+    for name in results:
+        assert (tmp_path / name / "ava_results.json").is_file()
+
+
+def test_precise_bn_does_not_disturb_the_pool(folder, tmp_path):
+    options = ("TEST.PRECISE_BN.ENABLED", True, "TEST.PRECISE_BN.NUM_ITER", 2)
+    trainer = make_trainer(
+        *(folder, tmp_path, "SOLVER.MAX_ITER", 2, "TEST.EVAL_PERIOD", 1, "DATASETS.TEST", "()"),
+        *options,
+    )
+    trainer.train()
+    step = trainer.last_step
+    for clip in step.batch:
+        window = trainer.pool.read(clip["video_id"], clip["timestamp"] + 1, training=False)
+        height, width = clip["proposals"].image_size
+        scale = torch.tensor([width, height, width, height])
+        expected = clip["proposals"].proposal_boxes.tensor / scale
+        torch.testing.assert_close(window.boxes[1, : len(expected)], expected)
 
 
 def test_learning_rates_multiply():

@@ -104,6 +104,25 @@ def test_persons_objects_and_memory_all_matter(method):
     assert not torch.allclose(base, scores(without))
 
 
+def test_a_clip_without_objects_or_memory_leaves_the_others_theirs():
+    cfg, model = build()
+    model.eval()
+    first, second = with_memory(cfg, model, [model_input(cfg, 2, 2), model_input(cfg, 1, 1)])
+    bare = {key: second[key] for key in second if key not in ("objects", "memory")}
+    with torch.no_grad():
+        together, alone = model([first, bare]), model([first])
+    torch.testing.assert_close(together[0]["instances"].scores, alone[0]["instances"].scores)
+
+
+def test_broken_weights_are_not_taken_for_nobody():
+    cfg, model = build()
+    model.eval()
+    with torch.no_grad():
+        model.roi_heads.predictor.cls_score.bias.fill_(float("nan"))
+        with pytest.raises(FloatingPointError, match="not finite"):
+            model([model_input(cfg, 1, 0)])
+
+
 def test_results_are_in_the_wanted_size_with_original_boxes():
     cfg, model = build("MODEL.ROI_ACTION_HEAD.BOX_EXTEND_TEST", "(0.2, 0.2)")
     model.eval()

@@ -70,6 +70,7 @@ def test_two_processes_evaluate_like_one(tmp_path):
         (["MODEL.NONSENSE", "1"], "error: configuration: Non-existent key: MODEL.NONSENSE"),
         (["MODEL.WEIGHTS", "nothing.pth"], "error: nothing.pth: no such weights"),
         (["DATASETS.FOLDERS", "('nowhere',)"], "error: data set folder nowhere"),
+        ([], "error: --eval-only needs MODEL.WEIGHTS"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, arguments, message):
@@ -81,3 +82,17 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
     lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
     assert len(lines) == 1 and lines[0].startswith(message), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_broken_video_in_a_loading_worker_is_one_line(tmp_path):
+    folder = write_dataset(tmp_path / "toy", seconds=3, videos=1)
+    options = [*SMALL, *data(folder), "DATALOADER.NUM_WORKERS", 1, "SOLVER.MAX_ITER", 1]
+    done = train_net(tmp_path, "--config-file", CONFIG, *options, "INPUT.CLIP_FPS", -1.0, "SEED", 1)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: fps is -1.0"), done.stderr[-500:]
+
+
+def test_missing_configuration_file(tmp_path):
+    done = train_net(tmp_path, "--config-file", "nothing.yaml")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: nothing.yaml: no such configuration file"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ...ava_files import AVARows, LabelMap, read_ava_csv, read_exclusions, read_label_map
-from ..video import VideoError, probe_video
+from ..video import VideoError, VideoInfo, probe_video
 from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
 logger = logging.getLogger(__name__)
@@ -50,10 +50,30 @@ def register_ava(name: str, files: AVAFiles) -> None:
     up to the largest; category_id = action id - 1.
     """
     DatasetCatalog.register(name, lambda: load_ava(name, files))
-    metadata = MetadataCatalog.get(name)
-    metadata.set(evaluator_type="ava", files=files)
-    if files.label_map.is_file():
+    MetadataCatalog.get(name).set(evaluator_type="ava", files=files)
+
+
+def read_metadata(name: str) -> None:
+    """Fill the metadata of a registered data set from its label map and exclusions, if need be.
+
+    Raises:
+        KeyError: the name is not registered.
+        FileNotFoundError: a file is missing.
+    """
+    if name not in DatasetCatalog.list():
+        known = ", ".join(n for n in DatasetCatalog.list() if MetadataCatalog.get(n).get("files"))
+        raise KeyError(f"data set {name!r} is not registered; of this kind there are: {known}")
+    files = MetadataCatalog.get(name).get("files")
+    if files is not None and MetadataCatalog.get(name).get("label_map") is None:
+        _check_files(name, files)
         _set_metadata(name, files)
+
+
+def _check_files(name: str, files: AVAFiles) -> None:
+    for role in ("label_map", "annotations", "videos", "excluded", "persons", "objects"):
+        path = getattr(files, role)
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"{name}: no {role.replace('_', ' ')} at {path}")
 
 
 def _set_metadata(name: str, files: AVAFiles) -> LabelMap:
@@ -93,10 +113,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
         FileNotFoundError: a file is missing, or every video is.
         AVAFileError: a row is wrong; all bad rows in one message.
     """
-    for role in ("label_map", "annotations", "videos", "excluded", "persons", "objects"):
-        path = getattr(files, role)
-        if path is not None and not path.exists():
-            raise FileNotFoundError(f"{name}: no {role.replace('_', ' ')} at {path}")
+    _check_files(name, files)
     label_map = _set_metadata(name, files)
     excluded = read_exclusions(files.excluded) if files.excluded else set()
 
@@ -104,16 +121,14 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     _check_labels(name, annotations.rows, label_map)
     persons = _Keyframes.read(files.persons, "boxes")
     _check_persons(persons.rows)
-    objects = _Keyframes.read(files.objects, "boxes")
+    objects = _Keyframes(_without_persons(files.objects))
     if files.persons is None:
         logger.warning("%s: no detected persons; testing uses the annotated boxes", name)
 
     keys = sorted((set(annotations.slices) | set(persons.slices)) - excluded)
     videos = _probe_videos(name, files.videos, keys)
     dicts = []
-    for video, second in keys:
-        if video not in videos:
-            continue
+    for video, second in _inside(name, keys, videos):
         info = videos[video]
         size = np.array([info.width, info.height, info.width, info.height], dtype=np.float64)
         key = (video, second)
@@ -147,6 +162,8 @@ class _Keyframes:
         self.slices: dict[tuple[str, int], np.ndarray] = {}
         if rows is None or not len(rows):
             return
+        rows = at_keyframes(rows)
+        self.rows = rows
         seconds = np.floor(rows.timestamps + 0.5).astype(np.int64)
         # Stable, so that rows of a keyframe keep the order of the file.
         order = np.lexsort((seconds, rows.video_codes))
@@ -221,18 +238,87 @@ def _check_persons(rows: AVARows | None) -> None:
         )
 
 
-def find_videos(folder: Path) -> dict[str, Path]:
-    """Files of a folder by name without extension; of several with one name the first in order."""
-    found: dict[str, Path] = {}
+def at_keyframes(rows: AVARows) -> AVARows:
+    """Leave out rows between keyframes: of each video and second only the time nearest to it stays.
+
+    Files with boxes for every frame would otherwise give every person many times over.
+    """
+    offsets = np.abs(rows.timestamps - np.floor(rows.timestamps + 0.5))
+    if not offsets.any():
+        return rows
+    seconds = np.floor(rows.timestamps + 0.5).astype(np.int64)
+    keys = np.stack([rows.video_codes.astype(np.int64), seconds], axis=1)
+    _, group = np.unique(keys, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    nearest = np.full(group.max() + 1, np.inf)
+    np.minimum.at(nearest, group, offsets)
+    keep = offsets <= nearest[group] + 1e-6
+    if not keep.all():
+        logger.warning(
+            "%s: used the %d rows nearest to whole seconds, not the other %d",
+            rows.source,
+            keep.sum(),
+            (~keep).sum(),
+        )
+    return select_rows(rows, keep)
+
+
+def _without_persons(path: Path | None) -> AVARows | None:
+    """Rows of a file of objects; persons in it have a file of their own and are left out."""
+    if path is None:
+        return None
+    rows = read_ava_csv(path, "boxes")
+    persons = is_person(rows)
+    if persons.any():
+        logger.warning("%s: left out %d rows that are persons", path, persons.sum())
+    return select_rows(rows, ~persons)
+
+
+def is_person(rows: AVARows) -> np.ndarray:
+    """(N,) bool: which rows of a box file are persons."""
+    codes = [-1] + [i for i, name in enumerate(rows.class_names) if name in PERSON_CLASSES]
+    return np.isin(rows.labels, codes)
+
+
+def select_rows(rows: AVARows, mask: np.ndarray) -> AVARows:
+    """The rows where `mask` (N,) is True."""
+    columns = ("video_codes", "timestamps", "boxes", "labels", "scores", "person_ids")
+    return replace(rows, **{name: getattr(rows, name)[mask] for name in columns})
+
+
+def _inside(
+    name: str, keys: list[tuple[str, int]], videos: dict[str, VideoInfo]
+) -> list[tuple[str, int]]:
+    """Keyframes of usable videos, without those after a video's end (a trimmed video, say)."""
+    usable = [key for key in keys if key[0] in videos]
+    inside = [(v, t) for v, t in usable if videos[v].duration is None or t <= videos[v].duration]
+    if len(inside) < len(usable):
+        video, second = next(key for key in usable if key not in set(inside))
+        logger.warning(
+            "%s: dropped %d of %d keyframes that lie after the end of their video, such as %s at "
+            "%d s of %.1f s",
+            name,
+            len(usable) - len(inside),
+            len(usable),
+            video,
+            second,
+            videos[video].duration,
+        )
+    return inside
+
+
+def find_videos(folder: Path) -> dict[str, list[Path]]:
+    """Files of a folder by name without extension, in alphabetical order."""
+    found: dict[str, list[Path]] = {}
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
             if entry.is_file() and not entry.name.startswith("."):
                 path = Path(entry.path)
-                found.setdefault(path.stem, path)
+                found.setdefault(path.stem, []).append(path)
     return found
 
 
-def _probe_videos(name: str, folder: Path, keys: list[tuple[str, int]]) -> dict:
+def _probe_videos(name: str, folder: Path, keys: list[tuple[str, int]]) -> dict[str, VideoInfo]:
     """Header information of every video that the keyframes need and that can be opened."""
     files = find_videos(folder)
     wanted = list(dict.fromkeys(video for video, _ in keys))
@@ -241,10 +327,15 @@ def _probe_videos(name: str, folder: Path, keys: list[tuple[str, int]]) -> dict:
         if video not in files:
             problems.append(f"{video}: not found")
             continue
-        try:
-            infos[video] = probe_video(files[video])
-        except VideoError as error:
-            problems.append(str(error))
+        # A picture or a text of the same name may lie beside the video: the first that opens.
+        for path in files[video]:
+            try:
+                infos[video] = probe_video(path)
+                break
+            except VideoError as error:
+                reason = str(error)
+        else:
+            problems.append(reason)
     if problems:
         lost = sum(video not in infos for video, _ in keys)
         text = "; ".join(problems[:_SHOWN])

@@ -12,7 +12,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from .ava import AVAFiles, register_ava
+from .ava import AVAFiles, read_metadata, register_ava
 
 
 def datasets_root() -> Path:
@@ -23,6 +23,7 @@ def datasets_root() -> Path:
 def register_all_ava(root: Path) -> None:
     """AVA v2.2 as `ava_v2.2_train` and `ava_v2.2_val`, with the files' official names."""
     ava = root / "ava"
+    boxes = ava / "boxes"
     for split in ("train", "val"):
         register_ava(
             f"ava_v2.2_{split}",
@@ -31,8 +32,8 @@ def register_all_ava(root: Path) -> None:
                 label_map=ava / "annotations" / "ava_action_list_v2.2_for_activitynet_2019.pbtxt",
                 videos=ava / "videos",
                 excluded=ava / "annotations" / f"ava_{split}_excluded_timestamps_v2.2.csv",
-                persons=ava / "boxes" / f"ava_{split}_persons.csv",
-                objects=ava / "boxes" / f"ava_{split}_objects.csv",
+                persons=_if_there(boxes / f"ava_{split}_persons.csv"),
+                objects=_if_there(boxes / f"ava_{split}_objects.csv"),
             ),
         )
 
@@ -73,16 +74,13 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
 
 
 def _register_split(folder: Path, name: str, split: str) -> str:
-    def optional(path: Path) -> Path | None:
-        return path if path.is_file() else None
-
     files = AVAFiles(
         annotations=folder / "annotations" / f"{split}.csv",
         label_map=folder / "label_map.pbtxt",
         videos=folder / "videos",
-        excluded=optional(folder / "annotations" / f"{split}_excluded.csv"),
-        persons=optional(folder / "boxes" / f"{split}_persons.csv"),
-        objects=optional(folder / "boxes" / f"{split}_objects.csv"),
+        excluded=_if_there(folder / "annotations" / f"{split}_excluded.csv"),
+        persons=_if_there(folder / "boxes" / f"{split}_persons.csv"),
+        objects=_if_there(folder / "boxes" / f"{split}_objects.csv"),
     )
     if name in DatasetCatalog.list():
         known = MetadataCatalog.get(name).get("files")
@@ -91,7 +89,12 @@ def _register_split(folder: Path, name: str, split: str) -> str:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
     register_ava(name, files)
+    read_metadata(name)
     return name
+
+
+def _if_there(path: Path) -> Path | None:
+    return path if path.is_file() else None
 
 
 def register_datasets(cfg: CfgNode) -> None:

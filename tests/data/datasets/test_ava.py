@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import cv2
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
@@ -83,6 +84,37 @@ def test_missing_and_broken_videos_are_counted(folder, caplog):
     (folder / "videos" / "train_1.mp4").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match="none of 2 videos.*empty file"):
         DatasetCatalog.get("toy_train")
+
+
+def test_a_picture_of_the_same_name_does_not_replace_the_video(folder):
+    cv2.imwrite(str(folder / "videos" / "train_0.jpg"), np.zeros((30, 30, 3), np.uint8))
+    assert load(folder, "train")[0]["width"] == 64
+
+
+def test_keyframes_after_the_end_are_dropped_and_counted(folder, caplog):
+    path = folder / "annotations" / "train.csv"
+    path.write_text(path.read_text() + "train_0,0900,0.1,0.1,0.2,0.9,1,1\n")
+    with caplog.at_level(logging.WARNING):
+        assert len(load(folder, "train")) == 6
+    assert "dropped 1 of 7 keyframes that lie after the end" in caplog.text
+
+
+def test_boxes_of_every_frame_count_once_a_second(folder, caplog):
+    rows = [f"val_0,{2 + k / 8},0.1,0.1,0.2,0.{5 + k},,0.9" for k in (-1, 1, 2)]
+    (folder / "boxes" / "val_persons.csv").write_text("\n".join(rows) + "\n")
+    with caplog.at_level(logging.WARNING):
+        second = next(d for d in load(folder, "val") if d["timestamp"] == 2)
+    assert len(second["persons"]["boxes"]) == 2, "two times are equally near"
+    assert "nearest to whole seconds" in caplog.text
+
+
+def test_persons_in_a_file_of_objects_are_left_out(folder, caplog):
+    path = folder / "boxes" / "val_objects.csv"
+    path.write_text(path.read_text() + "val_0,0002,0.1,0.1,0.2,0.2,person,0.9\n")
+    with caplog.at_level(logging.WARNING):
+        second = next(d for d in load(folder, "val") if d["timestamp"] == 2)
+    assert len(second["objects"]["boxes"]) == 1
+    assert "left out 1 rows that are persons" in caplog.text
 
 
 def test_what_is_missing_is_named(folder):

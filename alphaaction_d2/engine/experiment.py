@@ -1,0 +1,44 @@
+"""One training run with its evaluation: what `make demo` and `make compare` are built from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.utils.env import seed_all_rng
+
+from ..data.datasets import register_datasets
+from .trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def run_experiment(cfg: CfgNode) -> Path:
+    """Train and evaluate, or take the results of the same run from `cfg.OUTPUT_DIR`.
+
+    An interrupted run is resumed. What another configuration left in the folder is not used.
+
+    Args:
+        cfg: with one test set; `cfg.SEED` >= 0 makes the run repeatable.
+
+    Returns:
+        The evaluator's `ava_results.json`.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    results, record = folder / "ava_results.json", folder / "config.yaml"
+    same = record.is_file() and record.read_text(encoding="utf-8") == cfg.dump()
+    if same and results.is_file():
+        logger.info("%s: finished before", folder)
+        return results
+    if not same:
+        results.unlink(missing_ok=True)
+        (folder / "last_checkpoint").unlink(missing_ok=True)
+        record.write_text(cfg.dump(), encoding="utf-8")
+    register_datasets(cfg)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=same)
+    trainer.train()
+    return results
