@@ -99,6 +99,8 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.SLOWFAST.DILATIONS = (1, 1, 1, 2)
     # "BN" trains batch normalisation; "FrozenBN" keeps statistics, scale and shift fixed.
     cfg.MODEL.SLOWFAST.NORM = "FrozenBN"
+    # Train only what follows the backbone.
+    cfg.MODEL.SLOWFAST.FROZEN = False
     # Lateral connections and stem pooling: "aia" is the released AIA network (kernel 5, bias, no
     # norm, no ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast.
     cfg.MODEL.SLOWFAST.LATERAL = "aia"

@@ -38,8 +38,13 @@ def parse_args() -> argparse.Namespace:
 
 
 def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> dict[str, float]:
-    """Train one method, or take the results of a finished run; AP in per cent per group."""
+    """Train one method, or take the results of a finished run; AP in per cent per group.
+
+    All methods with interaction start from the backbone of "none" and leave it as it is.
+    """
     cfg = setup_cfg(str(CONFIGS / f"{METHODS[method]}.yaml"), opts)
+    if method != "none":
+        cfg.MODEL.WEIGHTS = str(output / f"{METHODS['none']}_seed{seed}" / "model_final.pth")
     cfg.DATASETS.FOLDERS = (str(puppets),)
     cfg.OUTPUT_DIR = str(output / f"{METHODS[method]}_seed{seed}")
     cfg.SEED = seed
@@ -56,6 +61,8 @@ def main(args: argparse.Namespace) -> int:
     setup_logger(str(output), name="detectron2")
     setup_logger(str(output), name="alphaaction_d2")
     puppets = generate_puppets(datasets_root() / "puppets")
+    if "none" not in args.methods:
+        args.methods.insert(0, "none")  # the others start from its backbone
     table: dict[str, dict[str, list[float]]] = {}
     for method in args.methods:
         runs = [run(method, seed, puppets, output, args.opts) for seed in args.seeds]

@@ -59,7 +59,12 @@ def main(args: argparse.Namespace) -> int:
     cfg.DATASETS.FOLDERS = (str(puppets),)
     cfg.OUTPUT_DIR = str(output / "training")
 
-    logger.info("2/4 Training and evaluating %s", Path(args.config_file).name)
+    logger.info("2/4 Training the backbone, then %s", Path(args.config_file).name)
+    backbone = setup_cfg(str(CONFIGS / "none.yaml"), args.opts)
+    backbone.DATASETS.FOLDERS, backbone.DATASETS.TEST = cfg.DATASETS.FOLDERS, ()
+    backbone.OUTPUT_DIR = str(output / "backbone")
+    run_experiment(backbone)
+    cfg.MODEL.WEIGHTS = str(Path(backbone.OUTPUT_DIR) / "model_final.pth")
     results = run_experiment(cfg)
 
     logger.info("3/4 Annotating videos")

@@ -685,9 +685,9 @@ def _open_stream(
         raise VideoError(f"{path}: {reason}") from error
     try:
         if container.format.name in _TEXT_FORMATS:
-            raise VideoError(path, f"a text file ({container.format.name}): give a video file")
+            raise VideoError(f"{path}: a text file ({container.format.name}): give a video file")
         if container.format.name == "image2" or container.format.name.endswith("_pipe"):
-            raise VideoError(path, "a picture, not a video: give a video file")
+            raise VideoError(f"{path}: a picture, not a video: give a video file")
         stream = _choose_stream(path, container, index)
         stream.codec_context.thread_count = threads
         if threads != 1:

@@ -20,20 +20,21 @@ def run_experiment(cfg: CfgNode) -> Path:
     An interrupted run is resumed. What another configuration left in the folder is not used.
 
     Args:
-        cfg: with one test set; `cfg.SEED` >= 0 makes the run repeatable.
+        cfg: with one test set, or none; `cfg.SEED` >= 0 makes the run repeatable.
 
     Returns:
-        The evaluator's `ava_results.json`.
+        Where the evaluator's `ava_results.json` is, if there is a test set.
     """
     folder = Path(cfg.OUTPUT_DIR)
     folder.mkdir(parents=True, exist_ok=True)
     results, record = folder / "ava_results.json", folder / "config.yaml"
     same = record.is_file() and record.read_text(encoding="utf-8") == cfg.dump()
-    if same and results.is_file():
+    finished = results if cfg.DATASETS.TEST else folder / "model_final.pth"
+    if same and finished.is_file():
         logger.info("%s: finished before", folder)
         return results
     if not same:
-        results.unlink(missing_ok=True)
+        finished.unlink(missing_ok=True)
         (folder / "last_checkpoint").unlink(missing_ok=True)
         record.write_text(cfg.dump(), encoding="utf-8")
     register_datasets(cfg)

@@ -68,6 +68,7 @@ class SlowFast(Backbone):
         norm: str = "FrozenBN",
         lateral: str = "aia",
         lateral_kernel: int = 5,
+        frozen: bool = False,
     ) -> None:
         """
         Args:
@@ -85,6 +86,7 @@ class SlowFast(Backbone):
                 network) or "pytorchvideo" (convolution, norm, ReLU, padded pooling: also
                 PySlowFast's).
             lateral_kernel: temporal size of the lateral convolutions.
+            frozen: nothing in here trains, statistics of normalisation included; only what follows.
         """
         super().__init__()
         if num_frames % tau or tau % alpha:
@@ -132,6 +134,10 @@ class SlowFast(Backbone):
         for s in spatial_strides[:num_stages]:
             stride *= s
         channels = stem_channels * 2 ** (1 + num_stages)
+        self.frozen = frozen
+        if frozen:
+            self.requires_grad_(False)
+
         self._out_features = ["slow", "fast"]
         self._out_feature_channels = {
             "slow": channels,
@@ -157,7 +163,12 @@ class SlowFast(Backbone):
             "norm": node.NORM,
             "lateral": node.LATERAL,
             "lateral_kernel": node.LATERAL_KERNEL,
+            "frozen": node.FROZEN,
         }
+
+    def train(self, mode: bool = True) -> SlowFast:
+        """A frozen network stays as it is in testing."""
+        return super().train(mode and not self.frozen)
 
     @property
     def size_divisibility(self) -> int:
