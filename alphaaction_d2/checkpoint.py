@@ -78,6 +78,8 @@ class ActionCheckpointer(_StrictCheckpointer):
     def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
         """See fvcore. A run is only resumed with the model it began with (CheckpointMismatch)."""
         resuming = resume and self.has_checkpoint()
+        if path and not resuming and "://" not in path and not self.path_manager.isfile(path):
+            raise FileNotFoundError(f"{path}: no such weights to start from (MODEL.WEIGHTS)")
         if resuming:  # before optimiser and schedule are touched
             path = self.get_checkpoint_file()
             self.load(path, checkpointables=[])

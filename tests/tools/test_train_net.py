@@ -20,7 +20,7 @@ SMALL = [
     *("MODEL.ROI_ACTION_HEAD.GROUP_SIZES", "(2,1)"),
     *("MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS", "(1.0,1.0)"),
     *("DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 2, "SOLVER.MAX_ITER", 3),
-    *("MODEL.MEMORY.WINDOW", "(2,2)"),
+    *("MODEL.MEMORY.WINDOW", "(2,2)", "MODEL.WEIGHTS", "", "MODEL.SLOWFAST.FROZEN", False),
 ]
 
 
@@ -90,6 +90,14 @@ def test_a_broken_video_in_a_loading_worker_is_one_line(tmp_path):
     done = train_net(tmp_path, "--config-file", CONFIG, *options, "INPUT.CLIP_FPS", -1.0, "SEED", 1)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: fps is -1.0"), done.stderr[-500:]
+
+
+def test_missing_weights_to_start_from(tmp_path):
+    folder = write_dataset(tmp_path / "toy", seconds=2, videos=1)
+    options = [*SMALL, *data(folder), "MODEL.WEIGHTS", "nothing.pth"]
+    done = train_net(tmp_path, "--config-file", CONFIG, *options)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: nothing.pth: no such weights")
 
 
 def test_missing_configuration_file(tmp_path):
