@@ -78,6 +78,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     # with NAME the folder's name, one data set for every annotations/<split>.csv in it.
     cfg.DATASETS.FOLDERS = ()
 
+    # Keep pictures and convolutions in channels-last order; with bfloat16 much faster on the CPU.
+    cfg.MODEL.CHANNELS_LAST = False
+
     # ---------------------------------------------------------------- SlowFast backbone
     cfg.MODEL.SLOWFAST = CN()
     cfg.MODEL.SLOWFAST.DEPTH = 50  # 18 (one bottleneck a stage), 50, 101, 152
@@ -101,6 +104,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.SLOWFAST.NORM = "FrozenBN"
     # Train only what follows the backbone.
     cfg.MODEL.SLOWFAST.FROZEN = False
+    # Training keeps the stages' inputs only and computes the rest again when going back: less
+    # memory for about a third more time.
+    cfg.MODEL.SLOWFAST.ACTIVATION_CHECKPOINT = False
     # Lateral connections and stem pooling: "aia" is the released AIA network (kernel 5, bias, no
     # norm, no ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast.
     cfg.MODEL.SLOWFAST.LATERAL = "aia"
@@ -168,6 +174,10 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Scale each slot by min(err / tag, tag / err) in training (AIA, Eq. 2).
     cfg.MODEL.MEMORY.REWEIGHT = True
     cfg.MODEL.MEMORY.DTYPE = "float16"
+    # Weights of a network without interaction, otherwise of this configuration, that fills the
+    # memory once and for all (the long-term feature bank, AIA, Table 1e: "w/o AMU"). Empty: the
+    # memory is updated asynchronously by the network that is being trained.
+    cfg.MODEL.MEMORY.FROZEN_WEIGHTS = ""
     # Live use: classify with DELAY slots of future (-1: the whole half window).
     cfg.MODEL.MEMORY.DELAY = -1
 
@@ -175,6 +185,20 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     # Learning-rate factor of the interaction module; multiplies with BIAS_LR_FACTOR.
     cfg.SOLVER.INTERACTION_LR_FACTOR = 1.0
+    # The batch that BASE_LR and the schedule are meant for. With another IMS_PER_BATCH, k times as
+    # large, the rates are multiplied and all periods and lengths divided by k (linear scaling). 0:
+    # take both as they are.
+    cfg.SOLVER.REFERENCE_IMS_PER_BATCH = 0
+    # A step's clips go through the network in this many parts, one after the other; the gradient is
+    # that of the whole batch.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # SOLVER.AMP.ENABLED trains in mixed precision: "bfloat16", or "float16" with a loss scaler.
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Testing computes the backbone in this precision: "float32" or "bfloat16".
+    cfg.TEST.DTYPE = "float32"
+    # Metric whose best value so far keeps its weights as model_best.pth, such as "ava/mAP@0.5".
+    # Empty: none are kept.
+    cfg.TEST.BEST_METRIC = ""
     # Rules of the AVA evaluator: official2018, official2019, official2020 or slowfast.
     cfg.TEST.AVA_DIALECT = "official2018"
     cfg.TEST.IMS_PER_BATCH = 1

@@ -76,7 +76,10 @@ class ClipFeatures:
             `objectness_logits` (R,), `person_ids` (R,), `roi_features` (R, C) and, when the
             interaction module asks for them, `roi_maps` (R, C, K, K).
         objects: `Instances` with `boxes` (Boxes), `scores` (O,), `roi_features` (O, C).
+        scene: (C, K, K) the whole picture, pooled like a box, when the interaction module asks for
+            it.
     """
 
     persons: Instances
     objects: Instances
+    scene: Tensor | None = None

@@ -11,11 +11,11 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_roi_heads
 from detectron2.modeling.postprocessing import detector_postprocess
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ..structures import ClipFeatures, MemoryWindow
-from .roi_heads import no_objects
+from .roi_heads import no_objects, whole_picture
 
 # What a result repeats of its input, so that results which come later can be told apart.
 IDENTIFICATION = ("file_name", "video_id", "timestamp", "image_id", "height", "width")
@@ -155,9 +155,7 @@ class ActionRCNN(nn.Module):
         ]
 
     def _whole_frame(self, image_size: tuple[int, int]) -> Instances:
-        height, width = image_size
-        box = torch.tensor([[0.0, 0.0, width, height]], device=self.device)
-        return Instances(image_size, proposal_boxes=Boxes(box))
+        return Instances(image_size, proposal_boxes=whole_picture(image_size, self.device))
 
     def _objects(self, batched_inputs: list[dict], images: ImageList) -> list[Instances]:
         return [

@@ -157,21 +157,19 @@ class ActionROIHeads(nn.Module):
             objects = [no_objects(size, maps.device) for size in images.image_sizes]
         person_boxes = [self._boxes_to_pool(x) for x in proposals]
         boxes = [Boxes.cat([p, o.boxes]) for p, o in zip(person_boxes, objects)]
+        if self._needs("scene"):
+            frames = [whole_picture(size, maps.device) for size in images.image_sizes]
+            boxes = [Boxes.cat([b, frame]) for b, frame in zip(boxes, frames)]
         rois = self.pooler([maps], boxes).split([len(b) for b in boxes])
-        keep_maps = self.interaction is not None and self.interaction.needs_roi_maps
-        return [
-            self._clip_features(*clip, keep_maps=keep_maps)
-            for clip in zip(proposals, objects, rois)
-        ]
+        return [self._clip_features(*clip) for clip in zip(proposals, objects, rois)]
 
     def no_features(self, image_size: tuple[int, int]) -> ClipFeatures:
         """Features of a clip that shows nobody."""
         weight = self.predictor.cls_score.weight
         nobody = Instances(image_size, proposal_boxes=Boxes(weight.new_zeros(0, 4)))
-        rois = weight.new_zeros(0, self.num_channels, *self.pooler.output_size)
+        shape = (int(self._needs("scene")), self.num_channels, *self.pooler.output_size)
         nothing = no_objects(image_size, weight.device)
-        keep_maps = self.interaction is not None and self.interaction.needs_roi_maps
-        return self._clip_features(nobody, nothing, rois, keep_maps=keep_maps)
+        return self._clip_features(nobody, nothing, weight.new_zeros(shape))
 
     def classify(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None = None
@@ -199,7 +197,7 @@ class ActionROIHeads(nn.Module):
                     self.memory_stride,
                 )
             memory = insert_clips(memory, persons, random_subset=self.training)
-            context, losses = self.interaction(persons, [clip.objects for clip in clips], memory)
+            context, losses = self.interaction(clips, memory)
             x = x + context if self.fusion == "add" else torch.cat([x, context], dim=1)
         return self.predictor(self.head(x)), losses
 
@@ -208,11 +206,17 @@ class ActionROIHeads(nn.Module):
             return proposals.proposal_boxes
         return extend_boxes(proposals.proposal_boxes, self.box_extend_test, proposals.image_size)
 
-    @staticmethod
+    def _needs(self, what: str) -> bool:
+        """Whether the interaction module wants "roi_maps" or the "scene"."""
+        return self.interaction is not None and getattr(self.interaction, f"needs_{what}")
+
     def _clip_features(
-        proposals: Instances, objects: Instances, rois: Tensor, *, keep_maps: bool
+        self, proposals: Instances, objects: Instances, rois: Tensor
     ) -> ClipFeatures:
-        person_rois, object_rois = rois.split([len(proposals), len(objects)])
+        """`rois`: (Ri + Oi, C, K, K) of persons, objects and, if needed, the whole picture."""
+        person_rois, object_rois, scene = rois.tensor_split(
+            [len(proposals), len(proposals) + len(objects)]
+        )
         persons = Instances(proposals.image_size, proposal_boxes=proposals.proposal_boxes)
         device = rois.device
         for name, default in (("objectness_logits", 0.0), ("person_ids", UNKNOWN_PERSON)):
@@ -223,11 +227,11 @@ class ActionROIHeads(nn.Module):
             )
             persons.set(name, value)
         persons.roi_features = person_rois.amax(dim=(2, 3))
-        if keep_maps:
+        if self._needs("roi_maps"):
             persons.roi_maps = person_rois
         with_features = Instances(objects.image_size, boxes=objects.boxes, scores=objects.scores)
         with_features.roi_features = object_rois.amax(dim=(2, 3))
-        return ClipFeatures(persons=persons, objects=with_features)
+        return ClipFeatures(persons, with_features, scene[0] if self._needs("scene") else None)
 
 
 def fused_channels(channels: int, interaction: nn.Module | None, fusion: str) -> int:
@@ -261,6 +265,12 @@ def no_objects(image_size: tuple[int, int], device: torch.device) -> Instances:
         boxes=Boxes(torch.zeros(0, 4, device=device)),
         scores=torch.zeros(0, device=device),
     )
+
+
+def whole_picture(image_size: tuple[int, int], device: torch.device) -> Boxes:
+    """One box that covers the picture."""
+    height, width = image_size
+    return Boxes(torch.tensor([[0.0, 0.0, width, height]], device=device))
 
 
 def average_count(count: int) -> float:

@@ -12,7 +12,7 @@ from alphaaction_d2.modeling.interaction import (
     SerialInteraction,
 )
 from alphaaction_d2.modeling.interaction.attention import InteractionBlock
-from alphaaction_d2.structures import MemoryWindow
+from alphaaction_d2.structures import ClipFeatures, MemoryWindow
 from tests.modeling.golden import GoldenCase, assert_close, our_aia_params
 
 STRUCTURES = {
@@ -107,20 +107,21 @@ def test_structure(shared, name):
     assert all("person_key" in key for key in unused)
     assert bool(unused) == ("P" not in kinds)
     config = case.config["ia_structure"]
-    slots, persons = sum(config["LENGTH"]) + 1, config["MAX_PER_SEC"]
-    memory = case["in/memory"].unflatten(1, (slots, persons)).requires_grad_()
+    slots, per_slot = sum(config["LENGTH"]) + 1, config["MAX_PER_SEC"]
+    memory = case["in/memory"].unflatten(1, (slots, per_slot)).requires_grad_()
     num_clips = len(memory)
     window = MemoryWindow(
         features=memory,
-        valid=torch.ones(num_clips, slots, persons, dtype=torch.bool),
-        person_ids=torch.zeros(num_clips, slots, persons, dtype=torch.int64),
-        boxes=torch.zeros(num_clips, slots, persons, 4),
+        valid=torch.ones(num_clips, slots, per_slot, dtype=torch.bool),
+        person_ids=torch.zeros(num_clips, slots, per_slot, dtype=torch.int64),
+        boxes=torch.zeros(num_clips, slots, per_slot, 4),
         weights=torch.ones(num_clips, slots),
         offsets=torch.arange(slots) - config["LENGTH"][0],
     )
     person = case["in/person"].requires_grad_()
     objects = instances(case["in/object"], case.counts("in/objects_per_clip"))
-    out, losses = module(instances(person, case.counts("in/persons_per_clip")), objects, window)
+    persons = instances(person, case.counts("in/persons_per_clip"))
+    out, losses = module(list(map(ClipFeatures, persons, objects)), window)
     assert not losses
     assert_close(out.detach(), case["out/out"])
     (out * case["in/grad_projection"]).sum().backward()

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ...structures import MemoryWindow
+from ...structures import ClipFeatures, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
 from .build import INTERACTION_REGISTRY
 
@@ -30,6 +30,7 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
     """
 
     needs_roi_maps = False
+    needs_scene = False
 
     @configurable
     def __init__(
@@ -131,11 +132,11 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
         return {len(blocks) - 1}
 
     def forward(
-        self, persons: list[Instances], objects: list[Instances], memory: MemoryWindow
+        self, clips: list[ClipFeatures], memory: MemoryWindow
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """See INTERACTION_REGISTRY. Without persons the result is (0, dim_out)."""
-        features = torch.cat([x.roi_features for x in persons])
-        counts = [len(x) for x in persons]
+        features = torch.cat([x.persons.roi_features for x in clips])
+        counts = [len(x.persons) for x in clips]
         query, mask = pad_sets(self.person_projection(features), counts)
         sets = {}
         if hasattr(self, "person_key_projection"):
@@ -143,7 +144,7 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
                 pad_sets(self.person_key_projection(features), counts)[0], mask
             )
         if hasattr(self, "object_projection"):
-            sets["O"] = self._object_set(objects)
+            sets["O"] = self._object_set([x.objects for x in clips])
         if hasattr(self, "memory_projection"):
             sets["M"] = self._memory_set(memory)
         return unpad_sets(self.aggregate(query, mask, sets), mask), {}

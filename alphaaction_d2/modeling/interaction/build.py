@@ -11,11 +11,10 @@ INTERACTION_REGISTRY.__doc__ = """
 Modules that relate every person to the others, the objects and the memory.
 
 A registered class is built as `cls(cfg, num_channels)`, with the width C of the person features,
-and called as `module(persons, objects, memory)`:
+and called as `module(clips, memory)`:
 
-* persons: list (one element a clip) of `Instances` with `roi_features` (Ri, C), `proposal_boxes`,
-  `person_ids` and, if the class attribute `needs_roi_maps` is True, `roi_maps` (Ri, C, K, K);
-* objects: list of `Instances` with `roi_features` (Oi, C), `boxes`, `scores`;
+* clips: list of the N clips' `ClipFeatures`; persons have `roi_maps` (Ri, C, K, K) if the class
+  attribute `needs_roi_maps` is True, clips have a `scene` (C, K, K) if `needs_scene` is;
 * memory: `MemoryWindow` of the N clips, its centre slot filled with the clips' own persons.
 
 It returns `(features, losses)`: (R, dim_out) for all persons of the batch, and a dict of auxiliary
