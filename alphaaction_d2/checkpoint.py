@@ -6,18 +6,23 @@ import logging
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from .files import write_atomically
+
 logger = logging.getLogger(__name__)
+
+LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
 
 
 class SavedBeside(Protocol):
     """Something with a file of its own beside the checkpoint: the memory pool."""
 
-    def save(self, path: Path) -> None: ...
+    def save(self, path: Path) -> str: ...
 
-    def load(self, path: Path) -> None: ...
+    def load(self, path: Path, checksum: str) -> None: ...
 
     def __len__(self) -> int: ...
 
@@ -47,10 +52,12 @@ class _StrictCheckpointer(DetectionCheckpointer):
 
 
 class ActionCheckpointer(_StrictCheckpointer):
-    """detectron2's checkpointer, which also keeps the memory pool.
+    """detectron2's checkpointer, which also keeps the memory pool, and survives being killed.
 
-    The pool of `model_0000999.pth` is `model_0000999.memory`; it is written first, so a checkpoint
-    that exists has its pool. Pools are large: only the newest one is kept.
+    The pool of `model_0000999.pth` is `model_0000999.memory`, tied to it by its checksum. Every
+    file is written beside its place and moved there, in the order pool, checkpoint, `LAST`; older
+    pools go last, since they are large. So at any moment `LAST` names a whole checkpoint with its
+    pool.
     """
 
     def __init__(
@@ -65,18 +72,42 @@ class ActionCheckpointer(_StrictCheckpointer):
         self.pool = pool
 
     def save(self, name: str, **kwargs: Any) -> None:
-        if self.pool is None or not self.save_dir or not self.save_to_disk:
-            super().save(name, **kwargs)
+        """Save `<name>.pth` with everything that a resumed run needs."""
+        if not self.save_dir or not self.save_to_disk:
             return
-        path = Path(self.save_dir, f"{name}.memory")
-        self.pool.save(path)
-        super().save(name, **kwargs)
-        for old in Path(self.save_dir).glob("*.memory"):
-            if old != path:
+        memory = Path(self.save_dir, f"{name}.memory")
+        if self.pool is not None:
+            kwargs["memory_checksum"] = self.pool.save(memory)
+        states = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        self._write(name, {**states, **kwargs})
+        self.tag_last_checkpoint(f"{name}.pth")
+        if self.pool is not None:
+            for old in set(Path(self.save_dir).glob("model_*.memory")) - {memory}:
                 old.unlink()
 
-    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
-        """See fvcore. A run is only resumed with the model it began with (CheckpointMismatch)."""
+    def save_weights(self, name: str) -> None:
+        """Save the model alone; a run is not resumed from it."""
+        if self.save_dir and self.save_to_disk:
+            self._write(name, {})
+
+    def _write(self, name: str, states: dict[str, Any]) -> None:
+        path = Path(self.save_dir, f"{name}.pth")
+        logger.info("Saving checkpoint to %s", path)
+        data = {"model": self.model.state_dict(), **states}
+        write_atomically(path, lambda file: torch.save(data, file))
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the checkpoint to resume from."""
+        write_atomically(Path(self.save_dir, LAST), last_filename_basename)
+
+    def resume_or_load(
+        self, path: str, *, resume: bool = True, rebuild_memory: bool = False
+    ) -> dict[str, Any]:
+        """See fvcore. A run is only resumed with the model it began with (CheckpointMismatch).
+
+        Args:
+            rebuild_memory: leave the pool's file alone; the caller fills the pool.
+        """
         resuming = resume and self.has_checkpoint()
         if path and not resuming and "://" not in path and not self.path_manager.isfile(path):
             raise FileNotFoundError(f"{path}: no such weights to start from (MODEL.WEIGHTS)")
@@ -85,9 +116,9 @@ class ActionCheckpointer(_StrictCheckpointer):
             self.load(path, checkpointables=[])
             self.refuse_problems(path)
         loaded = super().resume_or_load(path, resume=resume)
-        if resuming and self.pool is not None:
+        if resuming and self.pool is not None and not rebuild_memory:
             memory = Path(path).with_suffix(".memory")
-            self.pool.load(memory)
+            self.pool.load(memory, loaded["memory_checksum"])
             logger.info("Memory pool: %d persons from %s", len(self.pool), memory)
         return loaded
 

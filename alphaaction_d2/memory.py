@@ -3,17 +3,20 @@
 The pool is the only thing with a state that outlives a step. It has one reader,
 :meth:`MemoryPool.attach`, and one writer, :meth:`MemoryPool.update`; the model never sees it.
 
-Storage: one table of rows, each a person (feature, box, id). Row 0 is the empty person: zeros for
-ever. Per video an index (slot -> rows) says who is where, so that reading a window is a slice of
-the index and one gather.
+Storage: one table of rows, each a person (feature, box, id), allocated once. Row 0 is the empty
+person: zeros for ever. Every slot of a video owns consecutive rows, so that reading a window is one
+gather. Which slots there are is known beforehand in training (:class:`FixedSlots`); a stream in
+testing goes through a ring of them (:class:`RingSlots`).
 
-Shape letters: S slots of a window, M persons a slot, C feature channels, R persons of a clip.
+Shape letters: S slots of a window, M persons a slot, C feature channels, R persons of a clip, P
+slots of the whole pool.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,16 +26,15 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor
 
+from .memory_file import MemoryFileError, read_memory_file, write_memory_file
 from .structures import UNKNOWN_PERSON, MemoryWindow
 
 logger = logging.getLogger(__name__)
 
-FORMAT = "alphaaction_d2 memory pool"
-VERSION = 1
+DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
-
-class MemoryFileError(ValueError):
-    """A memory file that is damaged, of another kind, or of another model. One line."""
+# Gives a tensor of zeros of a shape and a type; torch.zeros, or one in shared memory.
+Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
 
 
 @dataclass(frozen=True)
@@ -92,40 +94,99 @@ def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
     return weights
 
 
-class _VideoIndex:
-    """Which rows of the table hold the persons of each slot of one video."""
+class FixedSlots:
+    """The slots of keyframes that are all known beforehand: training.
 
-    def __init__(self) -> None:
-        self.first = 0  # slot of row 0 of the arrays below
-        self.rows = np.zeros((0, 0), dtype=np.int64)  # slots x widest slot; 0: nobody
-        self.tags = np.zeros(0)
+    Attributes:
+        starts: (P + 1,) int64, first row of every slot; slot p owns rows starts[p] : starts[p + 1].
+        videos: in the order of the tables. numbers: video -> its place in that order.
+    """
 
-    def make_room(self, slot: int, width: int) -> int:
-        """Grow to cover `slot` with `width` persons; returns the slot's position."""
-        length, old_width = self.rows.shape
-        if length == 0:
-            self.first = slot
-        before = max(0, self.first - slot)
-        after = max(0, slot - self.first - length + 1)
-        if before or after:
-            # Grow in large steps, so that filling a video in order costs linear time.
-            after = max(after, length // 2) if after else 0
-            before = max(before, length // 2) if before else 0
-        wider = max(0, width - old_width)
-        if before or after or wider:
-            self.rows = np.pad(self.rows, ((before, after), (0, wider)))
-            self.tags = np.pad(self.tags, (before, after))
-            self.first -= before
-        return slot - self.first
+    def __init__(self, keyframes: Iterable[tuple[str, int, int]]) -> None:
+        """
+        Args:
+            keyframes: video, slot and the most persons that it will hold. Of several keyframes in
+                one slot, the most crowded counts.
+        """
+        wanted: dict[str, dict[int, int]] = {}
+        for video, slot, count in keyframes:
+            slots = wanted.setdefault(video, {})
+            slots[slot] = max(count, slots.get(slot, 0))
+        self.videos = sorted(wanted)
+        self.numbers = {video: number for number, video in enumerate(self.videos)}
+        self.first_slots = [min(wanted[video]) for video in self.videos]
+        capacities: list[int] = []
+        self._places: dict[str, tuple[int, int, int]] = {}  # first position, first slot, length
+        for video, first in zip(self.videos, self.first_slots):
+            length = max(wanted[video]) - first + 1
+            self._places[video] = (len(capacities), first, length)
+            capacities += [wanted[video].get(first + i, 0) for i in range(length)]
+        self.starts = np.concatenate([[1], 1 + np.cumsum(capacities, dtype=np.int64)])
 
-    def window(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (S, widest) and tags (S,) of slots, zeros outside."""
-        positions = slots - self.first
-        inside = (positions >= 0) & (positions < len(self.tags))
-        rows = np.zeros((len(slots), self.rows.shape[1]), dtype=np.int64)
-        tags = np.zeros(len(slots))
-        rows[inside], tags[inside] = self.rows[positions[inside]], self.tags[positions[inside]]
-        return rows, tags
+    def find(self, video: str, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Positions (S,) in the tables of slots (S,) of a video, and where there are such."""
+        if video not in self._places:
+            return np.zeros(len(slots), dtype=np.int64), np.zeros(len(slots), dtype=bool)
+        position, first, length = self._places[video]
+        inside = (slots >= first) & (slots < first + length)
+        return np.where(inside, slots - first + position, 0), inside
+
+    def place(self, video: str, slot: int) -> int:
+        """The position to write a slot to; KeyError for one that nobody announced."""
+        positions, inside = self.find(video, np.array([slot]))
+        if not inside[0]:
+            raise KeyError(f"memory: {video} at second {slot} is not among the keyframes in it")
+        return int(positions[0])
+
+    def clear(self) -> None:
+        """Nothing to forget: the places stay."""
+
+    def state_dict(self) -> dict:
+        """What two pools must agree in to exchange their contents."""
+        return {
+            "videos": self.videos,
+            "first_slots": self.first_slots,
+            "starts": torch.from_numpy(self.starts),
+        }
+
+
+class RingSlots:
+    """Room for the latest slots of one video at a time: testing.
+
+    A slot takes the place of the one `size` slots before it, so that a stream of any length needs
+    the same memory.
+    """
+
+    def __init__(self, size: int, capacity: int) -> None:
+        """
+        Args:
+            size: P, slots that are held.
+            capacity: persons a slot; of more the best-scoring ones are kept.
+        """
+        self.starts = 1 + capacity * np.arange(size + 1, dtype=np.int64)
+        self._held = np.zeros(size, dtype=np.int64)
+        self.clear()
+
+    def find(self, video: str, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See FixedSlots.find."""
+        positions = slots % len(self._held)
+        known = self._occupied[positions] & (self._held[positions] == slots)
+        return positions, known & (video == self._video)
+
+    def place(self, video: str, slot: int) -> int:
+        """The position to write a slot to; what was held of another video is forgotten."""
+        if video != self._video:
+            self.clear()
+            self._video = video
+        position = slot % len(self._held)
+        self._held[position] = slot
+        self._occupied[position] = True
+        return position
+
+    def clear(self) -> None:
+        """Hold nothing."""
+        self._video: str | None = None
+        self._occupied = np.zeros(len(self._held), dtype=bool)
 
 
 class MemoryPool:
@@ -140,39 +201,66 @@ class MemoryPool:
         stride: int = 1,
         max_persons: int = 5,
         reweight: bool = True,
+        keep_centre: bool = False,
         dtype: torch.dtype = torch.float16,
+        slots: FixedSlots | RingSlots | None = None,
+        allocate: Allocate = torch.zeros,
+        writes: bool = True,
     ) -> None:
         """
         Args:
             num_channels: C.
             window: slots before and after the clip.
             stride: distance of slots in seconds.
-            max_persons: M, persons read from a slot. All persons are stored; of a crowded slot,
-                training reads a random subset and testing the best-scoring ones.
+            max_persons: M, persons read from a slot. Of a crowded slot, training reads a random
+                subset and testing the best-scoring ones.
             reweight: training scales slots by :func:`read_weights`.
+            keep_centre: windows come with the pool's own entry of the clip itself, where otherwise
+                the model puts its fresh features (a pool that another network fills).
             dtype: of the stored features.
+            slots: who may be stored where; None: a ring as long as the window.
+            allocate: makes the tables.
+            writes: whether this process does the writing; False where another one writes into the
+                same shared tables.
         """
+        if window[0] < 0 or window[1] < 0 or stride < 1 or max_persons < 1:
+            raise ValueError(
+                f"MODEL.MEMORY: WINDOW {tuple(window)} must not be negative, STRIDE {stride} and "
+                f"MAX_PERSONS {max_persons} must be 1 or more"
+            )
         self.num_channels = num_channels
         self.max_persons = max_persons
         self.reweight = reweight
+        self.keep_centre = keep_centre
         self.dtype = dtype
+        self.writes = writes
+        self.err = math.inf
         before, after = window
         self.offsets = torch.arange(-before, after + 1) * stride
-        self.clear()
+        self.slots = RingSlots(sum(window) * stride + 1, max_persons) if slots is None else slots
+        rows, positions = int(self.slots.starts[-1]), len(self.slots.starts) - 1
+        self._features = allocate((rows, num_channels), dtype=dtype)
+        self._boxes = allocate((rows, 4), dtype=torch.float32)
+        # Stored plus one, so that fresh zeros mean an unknown person.
+        self._ids_plus_one = allocate((rows,), dtype=torch.int64)
+        self._counts = allocate((positions,), dtype=torch.int64)
+        self._tags = allocate((positions,), dtype=torch.float64)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
         node = cfg.MODEL.MEMORY
-        dtypes = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
-        if node.DTYPE not in dtypes:
-            raise ValueError(f"MODEL.MEMORY.DTYPE {node.DTYPE!r} is not one of {sorted(dtypes)}")
+        if node.DTYPE not in DTYPES:
+            raise ValueError(f"MODEL.MEMORY.DTYPE {node.DTYPE!r} is not one of {sorted(DTYPES)}")
+        frozen = bool(node.FROZEN_WEIGHTS)
         return {
             "num_channels": num_channels,
             "window": tuple(node.WINDOW),
             "stride": node.STRIDE,
             "max_persons": node.MAX_PERSONS,
-            "reweight": node.REWEIGHT,
-            "dtype": dtypes[node.DTYPE],
+            # The loss says nothing about features that do not change.
+            "reweight": node.REWEIGHT and not frozen,
+            "keep_centre": frozen,
+            "dtype": DTYPES[node.DTYPE],
         }
 
     # ------------------------------------------------------------------ the reader
@@ -183,33 +271,33 @@ class MemoryPool:
         return batched_inputs
 
     def read(self, video_id: str, slot: int, training: bool) -> MemoryWindow:
-        """The window around one slot. Its centre is left empty: the model fills it.
+        """The window around one slot.
 
         Args:
             training: weight slots by their loss tags and thin out crowded ones at random.
         """
         offsets = self.offsets.numpy()
-        rows = np.zeros((len(offsets), self.max_persons), dtype=np.int64)
-        tags = np.zeros(len(offsets))
-        index = self._videos.get(video_id)
-        if index is not None:
-            stored, tags = index.window(slot + offsets)
-            stored[offsets == 0] = 0
-            if stored.shape[1] > self.max_persons and training:
-                _shuffle_crowded(stored, self.max_persons)
-            width = min(stored.shape[1], self.max_persons)
-            rows[:, :width] = stored[:, :width]
+        positions, known = self.slots.find(video_id, slot + offsets)
+        if not self.keep_centre:
+            known = known & (offsets != 0)
+        counts = np.where(known, self._counts.numpy()[positions], 0)
+        persons = np.arange(self.max_persons)
+        valid = persons < counts[:, None]
+        rows = np.where(valid, self.slots.starts[positions][:, None] + persons, 0)
+        if training:
+            for i in np.flatnonzero(counts > self.max_persons):
+                chosen = torch.randperm(int(counts[i]))[: self.max_persons].sort().values
+                rows[i] = self.slots.starts[positions[i]] + chosen.numpy()
         weights = np.ones(len(offsets), dtype=np.float32)
         if training and self.reweight:
-            weights = read_weights(tags, self.err)
-        rows = torch.from_numpy(rows)
-        flat = rows.flatten()
-        shape = rows.shape
+            weights = read_weights(np.where(known, self._tags.numpy()[positions], 0), self.err)
+        flat = torch.from_numpy(rows.reshape(-1))
         return MemoryWindow(
-            features=self._features.index_select(0, flat).unflatten(0, shape),
-            valid=rows > 0,
-            person_ids=self._person_ids.index_select(0, flat).unflatten(0, shape),
-            boxes=self._boxes.index_select(0, flat).unflatten(0, shape),
+            features=self._features.index_select(0, flat).unflatten(0, rows.shape),
+            valid=torch.from_numpy(valid),
+            person_ids=self._ids_plus_one.index_select(0, flat).unflatten(0, rows.shape)
+            + UNKNOWN_PERSON,
+            boxes=self._boxes.index_select(0, flat).unflatten(0, rows.shape),
             weights=torch.from_numpy(weights),
             offsets=self.offsets,
         )
@@ -221,152 +309,115 @@ class MemoryPool:
         Args:
             loss: total training loss of this step, averaged over workers; 1 in testing, where tags
                 are not read.
+
+        Raises:
+            ValueError: `loss` is not a finite number above or equal to 0; nothing is stored.
+            KeyError: a clip has no place in this pool.
         """
-        for write in writes:
-            self._write(write, loss)
+        if not 0 <= loss < math.inf:
+            raise ValueError(f"memory: refused to store features of a step with loss {loss}")
+        if self.writes:
+            for write in writes:
+                self._write(write, loss)
 
     def _write(self, write: MemoryWrite, tag: float) -> None:
-        index = self._videos.setdefault(write.video_id, _VideoIndex())
-        position = index.make_room(write.slot, len(write.features))
-        order = write.scores.argsort(descending=True, stable=True)
-        rows = self._replace_rows(index.rows[position], len(order))
-        index.rows[position] = 0
-        index.rows[position, : len(rows)] = rows
-        index.tags[position] = tag
-        rows = torch.from_numpy(rows)
-        self._features[rows] = write.features[order].to(self.dtype)
-        self._boxes[rows] = write.boxes[order]
-        self._person_ids[rows] = write.person_ids[order]
-
-    def _replace_rows(self, old: np.ndarray, count: int) -> np.ndarray:
-        """Rows for `count` persons in place of the old ones, which are reused or freed."""
-        rows = old[old > 0].tolist()
-        self._free.extend(rows[count:])
-        rows = rows[:count]
-        missing = count - len(rows)
-        if missing > len(self._free):
-            self._grow(missing - len(self._free))
-        rows += [self._free.pop() for _ in range(missing)]
-        return np.array(rows, dtype=np.int64)
-
-    def _grow(self, needed: int) -> None:
-        size = len(self._features)
-        extra = max(needed, size // 2, 64)
-        self._features = torch.cat(
-            [self._features, self._features.new_zeros(extra, self.num_channels)]
-        )
-        self._boxes = torch.cat([self._boxes, self._boxes.new_zeros(extra, 4)])
-        ids = torch.full((extra,), UNKNOWN_PERSON)
-        self._person_ids = torch.cat([self._person_ids, ids])
-        self._free.extend(range(size + extra - 1, size - 1, -1))
+        position = self.slots.place(write.video_id, write.slot)
+        start, end = self.slots.starts[position : position + 2]
+        best = write.scores.argsort(descending=True, stable=True)[: end - start]
+        rows = slice(start, start + len(best))
+        self._features[rows] = write.features[best].to(self.dtype)
+        self._boxes[rows] = write.boxes[best]
+        self._ids_plus_one[rows] = write.person_ids[best] - UNKNOWN_PERSON
+        self._counts[position] = len(best)
+        self._tags[position] = tag
 
     # ------------------------------------------------------------------ housekeeping
     def clear(self) -> None:
         """Forget everything; the current loss is unknown again."""
         self.err = math.inf
-        self._features = torch.zeros(1, self.num_channels, dtype=self.dtype)
-        self._boxes = torch.zeros(1, 4)
-        self._person_ids = torch.full((1,), UNKNOWN_PERSON)
-        self._free: list[int] = []
-        self._videos: dict[str, _VideoIndex] = {}
-
-    def forget(self, video_id: str, before: int) -> None:
-        """Drop what one video holds before slot `before` (testing keeps a bounded past)."""
-        index = self._videos.get(video_id)
-        if index is None:
-            return
-        cut = min(before - index.first, len(index.tags))
-        if cut > 0:
-            dropped = index.rows[:cut]
-            self._free.extend(dropped[dropped > 0].tolist())
-            index.rows, index.tags = index.rows[cut:], index.tags[cut:]
-            index.first += cut
+        self.slots.clear()
+        if self.writes:
+            self._counts.zero_()
+            self._tags.zero_()
 
     def __len__(self) -> int:
         """Number of persons stored."""
-        return len(self._features) - 1 - len(self._free)
+        return int(self._counts.sum())
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the tables."""
+        tables = (self._features, self._boxes, self._ids_plus_one, self._counts, self._tags)
+        return sum(table.nbytes for table in tables)
 
     def state_dict(self) -> dict:
-        """Plain tensors and numbers; only rows in use, in a canonical order."""
-        videos = sorted(self._videos)
-        entries, rows, tags = [], [], []
-        for number, video in enumerate(videos):
-            index = self._videos[video]
-            for position in np.flatnonzero((index.tags > 0) | (index.rows > 0).any(axis=1)):
-                used = index.rows[position]
-                used = used[used > 0]
-                entries.append((number, index.first + int(position), len(used)))
-                tags.append(float(index.tags[position]))
-                rows.append(torch.from_numpy(used))
-        rows = torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64)
+        """Plain numbers and the tables themselves, not copies; of a pool with FixedSlots."""
         return {
-            "format": FORMAT,
-            "version": VERSION,
             "num_channels": self.num_channels,
             "err": self.err,
-            "videos": videos,
-            "entries": torch.tensor(entries, dtype=torch.int64).reshape(-1, 3),
-            "tags": torch.tensor(tags, dtype=torch.float64),
-            "features": self._features[rows],
-            "boxes": self._boxes[rows],
-            "person_ids": self._person_ids[rows],
+            "slots": self.slots.state_dict(),
+            "features": self._features,
+            "boxes": self._boxes,
+            "ids_plus_one": self._ids_plus_one,
+            "counts": self._counts,
+            "tags": self._tags,
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Replace the contents; raises MemoryFileError for a state of another kind or width."""
-        if not isinstance(state, dict) or state.get("format") != FORMAT:
-            raise MemoryFileError("not a memory pool")
-        if state["version"] != VERSION:
-            raise MemoryFileError(f"memory pool of version {state['version']}, expected {VERSION}")
+        """Take over the contents of a pool of the same videos and channels.
+
+        Raises:
+            MemoryFileError: the state belongs to other videos, channels or numbers.
+        """
         if state["num_channels"] != self.num_channels:
             raise MemoryFileError(
                 f"features of {state['num_channels']} channels, the model has {self.num_channels}"
             )
-        self.clear()
-        self.err = float(state["err"])
-        start = 0
-        for (video, slot, count), tag in zip(state["entries"].tolist(), state["tags"].tolist()):
-            rows = slice(start, start + count)
-            start += count
-            # Rows were saved best first; descending scores keep that order.
-            self._write(
-                MemoryWrite(
-                    state["videos"][video],
-                    slot,
-                    state["features"][rows],
-                    state["boxes"][rows],
-                    state["person_ids"][rows],
-                    -torch.arange(count, dtype=torch.float32),
-                ),
-                tag,
-            )
-
-    def save(self, path: str | Path) -> None:
-        """Write a file of its own; a crash while writing leaves the file that was there before."""
-        path = Path(path)
-        partial = path.with_name(path.name + ".partial")
-        torch.save(self.state_dict(), partial)
-        partial.replace(path)
-
-    def load(self, path: str | Path) -> None:
-        """Read a file written by :meth:`save`; raises MemoryFileError with file and reason."""
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            self.load_state_dict(state)
-        except FileNotFoundError:
-            raise MemoryFileError(f"{path}: no such memory file") from None
-        except MemoryFileError as error:
-            raise MemoryFileError(f"{path}: {error}") from None
-        except Exception as error:  # torch.load raises nearly anything on a damaged file
+        if state["features"].dtype != self.dtype:
             raise MemoryFileError(
-                f"{path}: damaged memory file ({type(error).__name__})"
+                f"features of {state['features'].dtype}, MODEL.MEMORY.DTYPE says {self.dtype}"
+            )
+        _compare_slots(state["slots"], self.slots.state_dict())
+        self.err = float(state["err"])
+        if self.writes:
+            mine = self.state_dict()
+            for name in ("features", "boxes", "ids_plus_one", "counts", "tags"):
+                mine[name].copy_(state[name])
+
+    def save(self, path: str | Path) -> str:
+        """Write a file of its own; a crash while writing leaves the file that was there before.
+
+        Returns:
+            The checksum of the contents.
+        """
+        return write_memory_file(path, self.state_dict())
+
+    def load(self, path: str | Path, checksum: str | None = None) -> None:
+        """Read a file written by :meth:`save`.
+
+        Args:
+            checksum: of the contents that the file must have; None: any sound contents.
+
+        Raises:
+            MemoryFileError: with file and reason; the pool is as it was.
+        """
+        try:
+            self.load_state_dict(read_memory_file(path, checksum))
+        except MemoryFileError as error:
+            raise MemoryFileError(
+                f"{path}: {error}; --rebuild-memory fills the memory again"
             ) from error
 
 
-def _shuffle_crowded(rows: np.ndarray, max_persons: int) -> None:
-    """Put a random subset of every crowded slot in front, in place, with torch's random numbers."""
-    for slot in np.flatnonzero((rows > 0).sum(axis=1) > max_persons):
-        used = rows[slot][rows[slot] > 0]
-        chosen = torch.randperm(len(used))[:max_persons].sort().values.numpy()
-        rows[slot] = 0
-        rows[slot, :max_persons] = used[chosen]
+def _compare_slots(theirs: dict, mine: dict) -> None:
+    """Raise MemoryFileError, naming a difference, unless both describe the same keyframes."""
+    strangers = sorted(set(theirs["videos"]) ^ set(mine["videos"]))
+    if strangers:
+        raise MemoryFileError(
+            f"memory of other videos: {len(theirs['videos'])} in the file, {len(mine['videos'])} "
+            f"in the data set, {len(strangers)} only in one of them, such as {strangers[0]}"
+        )
+    if theirs["first_slots"] != mine["first_slots"] or not torch.equal(
+        theirs["starts"], mine["starts"]
+    ):
+        raise MemoryFileError("memory of the same videos with other keyframes or persons")

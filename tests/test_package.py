@@ -19,11 +19,12 @@ PACKAGE = "alphaaction_d2"
 
 # Parts of the package (the first name below alphaaction_d2) and the parts they may import besides
 # themselves. Arrows run one way: tools, projects -> engine -> middle -> leaves -> detectron2.
-LEAVES = {"config", "structures", "ava_files", "version"}
+LEAVES = {"config", "structures", "ava_files", "files", "memory_file", "randomness", "version"}
 MIDDLE = {"modeling", "memory", "data", "evaluation"}  # these never import each other
 HELPERS = {"tracking", "checkpoint", "visualization"}  # for engine, tools and projects
 MAY_IMPORT = {
     **{part: set() for part in LEAVES},
+    "memory_file": {"files"},
     **dict.fromkeys(MIDDLE | HELPERS, LEAVES),
     "engine": LEAVES | MIDDLE | HELPERS,
 }

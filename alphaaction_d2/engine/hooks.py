@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from detectron2.engine import HookBase
+import json
+import logging
+import math
+from pathlib import Path
+
+from detectron2.engine import HookBase, hooks
 from detectron2.structures import Instances
-from detectron2.utils import comm
 from torch import nn
 
+from ..checkpoint import ActionCheckpointer
+from ..files import write_atomically
 from ..memory import MemoryPool, MemoryWrite
+from .exchange import store_everywhere
+
+logger = logging.getLogger(__name__)
 
 
 class MemoryHook(HookBase):
@@ -30,19 +39,78 @@ class MemoryHook(HookBase):
         if self._handle is not None:  # None: another hook failed before this one began
             self._handle.remove()
 
+    def before_step(self) -> None:
+        self._persons = []  # something else may have run the model in between
+
     def after_step(self) -> None:
         step = self.trainer.last_step
         writes = [
             MemoryWrite.from_clip(clip, persons, self.pool.dtype)
             for clip, persons in zip(step.batch, self._persons, strict=True)
         ]
-        self._persons = []
-        gathered = comm.all_gather((writes, step.loss))
-        loss = sum(loss for _, loss in gathered) / len(gathered)
-        for writes, _ in gathered:
-            self.pool.update(writes, loss)
-        self.pool.err = loss
+        store_everywhere(self.pool, writes, step.loss)
+        self.pool.err = step.loss
 
     def _keep_persons(self, roi_heads: nn.Module, inputs: tuple, output: tuple) -> None:
         if roi_heads.training:
-            self._persons = output[0]
+            self._persons += output[0]  # of one part of the batch after the other
+
+
+class BestCheckpoint(HookBase):
+    """Keeps the weights with the best value of a metric so far as model_best.pth.
+
+    The value lies beside them in model_best.json, so a resumed run knows it. (detectron2's
+    BestCheckpointer forgets it, and makes its file the one to resume from.)
+    """
+
+    def __init__(self, checkpointer: ActionCheckpointer, metric: str) -> None:
+        """
+        Args:
+            metric: a name under which evaluation results are stored, such as "ava/mAP@0.5"; larger
+                is better.
+        """
+        self.checkpointer = checkpointer
+        self.metric = metric
+        self.record = Path(checkpointer.save_dir, "model_best.json")
+        self._best = -math.inf
+        self._seen = -1  # iteration of the newest value that was looked at
+
+    def before_train(self) -> None:
+        if self.trainer.start_iter > 0 and self.record.is_file():
+            record = json.loads(self.record.read_text())
+            if record["metric"] == self.metric:
+                self._best = record["value"]
+
+    def after_step(self) -> None:
+        self._look()
+
+    def after_train(self) -> None:
+        self._look()  # the last evaluation takes place after the last step
+        if self._seen < 0:
+            known = sorted(name for name in self.trainer.storage.latest() if "/" in name)
+            logger.warning(
+                "TEST.BEST_METRIC %r was never measured, so no model_best.pth; there are: %s",
+                self.metric,
+                ", ".join(known) or "no evaluation results",
+            )
+
+    def _look(self) -> None:
+        value, iteration = self.trainer.storage.latest().get(self.metric, (math.nan, -1))
+        if iteration <= self._seen:
+            return
+        self._seen = iteration
+        if value > self._best:
+            self._best = value
+            self.checkpointer.save_weights("model_best")
+            record = {"metric": self.metric, "value": value, "iteration": iteration}
+            write_atomically(self.record, json.dumps(record))
+            logger.info("Best %s so far: %.4f", self.metric, value)
+
+
+class RepeatablePreciseBN(hooks.PreciseBN):
+    """Estimates from the same clips every time, whatever happened before."""
+
+    def update_stats(self) -> None:
+        self._data_loader.batches = 0
+        self._data_iter = None
+        super().update_stats()

@@ -8,12 +8,18 @@ use all run this.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import build_detection_test_loader
+from detectron2.modeling import build_model
 from torch import nn
 
+from ..checkpoint import load_for_inference
+from ..data.dataset_mapper import ActionDatasetMapper
+from ..data.samplers import WholeVideoSampler
 from ..memory import MemoryPool, MemoryWrite, slot_of
 from ..structures import ClipFeatures
 
@@ -35,18 +41,25 @@ class DelayedInference(nn.Module):
     A window holds `before` past and `after` future slots; `delay` future slots are waited for.
     """
 
-    def __init__(self, model: nn.Module, pool: MemoryPool | None, delay: int | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        pool: MemoryPool | None,
+        delay: int | None = None,
+        memory_model: nn.Module | None = None,
+    ) -> None:
         """
         Args:
             model: an `ActionRCNN`, not wrapped.
             pool: an empty pool of its own; None for a model without memory.
             delay: future slots to wait for; None: all of the window.
+            memory_model: the network whose features are remembered; None: `model` itself.
         """
         super().__init__()
         self.model = model
         self.pool = pool
+        self.memory_model = memory_model
         offsets = pool.offsets if pool is not None else torch.zeros(1, dtype=torch.int64)
-        self.before = -int(offsets.min())
         self.after = int(offsets.max()) if delay is None else min(delay, int(offsets.max()))
         self._waiting: deque[_Waiting] = deque()
         self._video: str | None = None
@@ -57,10 +70,15 @@ class DelayedInference(nn.Module):
         if not batched_inputs:
             return self.flush()
         if self.pool is None:
-            return self.model.inference(batched_inputs)
+            return [self.model.inference([x])[0] for x in batched_inputs]
         results = []
-        for x, features in zip(batched_inputs, self.model.extract(batched_inputs)):
-            results += self._push(x, features)
+        for x in batched_inputs:
+            # One by one: results do not depend on what else is in a batch.
+            features = self.model.extract([x])[0]
+            remembered = features
+            if self.memory_model is not None:
+                remembered = self.memory_model.extract([x])[0]
+            results += self._push(x, features, remembered)
         return results
 
     def flush(self) -> list[dict]:
@@ -71,7 +89,7 @@ class DelayedInference(nn.Module):
         self._video = None
         return results
 
-    def _push(self, x: dict, features: ClipFeatures) -> list[dict]:
+    def _push(self, x: dict, features: ClipFeatures, remembered: ClipFeatures) -> list[dict]:
         video, slot = str(x["video_id"]), slot_of(x["timestamp"])
         results = []
         if video != self._video:
@@ -82,31 +100,86 @@ class DelayedInference(nn.Module):
                 f"{video}: clip at {x['timestamp']} s comes after one at "
                 f"{self._waiting[-1].clip['timestamp']} s; testing needs time order"
             )
-        self.pool.update([MemoryWrite.from_clip(x, features.persons, self.pool.dtype)], loss=1.0)
+        # Before the new slot takes the place of one that they still need.
+        results += self._classify_up_to(slot - self.after - 1)
+        self.pool.update([MemoryWrite.from_clip(x, remembered.persons, self.pool.dtype)], loss=1.0)
         identification = {k: v for k, v in x.items() if not isinstance(v, torch.Tensor)}
         self._waiting.append(_Waiting(slot, identification, features))
-        while self._waiting and self._waiting[0].slot + self.after <= slot:
+        return results + self._classify_up_to(slot - self.after)
+
+    def _classify_up_to(self, slot: int) -> list[dict]:
+        """Results of the waiting clips whose windows have ended by then."""
+        results = []
+        while self._waiting and self._waiting[0].slot <= slot:
             results.append(self._classify(self._waiting.popleft()))
-        oldest = self._waiting[0].slot if self._waiting else slot + 1
-        self.pool.forget(video, before=oldest - self.before)
         return results
 
     def _classify(self, waiting: _Waiting) -> dict:
-        # One clip at a time: results do not depend on what else is in a batch.
         window = self.pool.read(str(waiting.clip["video_id"]), waiting.slot, training=False)
         instances = self.model.classify([waiting.features], [window])[0]
         return self.model.postprocess(instances, waiting.clip)
 
 
-def build_memory_pool(cfg: CfgNode, model: nn.Module) -> MemoryPool | None:
-    """An empty pool for a model, or None when it has no use for memory."""
+class WithEnd:
+    """A loader followed by one empty batch."""
+
+    def __init__(self, loader: Iterable[list[dict]]) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[list[dict]]:
+        yield from self.loader
+        yield []
+
+    def __len__(self) -> int:
+        return len(self.loader) + 1
+
+
+def build_stream(cfg: CfgNode, keyframes: list[dict]) -> Iterable[list[dict]]:
+    """This process's share of keyframes, as testing sees them: whole videos, each in time order.
+
+    An empty batch ends the stream.
+    """
+    keyframes = sorted(keyframes, key=lambda x: (x["video_id"], x["timestamp"]))
+    loader = build_detection_test_loader(
+        keyframes,
+        mapper=ActionDatasetMapper(cfg, is_train=False),
+        sampler=WholeVideoSampler([x["video_id"] for x in keyframes]),
+        batch_size=cfg.TEST.IMS_PER_BATCH,
+        # One worker reads in order and decodes each frame once; more would share out the clips.
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, 1),
+    )
+    return WithEnd(loader)
+
+
+def uses_memory(model: nn.Module) -> bool:
+    """Whether an `ActionRCNN` looks at the memory."""
     interaction = model.roi_heads.interaction
-    if interaction is None or not interaction.needs_memory:
-        return None
-    return MemoryPool(cfg, model.roi_heads.num_channels)
+    return interaction is not None and interaction.needs_memory
+
+
+def build_memory_pool(cfg: CfgNode, model: nn.Module) -> MemoryPool | None:
+    """An empty pool for streams, or None when a model has no use for memory."""
+    return MemoryPool(cfg, model.roi_heads.num_channels) if uses_memory(model) else None
+
+
+def build_frozen_model(cfg: CfgNode) -> nn.Module:
+    """The network that fills a frozen memory: this configuration without interaction."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.INTERACTION.NAME = ""
+    model = build_model(cfg).eval()
+    load_for_inference(model, cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
+    return model.requires_grad_(False)
 
 
 def build_delayed_inference(cfg: CfgNode, model: nn.Module) -> DelayedInference:
     """The testing form of a model, with a pool of its own and the configured delay."""
     delay = cfg.MODEL.MEMORY.DELAY
-    return DelayedInference(model, build_memory_pool(cfg, model), None if delay < 0 else delay)
+    pool = build_memory_pool(cfg, model)
+    frozen = bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS) and pool is not None
+    return DelayedInference(
+        model,
+        pool,
+        delay=None if delay < 0 else delay,
+        memory_model=build_frozen_model(cfg) if frozen else None,
+    )

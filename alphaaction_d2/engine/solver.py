@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from detectron2.config import CfgNode
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
+
+logger = logging.getLogger(__name__)
 
 OPTIMIZERS = {"SGD": torch.optim.SGD, "AdamW": torch.optim.AdamW}
 
@@ -50,3 +54,33 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         options.update(momentum=node.MOMENTUM, nesterov=node.NESTEROV)
     optimizer = maybe_add_gradient_clipping(cfg, OPTIMIZERS[node.OPTIMIZER])
     return optimizer(parameter_groups(model, cfg), **options)
+
+
+def scale_to_batch(cfg: CfgNode) -> CfgNode:
+    """Linear scaling (Goyal et al., 2017) when the batch is not the one the schedule is meant for.
+
+    With k = IMS_PER_BATCH / REFERENCE_IMS_PER_BATCH, rates are multiplied and everything counted in
+    iterations is divided by k, so that the same number of clips is seen.
+
+    Returns:
+        A new frozen configuration, its reference batch the actual one; `cfg` itself when there is
+        nothing to do.
+    """
+    reference, batch = cfg.SOLVER.REFERENCE_IMS_PER_BATCH, cfg.SOLVER.IMS_PER_BATCH
+    if reference in (0, batch):
+        return cfg
+    cfg = cfg.clone()
+    cfg.defrost()
+    node, factor = cfg.SOLVER, batch / reference
+    node.REFERENCE_IMS_PER_BATCH = batch
+    node.BASE_LR *= factor
+    for key in ("MAX_ITER", "WARMUP_ITERS", "CHECKPOINT_PERIOD"):
+        node[key] = round(node[key] / factor)
+    node.STEPS = tuple(round(step / factor) for step in node.STEPS)
+    cfg.TEST.EVAL_PERIOD = round(cfg.TEST.EVAL_PERIOD / factor)
+    cfg.freeze()
+    logger.info(
+        "IMS_PER_BATCH %d instead of %d: BASE_LR %g, MAX_ITER %d, STEPS %s, WARMUP_ITERS %d",
+        *(batch, reference, node.BASE_LR, node.MAX_ITER, node.STEPS, node.WARMUP_ITERS),
+    )
+    return cfg

@@ -2,88 +2,38 @@
 
 from __future__ import annotations
 
+import copy
 import logging
+import math
 import os
-import time
 import weakref
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import (
-    DatasetCatalog,
-    MetadataCatalog,
-    build_detection_test_loader,
-    build_detection_train_loader,
-)
-from detectron2.engine import DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
+from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint import ActionCheckpointer
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
-from ..data.samplers import WholeVideoSampler
+from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import AVAEvaluator
-from ..memory import MemoryPool
-from .hooks import MemoryHook
-from .inference import DelayedInference, build_delayed_inference, build_memory_pool
-from .solver import build_optimizer
+from .exchange import wait_for_all
+from .hooks import BestCheckpoint, MemoryHook, RepeatablePreciseBN
+from .inference import DelayedInference, build_delayed_inference, build_frozen_model, build_stream
+from .memory_fill import build_training_pool, fill_memory
+from .solver import build_optimizer, scale_to_batch
+from .train_loop import ActionTrainLoop, TrainStep
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainStep:
-    """What hooks may know of the step that just ended.
-
-    Attributes:
-        batch: the inputs of the model.
-        loss: total loss of this worker.
-    """
-
-    batch: list[dict]
-    loss: float
-
-
-class ActionTrainLoop(SimpleTrainer):
-    """One step: read the memory, forward, backward, optimise."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        data_loader: Iterable[list[dict]],
-        optimizer: torch.optim.Optimizer,
-        pool: MemoryPool | None,
-    ) -> None:
-        super().__init__(model, data_loader, optimizer)
-        self.pool = pool
-        self.last_step: TrainStep | None = None
-
-    def run_step(self) -> None:
-        """Memory is attached here, not in the loader: prefetched clips see its newest state."""
-        assert self.model.training, "the model was changed to eval mode"
-        start = time.perf_counter()
-        batch = next(self._data_loader_iter)
-        data_time = time.perf_counter() - start
-        if self.pool is not None:
-            self.pool.attach(batch, training=True)
-        losses = self.model(batch)
-        total = sum(losses.values())
-        loss = float(total.detach())
-        if not torch.isfinite(total):
-            raise FloatingPointError(_explain_bad_loss(self.iter, losses, batch))
-        self.optimizer.zero_grad()
-        total.backward()
-        self.after_backward()
-        self._write_metrics(losses, data_time)
-        self.optimizer.step()
-        self.last_step = TrainStep(batch, loss)
 
 
 class Trainer(DefaultTrainer):
@@ -94,16 +44,21 @@ class Trainer(DefaultTrainer):
         # CPU refuses, and has no place for the pool; so this one replaces it.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        cfg = scale_to_batch(cfg)
         if cfg.MODEL.DEVICE == "cpu":
             share_cores(cfg.DATALOADER.NUM_WORKERS)
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
-        self.pool = build_memory_pool(cfg, model)
-        self._trainer = ActionTrainLoop(parallel(model), data_loader, optimizer, self.pool)
+        self.pool = build_training_pool(cfg, model, data_loader.keyframes)
+        self._trainer = ActionTrainLoop(cfg, parallel(model), data_loader, optimizer, self.pool)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.fills_once = self.pool is not None and bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
         self.checkpointer = ActionCheckpointer(
-            model, cfg.OUTPUT_DIR, pool=self.pool, trainer=weakref.proxy(self)
+            model,
+            cfg.OUTPUT_DIR,
+            pool=None if self.fills_once else self.pool,
+            trainer=weakref.proxy(self),
         )
         if cfg.MODEL.SLOWFAST.NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
             logger.warning(
@@ -115,46 +70,107 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg
         self.register_hooks(self.build_hooks())
 
+    def resume_or_load(self, resume: bool = True, rebuild_memory: bool = False) -> None:
+        """Begin from `cfg.MODEL.WEIGHTS`, or go on from the last checkpoint of `cfg.OUTPUT_DIR`.
+
+        Args:
+            resume: go on, if there is something to go on from.
+            rebuild_memory: do not read the pool's file; fill the pool with the model's present
+                features instead.
+        """
+        resuming = resume and self.checkpointer.has_checkpoint()
+        self.checkpointer.resume_or_load(
+            self.cfg.MODEL.WEIGHTS, resume=resume, rebuild_memory=rebuild_memory
+        )
+        if resuming:
+            self.start_iter = self.iter + 1
+        if self.fills_once:
+            self._provide_frozen_memory(rebuild_memory or not resuming)
+        elif self.pool is not None and resuming and rebuild_memory:
+            # All as trustworthy as what the last step wrote.
+            tag = self.pool.err if math.isfinite(self.pool.err) else 1.0
+            fill_memory(self.cfg, unwrap(self.model), self.pool, self._keyframes, tag)
+
+    def _provide_frozen_memory(self, fill: bool) -> None:
+        """Have the frozen network fill the pool, once for all checkpoints of a run."""
+        path = Path(self.cfg.OUTPUT_DIR, "frozen.memory")
+        if not fill:
+            self.pool.load(path)
+            return
+        network = build_frozen_model(self.cfg)
+        fill_memory(self.cfg, network, self.pool, self._keyframes, tag=1.0)
+        if comm.is_main_process():
+            self.pool.save(path)
+        wait_for_all()
+
+    @property
+    def _keyframes(self) -> Sequence[dict]:
+        return self._trainer.data_loader.keyframes
+
     @property
     def last_step(self) -> TrainStep:
         """What the step that just ended worked on."""
         return self._trainer.last_step
 
     def build_hooks(self) -> list[HookBase]:
-        """detectron2's hooks, with the memory hook before the checkpointer."""
-        hooks = [hook for hook in super().build_hooks() if hook is not None]
-        if self.pool is not None:
-            # First after the timer, on every worker alike: before anything that runs the model
-            # again (PreciseBN) or saves it.
-            hooks.insert(1, MemoryHook(self.pool, unwrap(self.model).roi_heads))
-        return hooks
+        """detectron2's hooks and ours; their order matters."""
+        cfg, main = self.cfg, comm.is_main_process()
+        built: list[HookBase] = [hooks.IterationTimer()]
+        if self.pool is not None and not self.fills_once:
+            # On every worker, and before anything that runs the model again or saves it.
+            built.append(MemoryHook(self.pool, unwrap(self.model).roi_heads))
+        built.append(hooks.LRScheduler())
+        if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
+            clips = copy.copy(self._trainer.data_loader)
+            clips.num_workers = 0
+            number = cfg.TEST.PRECISE_BN.NUM_ITER
+            built.append(RepeatablePreciseBN(cfg.TEST.EVAL_PERIOD, self.model, clips, number))
+        if main:
+            built.append(
+                hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD)
+            )
+        # After the checkpointer: should testing fail, the weights are there.
+        built.append(hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._test_and_keep_results))
+        if main and cfg.TEST.BEST_METRIC:
+            built.append(BestCheckpoint(self.checkpointer, cfg.TEST.BEST_METRIC))
+        if main:  # last, so that it writes what the others have measured
+            built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
+        return built
+
+    def _test_and_keep_results(self) -> dict[str, Any]:
+        self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode) -> Iterable[list[dict]]:
+    def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
         for name in cfg.DATASETS.TRAIN:
             check_classes(cfg, name)
-        return build_detection_train_loader(cfg, mapper=ActionDatasetMapper(cfg, is_train=True))
+        keyframes = get_detection_dataset_dicts(
+            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        )
+        # Without a seed the run gets one, which its checkpoints keep.
+        seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        return TrainLoader(
+            keyframes,
+            ActionDatasetMapper(cfg, is_train=True),
+            repeats=repeats_from_config(cfg, keyframes, seed),
+            batch_size=cfg.SOLVER.IMS_PER_BATCH,
+            seed=seed,
+            rank=comm.get_rank(),
+            world_size=comm.get_world_size(),
+            aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            num_workers=cfg.DATALOADER.NUM_WORKERS,
+        )
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> Iterable[list[dict]]:
         """Whole videos in time order, and an empty batch that ends the stream."""
         check_classes(cfg, dataset_name)
-        keyframes = sorted(
-            DatasetCatalog.get(dataset_name), key=lambda x: (x["video_id"], x["timestamp"])
-        )
-        loader = build_detection_test_loader(
-            keyframes,
-            mapper=ActionDatasetMapper(cfg, is_train=False),
-            sampler=WholeVideoSampler([x["video_id"] for x in keyframes]),
-            batch_size=cfg.TEST.IMS_PER_BATCH,
-            # One worker reads in order and decodes each frame once; more would share out the clips.
-            num_workers=min(cfg.DATALOADER.NUM_WORKERS, 1),
-        )
-        return WithEnd(loader)
+        return build_stream(cfg, DatasetCatalog.get(dataset_name))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
@@ -172,20 +188,6 @@ class Trainer(DefaultTrainer):
             model = build_delayed_inference(cfg, unwrap(model))
         share_buffers(model)
         return super().test(cfg, model, evaluators)
-
-
-class WithEnd:
-    """A loader followed by one empty batch."""
-
-    def __init__(self, loader: Iterable[list[dict]]) -> None:
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[list[dict]]:
-        yield from self.loader
-        yield []
-
-    def __len__(self) -> int:
-        return len(self.loader) + 1
 
 
 def parallel(model: nn.Module) -> nn.Module:
@@ -239,9 +241,3 @@ def check_classes(cfg: CfgNode, dataset_name: str) -> None:
             f"MODEL.ROI_ACTION_HEAD.GROUP_SIZES {tuple(node.GROUP_SIZES)} add up to "
             f"{sum(node.GROUP_SIZES)}"
         )
-
-
-def _explain_bad_loss(iteration: int, losses: dict[str, torch.Tensor], batch: list[dict]) -> str:
-    values = {name: float(value.detach()) for name, value in losses.items()}
-    clips = ", ".join(f"{x['video_id']} at {x['timestamp']} s" for x in batch)
-    return f"Loss is not finite at iteration {iteration}: {values}; clips: {clips}"

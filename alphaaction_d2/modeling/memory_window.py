@@ -35,30 +35,38 @@ def empty_window(
     )
 
 
+def weighted(window: MemoryWindow, dtype: torch.dtype) -> MemoryWindow:
+    """Apply the read weights, in `dtype`; a slot of weight 0 counts as empty (AIA, Eq. 2)."""
+    return replace(
+        window,
+        features=window.features.to(dtype) * window.weights[..., None, None],
+        valid=window.valid & (window.weights > 0)[..., None],
+    )
+
+
 def insert_clips(
     window: MemoryWindow, persons: list[Instances], random_subset: bool
 ) -> MemoryWindow:
-    """Apply the read weights and put every clip's own persons, detached, into the centre slot.
+    """Put every clip's own persons, detached, into the centre slot (AIA, Algorithm 1, line 13).
 
-    A slot of weight 0 counts as empty. The centre is never weighted (AIA, Algorithm 1, line 13).
+    The centre is never weighted.
 
     Args:
-        window: N windows.
+        window: N windows, weighted.
         persons: per clip, with `roi_features` (Ri, C), `person_ids`, `proposal_boxes`,
             `objectness_logits`.
         random_subset: of more than M persons take a random subset (training) instead of the best.
     """
     max_persons = window.valid.shape[2]
     centre = window.centre
-    features = window.features.to(persons[0].roi_features.dtype) * window.weights[..., None, None]
-    valid = window.valid & (window.weights > 0)[..., None]
+    features, valid = window.features.clone(), window.valid.clone()
     person_ids, boxes = window.person_ids.clone(), window.boxes.clone()
     valid[:, centre] = False
     features[:, centre] = 0
     for i, clip in enumerate(persons):
         rows = select_persons(clip.objectness_logits, max_persons, random_subset)
         n = len(rows)
-        features[i, centre, :n] = clip.roi_features.detach()[rows]
+        features[i, centre, :n] = clip.roi_features.detach()[rows].to(features.dtype)
         valid[i, centre, :n] = True
         person_ids[i, centre, :n] = clip.person_ids[rows]
         boxes[i, centre, :n] = relative_boxes(clip)[rows]

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ..structures import UNKNOWN_PERSON, ClipFeatures, MemoryWindow
 from .action_output import ActionOutputLayers
 from .interaction import build_interaction
-from .memory_window import empty_window, insert_clips
+from .memory_window import empty_window, insert_clips, weighted
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -45,6 +45,7 @@ class ActionROIHeads(nn.Module):
         memory_window: tuple[int, int],
         memory_stride: int,
         memory_max_persons: int,
+        memory_frozen: bool,
         box_extend_test: tuple[float, float],
     ) -> None:
         """
@@ -57,6 +58,8 @@ class ActionROIHeads(nn.Module):
             num_channels: C.
             memory_window, memory_stride, memory_max_persons: shape of the windows for inputs that
                 come without one.
+            memory_frozen: windows come complete, filled by another network; nothing is put into
+                their centre.
             box_extend_test: share of width and height by which test boxes grow before pooling.
         """
         super().__init__()
@@ -70,6 +73,7 @@ class ActionROIHeads(nn.Module):
         self.memory_window = memory_window
         self.memory_stride = memory_stride
         self.memory_max_persons = memory_max_persons
+        self.memory_frozen = memory_frozen
         self.box_extend_test = box_extend_test
 
     @classmethod
@@ -103,6 +107,7 @@ class ActionROIHeads(nn.Module):
             "memory_window": tuple(memory.WINDOW),
             "memory_stride": memory.STRIDE,
             "memory_max_persons": memory.MAX_PERSONS,
+            "memory_frozen": bool(memory.FROZEN_WEIGHTS),
             "box_extend_test": tuple(node.BOX_EXTEND_TEST),
         }
 
@@ -196,7 +201,9 @@ class ActionROIHeads(nn.Module):
                     x.device,
                     self.memory_stride,
                 )
-            memory = insert_clips(memory, persons, random_subset=self.training)
+            memory = weighted(memory, x.dtype)
+            if not self.memory_frozen:
+                memory = insert_clips(memory, persons, random_subset=self.training)
             context, losses = self.interaction(clips, memory)
             x = x + context if self.fusion == "add" else torch.cat([x, context], dim=1)
         return self.predictor(self.head(x)), losses

@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import build_model
 
 from alphaaction_d2.engine.inference import DelayedInference, build_delayed_inference
-from alphaaction_d2.memory import MemoryPool, MemoryWrite
+from alphaaction_d2.memory import FixedSlots, MemoryPool, MemoryWrite
 from tests.helpers import model_input, small_cfg
 
 
@@ -37,7 +37,8 @@ def stream(cfg):
 
 def two_passes(model, cfg, clips):
     """The literal procedure: fill a pool with everything, then classify with whole windows."""
-    pool = MemoryPool(cfg, model.roi_heads.num_channels)
+    places = [(x["video_id"], x["timestamp"], len(x["proposals"])) for x in clips]
+    pool = MemoryPool(cfg, model.roi_heads.num_channels, slots=FixedSlots(places))
     with torch.no_grad():
         features = [model.extract([x])[0] for x in clips]
         for x, f in zip(clips, features):

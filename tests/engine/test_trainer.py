@@ -66,8 +66,8 @@ def test_tags_are_the_loss_of_their_step(folder, tmp_path):
     trainer.train()
     step = trainer.last_step
     for clip in step.batch:
-        index = trainer.pool._videos[clip["video_id"]]
-        assert index.tags[clip["timestamp"] - index.first] == pytest.approx(step.loss)
+        position = trainer.pool.slots.place(clip["video_id"], clip["timestamp"])
+        assert trainer.pool._tags[position].item() == step.loss
     assert trainer.pool.err == pytest.approx(step.loss)
 
 

@@ -144,7 +144,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
                 "height": info.height,
                 "width": info.width,
                 "annotations": annotated,
-                "persons": _unique_persons(annotated)
+                "persons": annotated_persons(annotated)
                 if detected is None
                 else _boxes(persons.rows, persons.of(key), size),
                 "objects": _boxes(objects.rows, objects.of(key), size),
@@ -201,7 +201,7 @@ def _boxes(rows: AVARows | None, index: np.ndarray, size: np.ndarray) -> dict[st
     return _box_arrays(rows.boxes[index] * size, rows.scores[index], rows.person_ids[index])
 
 
-def _unique_persons(annotations: list[dict]) -> dict[str, np.ndarray]:
+def annotated_persons(annotations: list[dict]) -> dict[str, np.ndarray]:
     """Annotated persons in the form of detected ones, with score 1."""
     persons = list(dict.fromkeys((*a["bbox"], a["person_id"]) for a in annotations))
     table = np.array(persons, dtype=np.float64).reshape(-1, 5)

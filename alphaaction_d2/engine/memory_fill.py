@@ -1,0 +1,88 @@
+"""Pools for training, and filling one with what a network says of every training keyframe."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator, Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.evaluation import inference_context
+from detectron2.utils import comm
+from torch import nn
+
+from ..data.datasets import annotated_persons
+from ..memory import FixedSlots, MemoryPool, MemoryWrite, slot_of
+from .exchange import gather_numbers, store_everywhere
+from .inference import build_stream, uses_memory
+from .shared_tensors import shared_zeros
+
+logger = logging.getLogger(__name__)
+
+
+def build_training_pool(
+    cfg: CfgNode, model: nn.Module, keyframes: Sequence[dict]
+) -> MemoryPool | None:
+    """A pool with room for all persons of the keyframes, one copy per machine; None without need.
+
+    All processes call this together.
+    """
+    if not uses_memory(model):
+        return None
+    most = cfg.INPUT.MAX_PERSONS_TRAIN
+    places = []
+    for keyframe in (keyframes[i] for i in range(len(keyframes))):
+        persons = len(annotated_persons(keyframe["annotations"])["boxes"])
+        slot = slot_of(keyframe["timestamp"])
+        places.append((str(keyframe["video_id"]), slot, min(persons, most)))
+    pool = MemoryPool(
+        cfg,
+        model.roi_heads.num_channels,
+        slots=FixedSlots(places),
+        allocate=shared_zeros,
+        writes=comm.get_local_rank() == 0,
+    )
+    logger.info("Memory pool: %.2f GB", pool.num_bytes / 1e9)
+    return pool
+
+
+@torch.no_grad()
+def fill_memory(
+    cfg: CfgNode, model: nn.Module, pool: MemoryPool, keyframes: Sequence[dict], tag: float
+) -> None:
+    """Store the annotated persons of all keyframes, as `model` sees them in testing.
+
+    Every process takes its share of the videos; all call this together.
+
+    Args:
+        model: an `ActionRCNN`, not wrapped.
+        tag: loss tag of all entries.
+    """
+    logger.info("Filling the memory pool from %d keyframes", len(keyframes))
+    records = [dict(keyframes[i]) for i in range(len(keyframes))]
+    for record in records:
+        record["persons"] = annotated_persons(record.pop("annotations"))
+        record["annotations"] = []
+    with inference_context(model):
+        for writes in _until_all_have_finished(_extract(cfg, model, records, pool.dtype)):
+            store_everywhere(pool, writes, tag)
+    logger.info("Memory pool: %d persons", len(pool))
+
+
+def _extract(
+    cfg: CfgNode, model: nn.Module, records: list[dict], dtype: torch.dtype
+) -> Iterator[list[MemoryWrite]]:
+    for batch in build_stream(cfg, records):
+        features = model.extract(batch)
+        yield [MemoryWrite.from_clip(x, f.persons, dtype) for x, f in zip(batch, features)]
+
+
+def _until_all_have_finished(
+    batches: Iterator[list[MemoryWrite]],
+) -> Iterator[list[MemoryWrite]]:
+    """Yields in step with all other processes: nothing where they have more to do."""
+    for writes in itertools.chain(batches, itertools.repeat(None)):
+        if not gather_numbers([writes is not None]).any():
+            return
+        yield writes or []
