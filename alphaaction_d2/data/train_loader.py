@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList
 from detectron2.data.build import trivial_batch_collator
@@ -161,6 +162,7 @@ class TrainLoader:
             batch_sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=trivial_batch_collator,
+            generator=torch.Generator(),  # else the loader draws from the global one
         )
         for batch in loader:
             self.batches += 1

@@ -74,7 +74,8 @@ def pack_writes(writes: list[MemoryWrite], video_numbers: dict[str, int]) -> Ten
         head += [video_numbers[write.video_id], write.slot, len(write.features)]
         parts += [write.features, write.boxes, write.person_ids, write.scores]
     parts = [torch.tensor(head, dtype=torch.int32), *parts]
-    return torch.cat([part.contiguous().reshape(-1).view(torch.uint8) for part in parts])
+    flat = [part.contiguous().reshape(-1) for part in parts if part.numel()]
+    return torch.cat([part.view(torch.uint8) for part in flat])
 
 
 def unpack_writes(

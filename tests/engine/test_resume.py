@@ -41,7 +41,7 @@ def write_config(folder: Path, output: Path, workers: int) -> Path:
 
 def run(config: Path, *options: object) -> int:
     """One process; its exit code."""
-    command = [sys.executable, "-m", "tests.engine.run_and_die", config, *options]
+    command = [sys.executable, "-m", "tests.engine.run_training", config, *options]
     result = subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
