@@ -69,13 +69,13 @@ def small_cfg(folder: Path | None = None, *opts: object) -> CfgNode:
             *("INPUT.MIN_SIZE_TRAIN", "(48,)", "INPUT.MIN_SIZE_TEST", 48),
             *("DATALOADER.NUM_WORKERS", 0, "SOLVER.IMS_PER_BATCH", 2),
             *("MODEL.MEMORY.WINDOW", "(2,2)", "DATASETS.FOLDERS", "()"),
-            *opts,
         ],
     )
     if folder is not None:
         cfg.DATASETS.FOLDERS = (str(folder),)
         cfg.DATASETS.TRAIN = (f"{folder.name}_train",)
         cfg.DATASETS.TEST = (f"{folder.name}_val",)
+    cfg.merge_from_list(list(opts))
     return cfg
 
 

@@ -52,8 +52,30 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     options = {"lr": node.BASE_LR}
     if node.OPTIMIZER == "SGD":
         options.update(momentum=node.MOMENTUM, nesterov=node.NESTEROV)
-    optimizer = maybe_add_gradient_clipping(cfg, OPTIMIZERS[node.OPTIMIZER])
+    optimizer = OPTIMIZERS[node.OPTIMIZER]
+    clipping = node.CLIP_GRADIENTS
+    if clipping.ENABLED and clipping.CLIP_TYPE == "full_model":
+        optimizer = with_norm_clipping(optimizer, clipping.CLIP_VALUE, clipping.NORM_TYPE)
+    else:  # detectron2's, parameter by parameter: "value" or "norm"
+        optimizer = maybe_add_gradient_clipping(cfg, optimizer)
     return optimizer(parameter_groups(model, cfg), **options)
+
+
+def with_norm_clipping(
+    optimizer: type[torch.optim.Optimizer], max_norm: float, norm_type: float
+) -> type[torch.optim.Optimizer]:
+    """An optimiser that first scales all gradients so that their common norm is `max_norm` at most.
+
+    The name in the configuration, "full_model", is the one that detectron2's projects use.
+    """
+
+    class WithNormClipping(optimizer):
+        def step(self, closure=None):
+            parameters = [p for group in self.param_groups for p in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
+            return super().step(closure)
+
+    return WithNormClipping
 
 
 def scale_to_batch(cfg: CfgNode) -> CfgNode:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three test videos for two processes; seconds without persons, without objects."""
-    folder = write_dataset(tmp_path_factory.mktemp("data") / "squares", videos=3)
+    folder = write_dataset(tmp_path_factory.mktemp("data") / "parallel_squares", videos=3)
     annotations = folder / "annotations" / "train.csv"
     rows = annotations.read_text().splitlines()
     annotations.write_text(
