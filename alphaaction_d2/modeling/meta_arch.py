@@ -5,6 +5,7 @@ Shape letters: N clips, C colour channels, T frames, H W picture.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import torch
@@ -19,6 +20,8 @@ from .roi_heads import no_objects, whole_picture
 
 # What a result repeats of its input, so that results which come later can be told apart.
 IDENTIFICATION = ("file_name", "video_id", "timestamp", "image_id", "height", "width")
+
+TEST_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @META_ARCH_REGISTRY.register()
@@ -46,13 +49,24 @@ class ActionRCNN(nn.Module):
         num_frames: int,
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
+        channels_last: bool = False,
+        test_dtype: str = "float32",
     ) -> None:
         """
         Args:
             num_frames: T, for inputs that are images.
             pixel_mean, pixel_std: per channel, in the order of the input's channels, 0-255.
+            channels_last: keep the backbone's weights in channels-last order; what the pathways
+                see of a clip follows at their first convolution.
+            test_dtype: "float32" or "bfloat16": what the backbone computes in when testing. All
+                that follows it computes in float32.
         """
         super().__init__()
+        if test_dtype not in TEST_DTYPES:
+            raise ValueError(f"TEST.DTYPE {test_dtype!r} is not one of {sorted(TEST_DTYPES)}")
+        self.test_dtype = TEST_DTYPES[test_dtype]
+        if channels_last:
+            backbone = backbone.to(memory_format=torch.channels_last_3d)
         self.backbone = backbone
         self.roi_heads = roi_heads
         self.num_frames = num_frames
@@ -68,6 +82,8 @@ class ActionRCNN(nn.Module):
             "num_frames": cfg.INPUT.NUM_FRAMES,
             "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
             "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "test_dtype": cfg.TEST.DTYPE,
         }
 
     @property
@@ -81,7 +97,7 @@ class ActionRCNN(nn.Module):
         images = self.preprocess(batched_inputs)
         _, losses = self.roi_heads(
             images,
-            self.backbone(images.tensor),
+            self._maps(images),
             self._proposals(batched_inputs, images),
             [x["instances"].to(self.device) for x in batched_inputs],
             self._objects(batched_inputs, images),
@@ -109,7 +125,7 @@ class ActionRCNN(nn.Module):
             found = iter(
                 self.roi_heads.pool(
                     images,
-                    self.backbone(images.tensor),
+                    self._maps(images),
                     self._proposals(occupied, images),
                     self._objects(occupied, images),
                 )
@@ -145,8 +161,18 @@ class ActionRCNN(nn.Module):
                 clip = x["video"].to(self.device)
             else:
                 clip = x["image"].to(self.device)[:, None].expand(-1, self.num_frames, -1, -1)
-            clips.append((clip - self.pixel_mean) / self.pixel_std)
+            clip = clip.to(torch.float32, copy=True)  # a clip is large: the rest is done in place
+            clips.append(clip.sub_(self.pixel_mean).div_(self.pixel_std))
         return ImageList.from_tensors(clips, self.backbone.size_divisibility)
+
+    def _maps(self, images: ImageList) -> dict[str, Tensor]:
+        """The backbone's maps, in float32 whatever precision it computes in."""
+        precision = contextlib.nullcontext()
+        if not self.training and self.test_dtype != torch.float32:
+            precision = torch.autocast(self.device.type, self.test_dtype)
+        with precision:
+            maps = self.backbone(images.tensor)
+        return {name: x.float() for name, x in maps.items()}
 
     def _proposals(self, batched_inputs: list[dict], images: ImageList) -> list[Instances]:
         return [
@@ -169,4 +195,6 @@ class ActionRCNN(nn.Module):
         if not known:
             return None
         empty = known[0].emptied()
-        return MemoryWindow.stack([w or empty for w in windows]).to(self.device)
+        # Autocast on the CPU cannot stack float16, the usual type of a memory.
+        with torch.autocast(self.device.type, enabled=False):
+            return MemoryWindow.stack([w or empty for w in windows]).to(self.device)

@@ -9,8 +9,8 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes
 
-from alphaaction_d2.memory import MemoryPool, MemoryWrite
 from alphaaction_d2.modeling.roi_heads import extend_boxes
+from alphaaction_d2.structures import MemoryWindow
 from tests.helpers import model_input, small_cfg
 from tests.modeling.golden import GoldenCase
 
@@ -29,25 +29,22 @@ def build(*opts):
 
 
 def with_memory(cfg, model, inputs):
-    pool = MemoryPool(cfg, model.roi_heads.num_channels)
-    channels = model.roi_heads.num_channels
-    for video in ("v", "w"):
-        for slot in range(6):
-            pool.update(
-                [
-                    MemoryWrite(
-                        video,
-                        slot,
-                        torch.randn(2, channels),
-                        torch.rand(2, 4),
-                        torch.arange(2),
-                        torch.ones(2),
-                    )
-                ],
-                1.0,
-            )
-    pool.err = 1.0
-    return pool.attach(inputs, training=model.training)
+    """Give every clip a window as it comes out of a pool: two persons in every slot but its own."""
+    before, after = cfg.MODEL.MEMORY.WINDOW
+    offsets = torch.arange(-before, after + 1)
+    shape = (len(offsets), cfg.MODEL.MEMORY.MAX_PERSONS)
+    valid = (torch.arange(shape[1]) < 2) & (offsets != 0)[:, None]
+    for x in inputs:
+        features = torch.randn(*shape, model.roi_heads.num_channels) * valid[..., None]
+        x["memory"] = MemoryWindow(
+            features=features.to(torch.float16),
+            valid=valid,
+            person_ids=torch.where(valid, torch.arange(shape[1]), -1),
+            boxes=torch.rand(*shape, 4) * valid[..., None],
+            weights=torch.ones(shape[0]),
+            offsets=offsets,
+        )
+    return inputs
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -147,6 +144,69 @@ def test_an_image_is_a_still_clip_of_one_person():
     assert model([]) == []
 
 
+def test_bfloat16_and_channels_last_hardly_change_results():
+    cfg, exact = build()
+    _, fast = build("MODEL.CHANNELS_LAST", True, "TEST.DTYPE", "bfloat16")
+    fast.load_state_dict(exact.state_dict())
+    inputs = with_memory(cfg, exact.eval(), [model_input(cfg, 3, 2), model_input(cfg, 1, 0)])
+    seen = {}
+
+    def look(module, args, output):
+        seen.update(output)
+
+    fast.eval().backbone.register_forward_hook(look)
+    with torch.no_grad():
+        expected, found = (model(copy.deepcopy(inputs)) for model in (exact, fast))
+        features = fast.extract(inputs)[0].persons.roi_features
+    for x in seen.values():
+        assert x.dtype == torch.bfloat16
+        assert x.is_contiguous(memory_format=torch.channels_last_3d)
+    assert features.dtype == torch.float32
+    for one, other in zip(expected, found):
+        assert other["instances"].scores.dtype == torch.float32
+        torch.testing.assert_close(
+            one["instances"].scores, other["instances"].scores, atol=0.02, rtol=0
+        )
+        assert not torch.equal(one["instances"].scores, other["instances"].scores)
+
+
+def test_precision_of_testing_does_not_reach_training():
+    cfg, model = build("TEST.DTYPE", "bfloat16")
+    dtypes = []
+    model.backbone.register_forward_hook(lambda *x: dtypes.append(x[-1]["slow"].dtype))
+    model([model_input(cfg, 1, 1)])
+    assert dtypes == [torch.float32]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_in_mixed_precision(method):
+    cfg, model = build("MODEL.INTERACTION.NAME", method, "MODEL.INTERACTION.DROPOUT", 0.0)
+    inputs = with_memory(cfg, model, [model_input(cfg, 2, 1), model_input(cfg, 0, 0)])
+    dtypes = []
+    model.roi_heads.pooler.register_forward_pre_hook(lambda _, x: dtypes.append(x[0][0].dtype))
+    exact = model(copy.deepcopy(inputs))
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = model(inputs)
+    assert dtypes == [torch.float32] * 2  # RoIAlign
+    sum(losses.values()).backward()
+    for name, loss in losses.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, exact[name], atol=0, rtol=0.05)
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_preprocessing_leaves_the_input_as_it_is():
+    cfg, model = build()
+    clip = {"video": torch.rand(3, cfg.INPUT.NUM_FRAMES, 48, 64) * 255}
+    before = clip["video"].clone()
+    tensor = model.preprocess([clip]).tensor
+    assert torch.equal(clip["video"], before)
+    mean, std = (
+        torch.tensor(x).view(-1, 1, 1, 1) for x in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+    )
+    torch.testing.assert_close(tensor[0], (before - mean) / std, atol=0, rtol=0)
+
+
 def test_boxes_grow_as_released(shared):
     case = GoldenCase(shared / "golden" / "data", "g1_box_extend")
     width, height = case.config["image_size_wh"]
@@ -167,5 +227,7 @@ def test_bad_configurations_are_named():
         build("MODEL.INTERACTION.BLOCKS", "('X',)")
     with pytest.raises(ValueError, match="'concat'"):
         build("MODEL.INTERACTION.DIM_OUT", 7)
+    with pytest.raises(ValueError, match="TEST.DTYPE 'float16' is not one of"):
+        build("TEST.DTYPE", "float16")
     with pytest.raises(ValueError, match="same length"):
         build("MODEL.ROI_ACTION_HEAD.GROUP_SIZES", "(2,)")

@@ -124,6 +124,49 @@ def test_frozen_norm_has_nothing_to_train():
     torch.testing.assert_close(norm.train()(x), reference.eval()(x))
 
 
+def trained(network: SlowFast, clips: torch.Tensor) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients and buffers after one step without update, and the bytes kept for the gradient."""
+    sizes = {}
+
+    def pack(x: torch.Tensor) -> torch.Tensor:
+        storage = x.untyped_storage()
+        sizes[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        maps = network(clips)
+        loss = sum((x * x.detach().sin()).sum() for x in maps.values())
+        kept = sum(sizes.values())
+        loss.backward()
+    found = {name: p.grad for name, p in network.named_parameters()}
+    return {**found, **dict(network.named_buffers())}, kept
+
+
+@pytest.mark.parametrize("norm", ["BN", "FrozenBN"])
+def test_activation_checkpoints_change_memory_only(norm):
+    torch.manual_seed(0)
+    plain = small(norm=norm).train()
+    checkpointed = small(norm=norm, activation_checkpoint=True).train()
+    checkpointed.load_state_dict(plain.state_dict())
+    clips = torch.rand(2, 3, 16, 64, 64)
+    # Bytes are counted over forward, in which the checkpoints' own contents are not kept.
+    expected, kept = trained(plain, clips)
+    found, kept_checkpointed = trained(checkpointed, clips)
+    assert all(value is not None for value in expected.values())
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert kept_checkpointed < kept / 2
+    if norm == "BN":  # the statistics have moved, once
+        steps = {int(v) for k, v in found.items() if k.endswith("num_batches_tracked")}
+        assert steps == {1}
+
+
+def test_activation_checkpoints_are_for_training_only():
+    network = small(activation_checkpoint=True, frozen=True).train()
+    with torch.autograd.graph.saved_tensors_hooks(pytest.fail, pytest.fail):
+        maps = network(torch.rand(1, 3, 16, 64, 64))
+    assert not any(x.requires_grad for x in maps.values())
+
+
 def test_bad_settings_are_named():
     with pytest.raises(ValueError, match="NUM_FRAMES 15"):
         small(num_frames=15)

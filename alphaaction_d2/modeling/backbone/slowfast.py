@@ -6,6 +6,8 @@ channels.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -14,6 +16,7 @@ from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
 from pytorchvideo.models.slowfast import FuseFastToSlow, create_slowfast
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from .batch_norm import FrozenBatchNorm3d
 
@@ -69,6 +72,7 @@ class SlowFast(Backbone):
         lateral: str = "aia",
         lateral_kernel: int = 5,
         frozen: bool = False,
+        activation_checkpoint: bool = False,
     ) -> None:
         """
         Args:
@@ -87,6 +91,8 @@ class SlowFast(Backbone):
                 PySlowFast's).
             lateral_kernel: temporal size of the lateral convolutions.
             frozen: nothing in here trains, statistics of normalisation included; only what follows.
+            activation_checkpoint: training keeps the inputs of stem and stages only and computes
+                what is inside them again for the gradient.
         """
         super().__init__()
         if num_frames % tau or tau % alpha:
@@ -100,6 +106,7 @@ class SlowFast(Backbone):
             raise ValueError(f"SlowFast: NORM {norm!r} is not one of {sorted(NORMS)}")
         self.num_frames, self.tau, self.alpha = num_frames, tau, alpha
         self.slow_jitter = slow_jitter
+        self.activation_checkpoint = activation_checkpoint
 
         conv_stride, pool_stride = stem_strides
         fast_channels = stem_channels // beta_inv
@@ -164,6 +171,7 @@ class SlowFast(Backbone):
             "lateral": node.LATERAL,
             "lateral_kernel": node.LATERAL_KERNEL,
             "frozen": node.FROZEN,
+            "activation_checkpoint": node.ACTIVATION_CHECKPOINT,
         }
 
     def train(self, mode: bool = True) -> SlowFast:
@@ -192,9 +200,40 @@ class SlowFast(Backbone):
             slow_start = int(torch.randint(self.tau, ()))
         slow, fast = pathway_indices(self.num_frames, self.tau, self.alpha, slow_start)
         pathways = [clips[:, :, slow], clips[:, :, fast]]
+        run = _run_again_for_gradient if self.training and self.activation_checkpoint else _run
         for block in self.blocks:
-            pathways = block(pathways)
+            pathways = run(block, *pathways)
         return {"slow": pathways[0], "fast": pathways[1]}
+
+
+def _run(block: nn.Module, slow: Tensor, fast: Tensor) -> list[Tensor]:
+    return block([slow, fast])  # a new list: the blocks write into theirs
+
+
+def _run_again_for_gradient(block: nn.Module, slow: Tensor, fast: Tensor) -> list[Tensor]:
+    """The same, keeping nothing for the gradient but `slow` and `fast`."""
+    return checkpoint(
+        partial(_run, block),
+        *(slow, fast),
+        use_reentrant=False,
+        preserve_rng_state=False,  # no block draws random numbers
+        context_fn=lambda: (contextlib.nullcontext(), _statistics_stay(block)),
+    )
+
+
+@contextlib.contextmanager
+def _statistics_stay(block: nn.Module) -> Iterator[None]:
+    """Batch normalisation has seen the batch before: its running statistics must not count it
+    twice."""
+    norms = [m for m in block.modules() if isinstance(m, nn.BatchNorm3d)]
+    before = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    try:
+        for norm in norms:
+            norm.momentum, norm.num_batches_tracked = 0.0, None
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def _plain_fusion(

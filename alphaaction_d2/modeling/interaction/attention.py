@@ -39,25 +39,22 @@ def unpad_sets(padded: Tensor, mask: Tensor) -> Tensor:
     return padded[mask]
 
 
-def attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Scaled dot-product attention in which a query that sees nothing gets zeros.
+def attention_weights(logits: Tensor, mask: Tensor | None) -> Tensor:
+    """Softmax over the valid others.
 
     Args:
-        query: (N, P, D), key: (N, J, D), value: (N, J, D).
-        mask: (N, J), or None when every key counts.
+        logits: (N, P, J).
+        mask: (N, J), or None when every row counts.
 
     Returns:
-        (N, P, D) and the attention weights (N, P, J), which add up to 1, or to 0 without any key.
+        (N, P, J); a query's weights add up to 1, or to 0 when it sees nobody.
     """
-    logits = torch.matmul(query * query.shape[-1] ** -0.5, key.transpose(1, 2))
     if mask is None:
-        weights = logits.softmax(dim=-1)
-    else:
-        mask = mask[:, None, :]
-        weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
-        # Without a single key the softmax is uniform over padding; the product makes it zero.
-        weights = weights * mask
-    return torch.matmul(weights, value), weights
+        return logits.softmax(dim=-1)
+    mask = mask[:, None, :]
+    weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
+    # Without a single valid one the softmax is uniform over padding; the product makes it zero.
+    return weights * mask
 
 
 class InteractionBlock(nn.Module):
@@ -66,6 +63,10 @@ class InteractionBlock(nn.Module):
     out = shortcut(q) + Dropout(W_o ReLU(LN(softmax((W_q q)(W_k x)^T / sqrt(D)) W_v x)))
 
     The layer norm has no affine parameters. W_o starts at zero, so a new block changes nothing.
+
+    Keys and values are never computed: (W_q q)(W_k x)^T is (W_k^T W_q q) x^T, and the mean of W_v x
+    is W_v times the mean of x. Both matrices then meet the few queries instead of the hundreds of
+    persons in the memory, in whose number the block's cost hardly grows.
     """
 
     def __init__(
@@ -120,18 +121,26 @@ class InteractionBlock(nn.Module):
         Returns:
             (N, P, dim_out)
         """
-        key, value = self.key(others), self.value(others)
-        if self.num_slots:
-            key = self._add_positions(key, self.temporal_position_k)
-            value = self._add_positions(value, self.temporal_position_v)
-        x, _ = attend(self.query(query), key, value, mask)
+        x = self.query(query) * self.query.out_features**-0.5
+        key_offsets, value_offsets = self._offsets()
+        slots = (len(key_offsets), others.shape[1] // len(key_offsets))  # S x M, or 1 x J
+        logits = torch.matmul(F.linear(x, self.key.weight.t()), others.transpose(1, 2))
+        # Whatever is added to all keys of a slot adds the same to all its logits ...
+        logits = logits.unflatten(-1, slots) + F.linear(x, key_offsets)[..., None]
+        weights = attention_weights(logits.flatten(2), mask)
+        x = F.linear(torch.matmul(weights, others), self.value.weight)
+        # ... and what is added to all its values counts with the sum of its weights.
+        x = x + torch.matmul(weights.unflatten(-1, slots).sum(dim=-1), value_offsets)
         if self.layer_norm:
             x = F.layer_norm(x, x.shape[-1:])
         return self.shortcut(query) + self.dropout(self.out(F.relu(x)))
 
-    def _add_positions(self, x: Tensor, positions: Tensor) -> Tensor:
-        per_slot = x.unflatten(1, (self.num_slots, -1))  # N x S x M x D
-        return (per_slot + positions[:, None, :]).flatten(1, 2)
+    def _offsets(self) -> tuple[Tensor, Tensor]:
+        """What keys and values have besides W x: (S, D) each, or (1, D) without positions."""
+        if not self.num_slots:
+            return self.key.bias[None], self.value.bias[None]
+        key_offsets = self.key.bias + self.temporal_position_k
+        return key_offsets, self.value.bias + self.temporal_position_v
 
 
 def initial_positions(num_slots: int, dim: int) -> Tensor:

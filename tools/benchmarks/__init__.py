@@ -1,0 +1,1 @@
+"""One module an area; each yields its rows: `rows(quick: bool) -> Iterator[Row]`."""
