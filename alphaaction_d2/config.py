@@ -147,7 +147,7 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.INTERACTION.DIM = 1024  # inner width d
     cfg.MODEL.INTERACTION.DIM_OUT = 0  # output width; 0: the width of the person features
     cfg.MODEL.INTERACTION.DROPOUT = 0.2
-    # How the result meets the person feature: "add" (needs equal widths) or "concat".
+    # How the result meets the person feature: "add" (needs equal widths), "concat" or "replace".
     cfg.MODEL.INTERACTION.FUSION = "add"
     # Block types in order: persons, objects, memory.
     cfg.MODEL.INTERACTION.BLOCKS = ("P", "O", "M", "P", "O", "M")

@@ -53,7 +53,8 @@ class ActionROIHeads(nn.Module):
             in_features: names of the backbone's maps, pooled and concatenated in this order.
             pooler: for the channel-wise concatenation of the maps' time averages.
             interaction: a module of INTERACTION_REGISTRY, or None.
-            fusion: "add" or "concat" of the person feature with the interaction's result.
+            fusion: "add" or "concat" of the person feature with the interaction's result, or
+                "replace" by it.
             head: fused features (R, C') -> (R, C'').
             num_channels: C.
             memory_window, memory_stride, memory_max_persons: shape of the windows for inputs that
@@ -126,7 +127,8 @@ class ActionROIHeads(nn.Module):
             images: N padded clips; only their sizes are used.
             features: name -> (N, C, T, H, W).
             proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
-            targets: training: per clip `gt_classes` (Ri, K) multi-hot, one row per proposal.
+            targets: training: per clip `gt_classes` (Ri, K) multi-hot, one row per proposal, and
+                `gt_boxes` for modules that ask for them.
             objects: per clip `boxes`, `scores`; None: no objects.
             memory: windows of the N clips; None: empty ones.
 
@@ -138,6 +140,10 @@ class ActionROIHeads(nn.Module):
         if not self.training:
             return self.classify(clips, memory), {}
         assert targets is not None, "training needs targets"
+        for clip, target in zip(clips, targets):  # for the interaction module's own losses
+            for name in ("gt_classes", "gt_boxes"):
+                if target.has(name):
+                    clip.persons.set(name, target.get(name))
         logits, losses = self._predict(clips, memory)
         gt_classes = torch.cat([x.gt_classes for x in targets]).to(torch.float32)
         losses.update(self.predictor.losses(logits, gt_classes, average_count(len(gt_classes))))
@@ -205,7 +211,7 @@ class ActionROIHeads(nn.Module):
             if not self.memory_frozen:
                 memory = insert_clips(memory, persons, random_subset=self.training)
             context, losses = self.interaction(clips, memory)
-            x = x + context if self.fusion == "add" else torch.cat([x, context], dim=1)
+            x = fuse(x, context, self.fusion)
         return self.predictor(self.head(x)), losses
 
     def _boxes_to_pool(self, proposals: Instances) -> Boxes:
@@ -241,12 +247,23 @@ class ActionROIHeads(nn.Module):
         return ClipFeatures(persons, with_features, scene[0] if self._needs("scene") else None)
 
 
+def fuse(x: Tensor, context: Tensor, fusion: str) -> Tensor:
+    """The person features (R, C) with what the interaction says of them (R, C')."""
+    if fusion == "add":
+        return x + context
+    return context if fusion == "replace" else torch.cat([x, context], dim=1)
+
+
 def fused_channels(channels: int, interaction: nn.Module | None, fusion: str) -> int:
     """Width of the person features after the interaction; ValueError when they cannot meet."""
-    if fusion not in ("add", "concat"):
-        raise ValueError(f"MODEL.INTERACTION.FUSION {fusion!r} is not one of 'add', 'concat'")
+    if fusion not in ("add", "concat", "replace"):
+        raise ValueError(
+            f"MODEL.INTERACTION.FUSION {fusion!r} is not one of 'add', 'concat', 'replace'"
+        )
     if interaction is None:
         return channels
+    if fusion == "replace":
+        return interaction.dim_out
     if fusion == "concat":
         return channels + interaction.dim_out
     if interaction.dim_out != channels:
