@@ -81,13 +81,13 @@ def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
     """w = min(err / tag, tag / err), the trust in slots written at loss `tag` (AIA, Eq. 2).
 
     Args:
-        tags: (S,) loss tags, 0 where nothing was written.
+        tags: (...) loss tags, 0 where nothing was written.
         err: current training loss; infinite before the first step.
 
     Returns:
-        (S,) float32 in [0, 1]; 0 where the tag is 0 or `err` is 0 or infinite.
+        (...) float32 in [0, 1]; 0 where the tag is 0 or `err` is 0 or infinite.
     """
-    weights = np.zeros(len(tags), dtype=np.float32)
+    weights = np.zeros(tags.shape, dtype=np.float32)
     if 0 < err < math.inf:
         known = tags > 0
         weights[known] = np.minimum(err / tags[known], tags[known] / err)
@@ -266,37 +266,46 @@ class MemoryPool:
     # ------------------------------------------------------------------ the reader
     def attach(self, batched_inputs: list[dict], training: bool) -> list[dict]:
         """Add `memory`, the window around each clip, to every input; the pool does not change."""
-        for x in batched_inputs:
-            x["memory"] = self.read(str(x["video_id"]), slot_of(x["timestamp"]), training)
+        places = [(str(x["video_id"]), slot_of(x["timestamp"])) for x in batched_inputs]
+        if places:
+            for x, window in zip(batched_inputs, self.read_batch(places, training).unstack()):
+                x["memory"] = window
         return batched_inputs
 
     def read(self, video_id: str, slot: int, training: bool) -> MemoryWindow:
-        """The window around one slot.
+        """The window around one slot; see :meth:`read_batch`."""
+        return self.read_batch([(video_id, slot)], training).unstack()[0]
+
+    def read_batch(self, places: list[tuple[str, int]], training: bool) -> MemoryWindow:
+        """The windows around N >= 1 slots, all rows in one gather.
 
         Args:
+            places: video and slot of each.
             training: weight slots by their loss tags and thin out crowded ones at random.
         """
         offsets = self.offsets.numpy()
-        positions, known = self.slots.find(video_id, slot + offsets)
+        found = [self.slots.find(video, slot + offsets) for video, slot in places]
+        positions, known = (np.stack(part) for part in zip(*found))  # N x S
         if not self.keep_centre:
-            known = known & (offsets != 0)
-        counts = np.where(known, self._counts.numpy()[positions], 0)
+            known &= offsets != 0
+        counts = self._counts.numpy()[positions] * known
         persons = np.arange(self.max_persons)
-        valid = persons < counts[:, None]
-        rows = np.where(valid, self.slots.starts[positions][:, None] + persons, 0)
+        valid = persons < counts[..., None]
+        starts = self.slots.starts[positions]
+        rows = (starts[..., None] + persons) * valid  # row 0 is the empty person
         if training:
-            for i in np.flatnonzero(counts > self.max_persons):
-                chosen = torch.randperm(int(counts[i]))[: self.max_persons].sort().values
-                rows[i] = self.slots.starts[positions[i]] + chosen.numpy()
-        weights = np.ones(len(offsets), dtype=np.float32)
+            for place in zip(*np.nonzero(counts > self.max_persons)):
+                chosen = torch.randperm(int(counts[place]))[: self.max_persons].sort().values
+                rows[place] = starts[place] + chosen.numpy()
+        weights = np.ones(counts.shape, dtype=np.float32)
         if training and self.reweight:
-            weights = read_weights(np.where(known, self._tags.numpy()[positions], 0), self.err)
+            weights = read_weights(self._tags.numpy()[positions] * known, self.err)
         flat = torch.from_numpy(rows.reshape(-1))
+        ids = self._ids_plus_one.index_select(0, flat) + UNKNOWN_PERSON
         return MemoryWindow(
             features=self._features.index_select(0, flat).unflatten(0, rows.shape),
             valid=torch.from_numpy(valid),
-            person_ids=self._ids_plus_one.index_select(0, flat).unflatten(0, rows.shape)
-            + UNKNOWN_PERSON,
+            person_ids=ids.unflatten(0, rows.shape),
             boxes=self._boxes.index_select(0, flat).unflatten(0, rows.shape),
             weights=torch.from_numpy(weights),
             offsets=self.offsets,

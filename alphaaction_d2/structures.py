@@ -62,9 +62,19 @@ class MemoryWindow:
     @staticmethod
     def stack(windows: list[MemoryWindow]) -> MemoryWindow:
         """Batch windows of equal shape along a new leading axis N."""
-        batched = ("features", "valid", "person_ids", "boxes", "weights")
-        values = {name: torch.stack([getattr(w, name) for w in windows]) for name in batched}
+        values = {name: torch.stack([getattr(w, name) for w in windows]) for name in _BATCHED}
         return MemoryWindow(**values, offsets=windows[0].offsets)
+
+    def unstack(self) -> list[MemoryWindow]:
+        """The N windows of a batch, as views."""
+        columns = [getattr(self, name).unbind() for name in _BATCHED]
+        return [
+            MemoryWindow(**dict(zip(_BATCHED, values)), offsets=self.offsets)
+            for values in zip(*columns)
+        ]
+
+
+_BATCHED = ("features", "valid", "person_ids", "boxes", "weights")  # the fields with an axis N
 
 
 @dataclass

@@ -20,7 +20,7 @@ STEPS, PERIOD = 10, 3
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return write_dataset(tmp_path_factory.mktemp("data") / "squares")
+    return write_dataset(tmp_path_factory.mktemp("data") / "resumed_squares")
 
 
 def write_config(folder: Path, output: Path, workers: int) -> Path:
@@ -45,7 +45,8 @@ def run(config: Path, *options: object) -> int:
     result = subprocess.run(
         [str(part) for part in command], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
-    assert result.returncode in (0, -signal.SIGKILL), result.stderr[-3000:]
+    killed = "--after-step" in options or "--in-save" in options
+    assert killed or result.returncode == 0, result.stderr[-3000:]
     return result.returncode
 
 
@@ -100,6 +101,18 @@ def test_killed_at_random_steps_with_loading_workers(folder, tmp_path, whole_run
         run(config, "--resume", "--after-step", step)
     assert run(config, "--resume") == 0
     assert_same_end(whole_run, output)
+
+
+@pytest.mark.slow
+def test_two_processes_killed_and_resumed(folder, tmp_path):
+    whole, output = tmp_path / "whole", tmp_path / "run"
+    two = ("--processes", 2)
+    assert run(write_config(folder, whole, workers=0), *two) == 0
+    config = write_config(folder, output, workers=1)
+    assert run(config, *two, "--after-step", 4) != 0
+    assert run(config, *two, "--resume", "--after-step", 7) != 0
+    assert run(config, *two, "--resume") == 0
+    assert_same_end(whole, output)
 
 
 @pytest.mark.parametrize(

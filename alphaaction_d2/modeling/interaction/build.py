@@ -15,7 +15,7 @@ and called as `module(clips, memory)`:
 
 * clips: list of the N clips' `ClipFeatures`; persons have `roi_maps` (Ri, C, K, K) if the class
   attribute `needs_roi_maps` is True, clips have a `scene` (C, K, K) if `needs_scene` is; in
-  training persons have `gt_classes` (Ri, K) multi-hot and `gt_boxes`, neither jittered nor enlarged;
+  training persons have `gt_classes` (Ri, K) multi-hot and `gt_boxes`, not jittered or enlarged;
 * memory: `MemoryWindow` of the N clips, its centre slot filled with the clips' own persons.
 
 It returns `(features, losses)`: (R, dim_out) for all persons of the batch, and a dict of auxiliary
