@@ -5,24 +5,46 @@
     tools/train_net.py --config-file configs/Puppets/aia.yaml --eval-only \\
         MODEL.WEIGHTS output/puppets_aia/model_final.pth
 
-Without a GPU, --num-gpus is the number of processes on the CPU.
+Without a GPU, --num-gpus is the number of processes on the CPU. Started by torchrun, or by srun
+with one task for every process, it needs none of the arguments about GPUs and machines.
 """
 
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
 from detectron2.checkpoint import Checkpointer
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, default_setup
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.checkpoint import load_for_inference
 from alphaaction_d2.engine import Trainer
-from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.engine.command_line import USER_ERRORS, run_tool
+from alphaaction_d2.engine.launch import launch
+
+
+def argument_parser() -> ArgumentParser:
+    """detectron2's arguments, and ours."""
+    parser = default_argument_parser()
+    parser.set_defaults(dist_url="auto")  # a free port, where there is only one machine
+    parser.add_argument(
+        "--connect-timeout",
+        type=float,
+        default=300,
+        metavar="SECONDS",
+        help="how long to wait at the start until all processes have met (default: 300)",
+    )
+    parser.add_argument(
+        "--rebuild-memory",
+        action="store_true",
+        help="with --resume: fill the memory with the model's present features instead of reading "
+        "its file, which is missing or damaged",
+    )
+    return parser
 
 
 def setup(args: Namespace) -> CfgNode:
@@ -42,7 +64,7 @@ def main(args: Namespace) -> dict:
         load_for_inference(model, weights_to_evaluate(cfg, resume=args.resume))
         return Trainer.test(cfg, model)
     trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
+    trainer.resume_or_load(resume=args.resume, rebuild_memory=args.rebuild_memory)
     return trainer.train()
 
 
@@ -56,18 +78,28 @@ def weights_to_evaluate(cfg: CfgNode, resume: bool) -> str:
     return path
 
 
-def run(args: Namespace) -> None:
-    """Launch the processes."""
-    launch(
+def device_of(args: Namespace) -> str:
+    """MODEL.DEVICE of the command line, which decides how processes talk to each other."""
+    try:
+        return setup_cfg(args.config_file, args.opts).MODEL.DEVICE
+    except USER_ERRORS:
+        return "cpu"  # any will do: `main` meets the mistake again, and it is reported once
+
+
+def run(args: Namespace) -> int:
+    """Run `main` in all processes; the exit code."""
+    return launch(
         main,
-        args.num_gpus,
+        (args,),
+        device=device_of(args),
+        num_gpus=args.num_gpus,
         num_machines=args.num_machines,
         machine_rank=args.machine_rank,
         dist_url=args.dist_url,
-        args=(args,),
+        connect_timeout=args.connect_timeout,
     )
 
 
 if __name__ == "__main__":
-    arguments = default_argument_parser().parse_args()
+    arguments = argument_parser().parse_args()
     sys.exit(run_tool(lambda: run(arguments)))

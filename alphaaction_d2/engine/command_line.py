@@ -4,32 +4,46 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
-
-from torch.multiprocessing import ProcessRaisedException
 
 # Raised with a message that says what is wrong and where.
 USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
 
 
 def run_tool(main: Callable[[], int | None]) -> int:
-    """Run a tool's main function; its exit code, or 2 after one line about a user's mistake.
-
-    With ALPHAACTION_TRACEBACK set, errors keep their traceback.
-    """
-    if "ALPHAACTION_TRACEBACK" in os.environ:
-        return main() or 0
+    """Run a tool's main function; its exit code, or that of :func:`report_error`."""
     try:
         return main() or 0
-    except USER_ERRORS as error:
-        line = describe_error(error)
-    except (RuntimeError, ProcessRaisedException) as error:
-        # Errors of loading workers and of launched processes come as text with a traceback.
-        line = _last_line_of_user_error(str(error))
-        if line is None:
-            raise
-    sys.stderr.write(f"error: {line}\n")
-    return 2
+    except Exception as error:
+        return report_error(error)
+
+
+def report_error(error: Exception) -> int:
+    """Print one line about a user's mistake, or the traceback of any other error.
+
+    With ALPHAACTION_TRACEBACK set, all errors keep their traceback.
+
+    Returns:
+        The exit code: 2 for a user's mistake, 1 for any other error.
+    """
+    line = user_error_line(error)
+    if line is None or "ALPHAACTION_TRACEBACK" in os.environ:
+        traceback.print_exception(error)
+    else:
+        sys.stderr.write(f"error: {line}\n")
+    sys.stderr.flush()
+    return 1 if line is None else 2
+
+
+def user_error_line(error: BaseException) -> str | None:
+    """What to tell about a user's mistake; None for an error that is none."""
+    if isinstance(error, USER_ERRORS):
+        return describe_error(error)
+    if isinstance(error, RuntimeError):
+        # Errors of loading workers come as text with a traceback.
+        return _last_line_of_user_error(str(error))
+    return None
 
 
 def describe_error(error: BaseException) -> str:

@@ -195,7 +195,7 @@ def parallel(model: nn.Module) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
     device = next(model.parameters()).device
-    device_ids = [comm.get_local_rank()] if device.type == "cuda" else None
+    device_ids = [device.index] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
 
 
@@ -215,7 +215,7 @@ def share_cores(num_workers: int) -> None:
             cores = len(os.sched_getaffinity(0))
         else:
             cores = os.cpu_count() or 1
-        cores //= comm.get_world_size()
+        cores //= comm.get_local_size()
         torch.set_num_threads(max(1, cores - num_workers))
 
 

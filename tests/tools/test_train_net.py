@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.helpers import write_dataset
+from tests.helpers import small_cfg, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "Puppets" / "aia.yaml"
@@ -24,12 +26,40 @@ SMALL = [
 ]
 
 
-def train_net(cwd: Path, *arguments: object) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, ROOT / "tools" / "train_net.py", *arguments]
-    return subprocess.run(
-        list(map(str, command)), cwd=cwd, env=environment, capture_output=True, text=True
+TOOL = ROOT / "tools" / "train_net.py"
+# Tests may themselves run in a job of SLURM.
+OUTSIDE = {k: v for k, v in os.environ.items() if not k.startswith("SLURM_")}
+
+
+def start(cwd: Path, *command: object, **variables: object) -> subprocess.Popen:
+    environment = {**OUTSIDE, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env=environment | {name: str(value) for name, value in variables.items()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
+
+
+def finish(process: subprocess.Popen) -> subprocess.CompletedProcess:
+    output, error = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, output, error)
+
+
+def train_net(cwd: Path, *arguments: object, **variables: object) -> subprocess.CompletedProcess:
+    return finish(start(cwd, TOOL, *arguments, **variables))
+
+
+def error_lines(done: subprocess.CompletedProcess) -> list[str]:
+    return [line for line in done.stderr.splitlines() if line.startswith("error")]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
 
 def data(folder: Path) -> list[object]:
@@ -79,7 +109,7 @@ def test_bad_input_is_one_line(tmp_path, arguments, message):
         tmp_path, *("--config-file", CONFIG, "--eval-only", *SMALL, *data(folder), *arguments)
     )
     assert done.returncode == 2
-    lines = [line for line in done.stderr.splitlines() if line.startswith("error")]
+    lines = error_lines(done)
     assert len(lines) == 1 and lines[0].startswith(message), done.stderr
     assert "Traceback" not in done.stderr
 
@@ -104,3 +134,102 @@ def test_missing_configuration_file(tmp_path):
     done = train_net(tmp_path, "--config-file", "nothing.yaml")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "error: nothing.yaml: no such configuration file"
+
+
+def run_two(
+    launcher: str, cwd: Path, config: Path, *options: object
+) -> list[subprocess.CompletedProcess]:
+    """Run the tool in two processes, started in one of four ways; what every command printed."""
+    call = (TOOL, "--config-file", config)
+    port = free_port()
+    if launcher == "arguments":
+        return [train_net(cwd, *call[1:], "--num-gpus", 2, *options)]
+    if launcher == "torchrun":
+        run = ("-m", "torch.distributed.run", "--nproc-per-node", 2, "--master-port", port)
+        return [finish(start(cwd, *run, *call, *options))]
+    if launcher == "machines":
+        machines = ("--num-machines", 2, "--dist-url", f"tcp://127.0.0.1:{port}")
+        processes = [
+            start(cwd, *call, *machines, "--machine-rank", rank, *options) for rank in range(2)
+        ]
+    else:
+        job = {
+            "SLURM_JOB_ID": 1,
+            "SLURM_NTASKS": 2,
+            "SLURM_TASKS_PER_NODE": 2,
+            "SLURM_NODEID": 0,
+            "SLURM_JOB_NODELIST": "localhost",
+            "MASTER_PORT": port,
+        }
+        processes = [
+            start(cwd, *call, *options, **job, SLURM_PROCID=rank, SLURM_LOCALID=rank)
+            for rank in range(2)
+        ]
+    return [finish(process) for process in processes]
+
+
+@pytest.fixture
+def two_steps(tmp_path) -> Path:
+    """A configuration file of a tiny model: two steps and an evaluation."""
+    folder = write_dataset(tmp_path / "toy", seconds=3)
+    config = tmp_path / "config.yaml"
+    options = ("SOLVER.MAX_ITER", 2, "SEED", 1, "OUTPUT_DIR", str(tmp_path / "output"))
+    config.write_text(small_cfg(folder, *options).dump())
+    return config
+
+
+@pytest.mark.slow
+def test_every_launcher_trains_alike(tmp_path, two_steps):
+    results, models = [], []
+    for launcher in ("arguments", "torchrun", "machines", "srun"):
+        output = tmp_path / launcher
+        for done in run_two(launcher, tmp_path, two_steps, "OUTPUT_DIR", output):
+            assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+            assert error_lines(done) == []
+        log = (output / "log.txt").read_text()
+        assert "Rank of current process: 0. World size: 2" in log
+        results.append(json.loads((output / "ava_results.json").read_text()))
+        models.append(torch.load(output / "model_final.pth", weights_only=True)["model"])
+    assert all(result == results[0] for result in results)
+    for model in models:
+        assert model.keys() == models[0].keys()
+        assert all(torch.equal(model[name], models[0][name]) for name in model)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["arguments", "torchrun", "machines", "srun"])
+def test_bad_input_is_one_line_with_every_launcher(tmp_path, two_steps, launcher):
+    commands = run_two(launcher, tmp_path, two_steps, "DATASETS.FOLDERS", "('nowhere',)")
+    assert all(done.returncode for done in commands)
+    lines = [line for done in commands for line in error_lines(done)]
+    message = "data set folder nowhere: nowhere/label_map.pbtxt is missing"
+    assert lines.count(f"error: {message}") == 1
+    others = [line for line in lines if line != f"error: {message}"]
+    if launcher == "machines":  # each of them has a screen of its own
+        assert len(others) == 1 and others[0].endswith(f", on another machine: {message}")
+    else:
+        assert others == []
+    if launcher != "torchrun":  # which adds its own
+        assert not any("Traceback" in done.stderr for done in commands)
+
+
+def test_variables_of_a_launcher_that_make_no_sense(tmp_path, two_steps):
+    done = train_net(tmp_path, "--config-file", two_steps, RANK=0)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: RANK is set, but not WORLD_SIZE, ")
+
+
+def test_arguments_about_machines_that_make_no_sense(tmp_path, two_steps):
+    done = train_net(tmp_path, "--config-file", two_steps, "--num-machines", 2)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("error: --num-machines 2 needs --dist-url ")
+
+
+def test_a_machine_that_nobody_can_reach(tmp_path, two_steps):
+    machines = ("--num-machines", 2, "--machine-rank", 1, "--connect-timeout", 0.5)
+    url = ("--dist-url", f"tcp://127.0.0.1:{free_port()}")
+    done = train_net(tmp_path, "--config-file", two_steps, *machines, *url)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    (line,) = error_lines(done)
+    assert line.startswith("error: process 1 can't reach process 0 at 127.0.0.1:")
