@@ -13,7 +13,7 @@ from alphaaction_d2 import register_datasets
 from alphaaction_d2.engine import Trainer
 from alphaaction_d2.engine.hooks import BestCheckpoint
 from alphaaction_d2.engine.solver import scale_to_batch
-from alphaaction_d2.engine.train_loop import explain_bad_step, shares_of_parts
+from alphaaction_d2.engine.train_loop import ActionTrainLoop, explain_bad_step, shares_of_parts
 from tests.helpers import small_cfg, write_dataset
 
 
@@ -199,3 +199,58 @@ def test_bad_steps_are_explained_in_one_line():
     line = explain_bad_step(7, {"loss_pose": torch.tensor(math.nan)}, 1.0, [clip])
     assert line.startswith("Loss is not finite at iteration 7: {'loss_pose': nan}")
     assert "film at 902 s" in line and "\n" not in line
+
+
+class OneLoss(torch.nn.Module):
+    """A model whose loss is NaN for one clip."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, batch):
+        return {"loss": self.weight * sum(x["value"] for x in batch)}
+
+
+class OneBatch:
+    """A loader of one batch, of two processes."""
+
+    batch_size, world_size, seed = 2, 2, 1
+
+    def __init__(self, batch):
+        self.batch = batch
+
+    def __iter__(self):
+        return iter([self.batch])
+
+
+def _one_step(rank: int, folder, answers) -> None:
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
+    clip = {"video_id": f"film{rank}", "timestamp": 5, "value": math.nan if rank else 1.0}
+    clips = OneBatch([clip])
+    model = OneLoss()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    loop = ActionTrainLoop(model, clips, optimizer, None)
+    loop.iter = 7
+    try:
+        loop.run_step()
+    except FloatingPointError as error:
+        answers.put((rank, str(error), model.weight.item()))
+    torch.distributed.destroy_process_group()
+
+
+def test_a_bad_loss_of_one_process_stops_all_with_its_clips(tmp_path):
+    context = torch.multiprocessing.get_context("fork")
+    answers = context.Queue()
+    processes = [context.Process(target=_one_step, args=(r, tmp_path, answers)) for r in (0, 1)]
+    for process in processes:
+        process.start()
+    told = sorted(answers.get(timeout=60) for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    assert [rank for rank, _, _ in told] == [0, 1]
+    assert told[0][1] == told[1][1] and "iteration 7" in told[0][1]
+    assert "film1 at 5 s" in told[0][1] and "film0" not in told[0][1]
+    assert [weight for _, _, weight in told] == [1.0, 1.0], "no step was taken"
