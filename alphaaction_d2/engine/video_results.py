@@ -156,7 +156,8 @@ def write_annotated_video(
     fullest = max(result.keyframes, key=lambda k: len(k.persons), default=None)
     poster_time = 0.0 if fullest is None else fullest.timestamp
     poster_frame = None
-    with VideoWriter(path, fps, *annotator.output_size) as writer:
+    # Small pictures are enlarged before anything is drawn: encoding them is most of the work here.
+    with VideoWriter(path, fps, *annotator.output_size, preset="veryfast") as writer:
         for time, frame in constant_rate(iterate_frames(video, threads=0), fps):
             i = int(np.searchsorted(times, time, side="right"))
             before = result.keyframes[i - 1] if i else None

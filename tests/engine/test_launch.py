@@ -17,7 +17,8 @@ from detectron2.utils import comm
 
 from alphaaction_d2.engine import launch
 from alphaaction_d2.engine.command_line import run_tool
-from alphaaction_d2.engine.launch import (
+from alphaaction_d2.engine.launch import meet
+from alphaaction_d2.engine.process_place import (
     LaunchError,
     ProcessPlace,
     check_arguments,
@@ -25,7 +26,6 @@ from alphaaction_d2.engine.launch import (
     choose_gpu,
     first_host,
     first_place_of_machine,
-    meet,
     place_from_environment,
     slurm_place,
     tasks_per_node,
