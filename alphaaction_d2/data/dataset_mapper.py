@@ -6,6 +6,7 @@ Shape letters: T frames, H W picture, Ri persons of the clip, Oi objects, K acti
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from detectron2.structures import Boxes, Instances
 
 from .boxes import jitter_boxes
 from .clip_sampling import clip_times
-from .transforms import ColorJitter, ResizeShortSide
+from .transforms import ColorJitter, ResizeShortSide, split_channels
 from .video import VideoReader
 
 
@@ -50,6 +51,9 @@ class ActionDatasetMapper:
 
     In training the annotated persons are the proposals: jittering and thinning them out is
     augmentation and happens here. In testing the proposals are the detected persons.
+
+    Training samples a transform for every clip. Testing uses one for all clips of a video, so that
+    clips in time order, which overlap, decode and scale each frame once.
     """
 
     @configurable
@@ -72,11 +76,11 @@ class ActionDatasetMapper:
         """
         Args:
             num_frames, sampling_rate, clip_fps: see :func:`clip_times`.
-            augmentations: applied to every frame and to all boxes.
+            augmentations: applied to every frame and to all boxes. In testing they must not draw.
             num_classes: K.
             box_jitter: see :func:`jitter_boxes`.
             person_score_thresh: detected persons below it are not used (testing).
-            max_open_videos: decoders kept open, so that clips in time order decode each frame once.
+            max_open_videos: videos kept open.
         """
         self.is_train = is_train
         self.num_frames = num_frames
@@ -91,6 +95,7 @@ class ActionDatasetMapper:
         self.max_objects = max_objects
         self.max_open_videos = max_open_videos
         self._readers: OrderedDict[str, VideoReader] = OrderedDict()
+        self._frames_decoded = 0  # by readers that are closed
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
@@ -117,11 +122,20 @@ class ActionDatasetMapper:
         times = clip_times(
             dataset_dict["timestamp"], self.num_frames, self.sampling_rate, self.clip_fps
         )
-        frames = self._reader(dataset_dict["file_name"]).read(times)
+        reader = self._reader(dataset_dict["file_name"])
+        frames = reader.pictures(times)
         # 2. One transform for all frames and all boxes, sampled on one frame.
-        transform = self.clip_transform(frames[len(frames) // 2])
-        clip = np.stack([transform.apply_image(frame) for frame in frames])
-        return self.map_scaled_clip(dataset_dict, clip, transform)
+        if self.is_train:
+            transform = self.clip_transform(frames[len(frames) // 2])
+            frames = _transform_frames(frames, transform)
+        else:
+            transform = reader.transform  # already applied
+        return self._result(dataset_dict, np.stack(frames, axis=1), transform)
+
+    @property
+    def frames_decoded(self) -> int:
+        """How many frames came out of all decoders so far."""
+        return self._frames_decoded + sum(x.frames_decoded for x in self._readers.values())
 
     def clip_transform(self, frame: np.ndarray) -> T.Transform:
         """The transform of a clip, sampled for one of its frames (H, W, 3)."""
@@ -129,9 +143,15 @@ class ActionDatasetMapper:
 
     def map_scaled_clip(self, dataset_dict: dict, clip: np.ndarray, transform: T.Transform) -> dict:
         """The same for frames (T, H, W, 3) to which `transform` has been applied already."""
-        image_size = clip.shape[1:3]
+        return self._result(
+            dataset_dict, np.stack(list(map(split_channels, clip)), axis=1), transform
+        )
+
+    def _result(self, dataset_dict: dict, video: np.ndarray, transform: T.Transform) -> dict:
+        """The model's input from transformed frames (3, T, H, W)."""
+        image_size = video.shape[2:]
         result = {key: value for key, value in dataset_dict.items() if key not in _CONSUMED}
-        result["video"] = torch.from_numpy(np.ascontiguousarray(clip.transpose(3, 0, 1, 2)))
+        result["video"] = torch.from_numpy(video)
         # 3. Boxes.
         result["objects"] = self._objects(dataset_dict, transform, image_size)
         if self.is_train:
@@ -191,11 +211,42 @@ class ActionDatasetMapper:
     def _reader(self, path: str) -> VideoReader:
         """An open reader; the least recently used one makes room."""
         if path not in self._readers:
-            self._readers[path] = VideoReader(path)
+            self._readers[path] = (
+                VideoReader(path)
+                if self.is_train
+                else _TransformedReader(path, self.clip_transform)
+            )
             if len(self._readers) > self.max_open_videos:
-                self._readers.popitem(last=False)[1].close()
+                _, oldest = self._readers.popitem(last=False)
+                self._frames_decoded += oldest.frames_decoded
+                oldest.close()
         self._readers.move_to_end(path)
         return self._readers[path]
+
+
+class _TransformedReader(VideoReader):
+    """A reader of transformed frames (3, H, W), all by one transform and each once.
+
+    Attributes:
+        transform: sampled for the first frame that is picked; None until then.
+    """
+
+    def __init__(self, path: str, sample_transform: Callable[[np.ndarray], T.Transform]) -> None:
+        self.transform: T.Transform | None = None
+        self._sample_transform = sample_transform
+        super().__init__(path, prepare=self._apply_transform)
+
+    def _apply_transform(self, frame: np.ndarray) -> np.ndarray:
+        if self.transform is None:
+            self.transform = self._sample_transform(frame)
+        return split_channels(self.transform.apply_image(frame))
+
+
+def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> list[np.ndarray]:
+    """Frames (H, W, 3) to transformed frames (3, H, W); a frame shown for longer costs once."""
+    different = {id(frame): frame for frame in frames}
+    done = {key: split_channels(transform.apply_image(f)) for key, f in different.items()}
+    return [done[id(frame)] for frame in frames]
 
 
 # Keys of the dataset dict that the mapper turns into something else.

@@ -20,6 +20,17 @@ def resized_size(height: int, width: int, short_side: int, max_long_side: int) -
     return (new_long, short_side) if width < height else (short_side, new_long)
 
 
+def split_channels(image: np.ndarray) -> np.ndarray:
+    """(H, W, C) -> contiguous (C, H, W), C >= 1; the same as transposing, several times as fast."""
+    planes = np.empty((image.shape[2], *image.shape[:2]), image.dtype)
+    if image.flags.c_contiguous:
+        cv2.split(image, list(planes))  # writes into the planes
+    else:  # a mirrored view, say: OpenCV would first copy it, more slowly than this
+        for channel, plane in enumerate(planes):
+            plane[:] = image[..., channel]
+    return planes
+
+
 class ClipResizeTransform(T.Transform):
     """OpenCV's bilinear scaling of uint8 frames; boxes scale by new / old in x and y."""
 

@@ -16,7 +16,7 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, dropwhile, islice
@@ -155,15 +155,23 @@ class VideoReader:
     Args:
         path: a video file.
         stream, threads: see `iterate_frames`. One thread is right in a loader's worker.
+        prepare: applied to a picture when it is first wanted, once however many reads want it.
+            All reads then give its results (of one shape) in place of the pictures.
 
     Raises:
         VideoError: the file cannot be opened or has no frame that can be decoded.
     """
 
     def __init__(
-        self, path: str | os.PathLike, *, stream: int | None = None, threads: int = 1
+        self,
+        path: str | os.PathLike,
+        *,
+        stream: int | None = None,
+        threads: int = 1,
+        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
         self._source = _FrameSource(path, stream, threads)
+        self._prepare = prepare
         self.info = self._source.info
         # Consecutive decoded frames: seconds and, until the frame is first picked, the decoder's
         # own (smaller) form of the picture. The last one is the decoder's position.
@@ -183,22 +191,40 @@ class VideoReader:
                 frame get the first, moments after the last get the last that can be decoded.
 
         Returns:
-            (T, H, W, 3) uint8 RGB; the caller's own copy.
+            (T, H, W, 3) uint8 RGB, or (T, ...) of what `prepare` makes; the caller's own copy.
+        """
+        pictures = self.pictures(times)
+        if not pictures:
+            picture = self._picture(self._held[0])
+            return np.empty((0, *picture.shape), picture.dtype)
+        return np.stack(pictures)
+
+    def pictures(self, times: Sequence[float] | np.ndarray) -> list[np.ndarray]:
+        """The same as `read`, without copying: pictures the reader keeps for later reads.
+
+        Args:
+            times: see `read`.
+
+        Returns:
+            One read-only array a moment; moments that show the same frame share one array.
         """
         if not self._held:
             raise ValueError(f"{self.info.path}: the reader is closed, open a new one")
         times = np.asarray(times, dtype=np.float64).reshape(-1)
         if not np.isfinite(times).all():
             raise ValueError(f"{self.info.path}: the moments to read must be finite, got {times}")
-        clip = np.empty((len(times), self.info.height, self.info.width, 3), dtype=np.uint8)
+        pictures: dict[int, np.ndarray] = {}
         order = np.argsort(times, kind="stable")
         gaps = np.flatnonzero(np.diff(times[order]) > _MAX_GAP_SECONDS) + 1
         for run in np.split(order, gaps) if len(order) else ():
             self._hold(times[run[0]], times[run[-1]])
             shown = frames_shown_at([held.seconds for held in self._held], times[run])
             for position, index in zip(run, shown, strict=True):
-                clip[position] = self._held[index].to_rgb(self._source)
-        return clip
+                pictures[position] = self._picture(self._held[index])
+        return [pictures[position] for position in range(len(times))]
+
+    def _picture(self, held: _HeldFrame) -> np.ndarray:
+        return held.picture(self._source, self._prepare)
 
     def _hold(self, first: float, last: float) -> None:
         """Decode until the held frames show every moment from `first` to `last`, seconds."""
@@ -245,19 +271,25 @@ class VideoReader:
 
 
 class _HeldFrame:
-    """A decoded frame whose conversion to RGB waits until it is picked, and is done once."""
+    """A decoded frame that becomes a picture when it is first picked, and only then."""
 
-    __slots__ = ("seconds", "_frame", "_rgb")
+    __slots__ = ("seconds", "_frame", "_picture")
 
     def __init__(self, seconds: float, frame: av.VideoFrame) -> None:
         self.seconds = seconds
         self._frame: av.VideoFrame | None = frame
-        self._rgb: np.ndarray | None = None
+        self._picture: np.ndarray | None = None
 
-    def to_rgb(self, source: _FrameSource) -> np.ndarray:
-        if self._rgb is None:
-            self._rgb, self._frame = source.to_rgb(self._frame), None
-        return self._rgb
+    def picture(
+        self, source: _FrameSource, prepare: Callable[[np.ndarray], np.ndarray] | None
+    ) -> np.ndarray:
+        if self._picture is None:
+            rgb = source.to_rgb(self._frame)
+            # A view of its own: what `prepare` gave may be somebody's array, and stays writable.
+            self._picture = (rgb if prepare is None else prepare(rgb)).view()
+            self._picture.flags.writeable = False
+            self._frame = None
+        return self._picture
 
 
 class _FrameClock:
@@ -531,6 +563,8 @@ class VideoWriter:
         width, height: pixels of the frames. The file's picture has the next even size: the last
             column or row is repeated, nothing is scaled.
         crf: H.264's constant quality, 0 (lossless) to 51.
+        preset: H.264's effort, such as "veryfast": less than half the work and memory of "fast" for
+            a quality slightly lower at the same `crf`.
         gop: frames between key frames. A small number makes seeking cheap; None leaves it to the
             encoder (250 or so).
         pixel_aspect: width / height of a pixel, see `VideoInfo`.
@@ -548,6 +582,7 @@ class VideoWriter:
         height: int,
         *,
         crf: int = 20,
+        preset: str = "fast",
         gop: int | None = None,
         pixel_aspect: Fraction | int = 1,
         threads: int = 0,
@@ -570,18 +605,24 @@ class VideoWriter:
             self._container = av.open(
                 f"file:{self._partial}", "w", options={"movflags": "+faststart"} if is_mp4 else {}
             )
-            self._stream = self._add_stream(fps, crf, gop, Fraction(pixel_aspect), threads)
+            self._stream = self._add_stream(fps, crf, preset, gop, Fraction(pixel_aspect), threads)
             self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
             self._discard()
             raise VideoError(f"{self.path}: cannot be written ({_say(error)})") from error
 
     def _add_stream(
-        self, fps: float, crf: int, gop: int | None, pixel_aspect: Fraction, threads: int
+        self,
+        fps: float,
+        crf: int,
+        preset: str,
+        gop: int | None,
+        pixel_aspect: Fraction,
+        threads: int,
     ) -> av.VideoStream:
         codec, options = "mpeg4", {"qscale": "3"}
         if "libx264" in av.codecs_available:
-            codec, options = "libx264", {"crf": str(crf), "preset": "fast"}
+            codec, options = "libx264", {"crf": str(crf), "preset": preset}
         # 1001 keeps the television rates (30000/1001) exact.
         rate = Fraction(fps).limit_denominator(1001)
         stream = self._container.add_stream(codec, rate=rate, options=options)
@@ -605,9 +646,10 @@ class VideoWriter:
                 f"{self.path}: the frame to write is {rgb_frame.dtype} {rgb_frame.shape}, "
                 f"expected uint8 {(*self._size, 3)}"
             )
-        padded = np.pad(rgb_frame, self._padding, mode="edge")
+        if any(size % 2 for size in self._size):
+            rgb_frame = np.pad(rgb_frame, self._padding, mode="edge")
         frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(np.ascontiguousarray(padded), format="rgb24"),
+            av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(rgb_frame), format="rgb24"),
             format="yuv420p",
             dst_colorspace=Colorspace.ITU601,
             dst_color_range=ColorRange.MPEG,

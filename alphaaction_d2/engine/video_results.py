@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from detectron2.structures import Instances
 
 from ..data.clip_sampling import is_shown_by
@@ -108,15 +109,13 @@ def keyframe_result(
     instances = instances.to("cpu")
     index = instances.person_index.numpy()
     _, first_rows = np.unique(index, return_index=True)
-    boxes = instances.pred_boxes.tensor.numpy()
+    # Copies of these rows: views would keep all rows, one a class, for as long as the result lives.
+    rows = instances[torch.from_numpy(first_rows)]
     persons = [
-        PersonResult.from_scores(
-            boxes[row],
-            instances.action_scores[row].numpy(),
-            class_names,
-            int(instances.person_ids[row]),
+        PersonResult.from_scores(box, scores, class_names, int(person_id))
+        for box, scores, person_id in zip(
+            rows.pred_boxes.tensor.numpy(), rows.action_scores.numpy(), rows.person_ids
         )
-        for row in first_rows
     ]
     return KeyframeResult(float(timestamp), persons)
 

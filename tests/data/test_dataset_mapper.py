@@ -11,9 +11,17 @@ from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
 from alphaaction_d2.data.boxes import jitter_boxes
+from alphaaction_d2.data.clip_sampling import clip_times
 from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper, merge_annotations
-from alphaaction_d2.data.transforms import ColorShiftTransform, ResizeShortSide, resized_size
-from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.data.transforms import (
+    ClipResizeTransform,
+    ColorJitter,
+    ColorShiftTransform,
+    ResizeShortSide,
+    resized_size,
+    split_channels,
+)
+from alphaaction_d2.data.video import VideoReader, VideoWriter
 from tests.modeling.golden import GoldenCase
 
 
@@ -123,8 +131,110 @@ def test_in_order_reading_decodes_each_frame_once(keyframe):
     reading = mapper(False, [ResizeShortSide((20,), 100)], num_frames=8)
     for t in (1, 2, 3):
         reading({**keyframe, "timestamp": t})
-    (reader,) = reading._readers.values()
-    assert reader.frames_decoded <= 32
+    assert 24 <= reading.frames_decoded <= 32
+
+
+def test_decoded_frames_of_closed_videos_count(keyframe, noise):
+    def one_at_a_time() -> ActionDatasetMapper:
+        return mapper(False, [ResizeShortSide((20,), 100)], max_open_videos=1)
+
+    alone = []
+    for x in (keyframe, noise):
+        reading = one_at_a_time()
+        reading(x)
+        alone.append(reading.frames_decoded)
+    reading = one_at_a_time()
+    for x in (keyframe, noise, keyframe):
+        reading(x)
+    assert reading.frames_decoded == 2 * alone[0] + alone[1]
+    assert min(alone) >= 16
+
+
+@pytest.fixture(scope="module")
+def noise(keyframe, tmp_path_factory):
+    """The keyframe in a video in which no two frames, rows or channels are alike."""
+    path = tmp_path_factory.mktemp("noise") / "noise.mp4"
+    rng = np.random.default_rng(3)
+    with VideoWriter(path, 8, 82, 46) as writer:
+        for _ in range(32):
+            writer.write(rng.integers(0, 256, (46, 82, 3), dtype=np.uint8))
+    return {**keyframe, "file_name": str(path), "height": 46, "width": 82}
+
+
+def literal_clip(mapper: ActionDatasetMapper, keyframe: dict) -> np.ndarray:
+    """Read whole frames, transform one after the other, then put the axes in order."""
+    times = clip_times(
+        keyframe["timestamp"], mapper.num_frames, mapper.sampling_rate, mapper.clip_fps
+    )
+    with VideoReader(keyframe["file_name"]) as reader:
+        frames = reader.read(times)
+    transform = mapper.augmentations(T.AugInput(frames[len(frames) // 2]))
+    return np.stack([transform.apply_image(frame) for frame in frames]).transpose(3, 0, 1, 2)
+
+
+# All of a video's frames; every frame twice and more; every second one.
+@pytest.mark.parametrize("clip_fps", [8.0, 20.0, 4.0])
+@pytest.mark.parametrize("short_side", [46, 30])
+def test_pixels_are_those_of_the_literal_way(noise, clip_fps, short_side):
+    resize = ResizeShortSide((short_side,), 100)
+    flip = T.RandomFlip(prob=0.5)
+    training = mapper(True, [resize, ColorJitter((10, 26, 26)), flip], clip_fps=clip_fps)
+    testing = mapper(False, [resize], clip_fps=clip_fps)
+    seen = set()
+    for seed, timestamp in enumerate([0, 1, 2, 3, 1, 4, 0, 2]):
+        x = {**noise, "timestamp": timestamp}
+        for mapping in (training, testing):
+            np.random.seed(seed)
+            expected = literal_clip(mapping, x)
+            np.random.seed(seed)
+            video = mapping(x)["video"]
+            assert video.is_contiguous()
+            np.testing.assert_array_equal(video.numpy(), expected)
+        seen.add(expected.tobytes())
+    assert len(seen) == 5, "five different moments"
+
+
+def test_a_scaled_clip_is_only_brought_into_order(noise):
+    testing = mapper(False, [ResizeShortSide((30,), 100)])
+    transform = ClipResizeTransform(46, 82, 30, 53)
+    clip = np.random.default_rng(0).integers(0, 256, (16, 30, 53, 3), dtype=np.uint8)
+    video = testing.map_scaled_clip(noise, clip, transform)["video"]
+    assert video.is_contiguous()
+    np.testing.assert_array_equal(video.numpy(), clip.transpose(3, 0, 1, 2))
+
+
+class CountingTransform(T.NoOpTransform):
+    """Changes nothing, and counts the pictures."""
+
+    applied = 0
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        self.applied += 1
+        return img
+
+
+def test_testing_in_order_transforms_each_frame_once(keyframe):
+    counting = CountingTransform()
+    testing = mapper(False, [counting])
+    for t in range(5):
+        testing({**keyframe, "timestamp": t})
+    # One more was for AugInput, when the transform was sampled.
+    assert counting.applied == 32 + 1, "32 frames in five windows of 16"
+
+
+def test_training_transforms_a_repeated_frame_once(keyframe):
+    counting = CountingTransform()
+    mapper(True, [counting], clip_fps=80.0)({**keyframe, "annotations": []})
+    assert counting.applied <= 3 + 1, "16 moments within 0.2 s of a video with 8 frames a second"
+
+
+@pytest.mark.parametrize("shape", [(5, 7, 3), (4, 6, 1), (1, 1, 3)])
+def test_split_channels(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    for picture in (image, image[:, ::-1], image[::-1, :-1]):
+        planes = split_channels(picture)
+        assert planes.flags.c_contiguous
+        np.testing.assert_array_equal(planes, picture.transpose(2, 0, 1))
 
 
 def test_jitter_as_released(shared):

@@ -158,6 +158,71 @@ def test_far_jumps_seek_instead_of_decoding(tmp_path):
         assert reader.frames_decoded < 50
 
 
+def halved(image):
+    """A smaller picture in another order of axes, as a loader might want it."""
+    return image[::2, ::2].transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("name", ["open_gop.mkv", "single_gop.mp4", "mpeg4.avi"])
+def test_preparing_once_equals_preparing_afterwards(videos, name):
+    rng = np.random.default_rng(5)
+    with VideoReader(videos / name) as plain, VideoReader(videos / name, prepare=halved) as reader:
+        for center in rng.uniform(-1, 6, size=12):
+            times = clip_times(center, 16, 1, FPS)
+            expected = np.stack([halved(image) for image in plain.read(times)])
+            np.testing.assert_array_equal(reader.read(times), expected)
+        assert reader.read([]).shape == (0, 3, HEIGHT // 2, WIDTH // 2)
+        assert plain.read([]).shape == (0, HEIGHT, WIDTH, 3)
+
+
+def test_in_overlapping_windows_each_frame_is_prepared_once(videos):
+    prepared = []
+
+    def prepare(image):
+        prepared.append(index_of(image))
+        return halved(image)
+
+    with VideoReader(videos / "few_keys.mp4", prepare=prepare) as reader:
+        for timestamp in range(5):
+            reader.read(clip_times(timestamp, 32, 1, FPS))
+    assert prepared == list(range(75)), "75 frames, each once, in windows that overlap"
+
+
+def test_a_frame_that_is_not_picked_is_not_prepared(videos):
+    prepared = []
+    with VideoReader(
+        videos / "few_keys.mp4", prepare=lambda image: (prepared.append(1), image)[1]
+    ) as reader:
+        reader.read(clip_times(2, 8, 4, FPS))
+    assert len(prepared) == 8
+
+
+def test_a_failed_preparation_can_be_repeated(videos):
+    fails = [True]
+
+    def prepare(image):
+        if fails.pop():
+            raise MemoryError
+        return image
+
+    with VideoReader(videos / "few_keys.mp4", prepare=prepare) as reader:
+        with pytest.raises(MemoryError):
+            reader.read([1.0])
+        fails.append(False)
+        assert index_of(reader.read([1.0])[0]) == 15
+
+
+def test_kept_pictures_cannot_be_changed(videos):
+    with VideoReader(videos / "few_keys.mp4") as reader:
+        first, again, other = reader.pictures([1.0, 1.0, 2.0])
+        assert first is again and first is not other
+        with pytest.raises(ValueError, match="read-only"):
+            first[:] = 0
+        clip = reader.read([1.0, 1.0])
+        clip[0] = 0  # the caller's own
+        assert index_of(clip[1]) == index_of(reader.read([1.0])[0]) == 15
+
+
 def test_memory_is_bounded_by_the_window(videos):
     with VideoReader(videos / "single_gop.mp4") as reader:
         reader.read([0.0, 4.8])  # far apart: what lies between is not kept
@@ -375,6 +440,16 @@ def test_odd_sizes_are_padded_not_scaled(tmp_path):
     assert read.shape == (20, 34, 3)
     assert np.abs(read[:19, :33].astype(int) - frame).max() <= 6
     assert np.abs(read[:19, 33].astype(int) - frame[:, 32]).max() <= 6
+
+
+def test_presets_are_the_encoders(tmp_path):
+    frame = picture(5)
+    for preset in ("ultrafast", "fast"):
+        with VideoWriter(tmp_path / "out.mp4", FPS, WIDTH, HEIGHT, preset=preset) as writer:
+            writer.write(frame)
+        assert index_of(read_all(tmp_path / "out.mp4")[1][0]) == 5
+    with pytest.raises(VideoError, match="out.mp4: cannot be written"):
+        VideoWriter(tmp_path / "out.mp4", FPS, WIDTH, HEIGHT, preset="no such")
 
 
 def test_without_h264_mpeg4_is_written(tmp_path, monkeypatch):
