@@ -2,10 +2,12 @@
 
 from .aia import DenseSerialInteraction, ParallelInteraction, SerialInteraction
 from .build import INTERACTION_REGISTRY, build_interaction
+from .non_local import NonLocalInteraction
 
 __all__ = [
     "INTERACTION_REGISTRY",
     "DenseSerialInteraction",
+    "NonLocalInteraction",
     "ParallelInteraction",
     "SerialInteraction",
     "build_interaction",

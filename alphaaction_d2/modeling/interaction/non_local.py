@@ -1,0 +1,90 @@
+"""The non-local baseline that AIA is compared with (AIA, Sec. 4.2 and Table 1f, "+NL").
+
+Shape letters: N clips, R persons of the batch, P persons of a clip after padding, C width of RoI
+features, K RoI grid side, D inner width.
+"""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode, configurable
+from torch import Tensor, nn
+
+from ...structures import ClipFeatures, MemoryWindow
+from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
+from .build import INTERACTION_REGISTRY
+
+
+@INTERACTION_REGISTRY.register()
+class NonLocalInteraction(nn.Module):
+    """Persons attend to the picture instead of to persons, objects and memory.
+
+    All that the paper says is: "we augment the backbone with a non-local branch, where attention is
+    computed between the person instance features and global pooled features". Our reading: the
+    global features are the K x K cells of the whole picture, averaged over time and pooled like a
+    box; persons query them in one interaction block, with input projections like those of AIA, so
+    that the two differ in what is attended to and in nothing else.
+    """
+
+    needs_roi_maps = False
+    needs_scene = True
+    needs_memory = False
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        dim_in: int,
+        dim_inner: int,
+        dim_out: int,
+        layer_norm: bool = True,
+        dropout: float = 0.0,
+        init_std: float = 0.01,
+    ) -> None:
+        """
+        Args:
+            dim_in: width C of RoI features.
+            dim_inner: width D of the attention.
+            dim_out: width of the result.
+            layer_norm, dropout, init_std: see :class:`InteractionBlock`.
+        """
+        super().__init__()
+        self.dim_out = dim_out
+        self.person_projection = nn.Linear(dim_in, dim_inner)
+        self.scene_projection = nn.Linear(dim_in, dim_inner)
+        for projection in (self.person_projection, self.scene_projection):
+            init_projection(projection, init_std)
+        self.dropout = nn.Dropout(dropout)
+        self.block = InteractionBlock(
+            dim_query=dim_inner,
+            dim_other=dim_inner,
+            dim_inner=dim_inner,
+            dim_out=dim_out,
+            layer_norm=layer_norm,
+            dropout=dropout,
+            init_std=init_std,
+        )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
+        node = cfg.MODEL.INTERACTION
+        return {
+            "dim_in": num_channels,
+            "dim_inner": node.DIM,
+            "dim_out": node.DIM_OUT or num_channels,
+            "layer_norm": node.LAYER_NORM,
+            "dropout": node.DROPOUT,
+            "init_std": node.INIT_STD,
+        }
+
+    def forward(
+        self, clips: list[ClipFeatures], memory: MemoryWindow
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """See INTERACTION_REGISTRY; `memory` is not looked at. Without persons: (0, dim_out)."""
+        features = torch.cat([clip.persons.roi_features for clip in clips])
+        counts = [len(clip.persons) for clip in clips]
+        query, mask = pad_sets(self.dropout(self.person_projection(features)), counts)  # N x P x D
+        scenes = torch.stack([clip.scene for clip in clips])  # N x C x K x K
+        cells = scenes.flatten(2).transpose(1, 2)  # N x KK x C
+        others = self.dropout(self.scene_projection(cells))
+        return unpad_sets(self.block(query, others), mask), {}
