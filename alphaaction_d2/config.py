@@ -164,6 +164,41 @@ def add_alphaaction_config(cfg: CN) -> None:
     # recipe, starts them at zero; networks that train from nothing need a start.
     cfg.MODEL.INTERACTION.POSITION_SCALE = 0.0
 
+    # ---------------------------------------------------------------- IGMN: graph along identities
+    # HGNN and IGMN also read MODEL.INTERACTION.{DIM, DIM_OUT, DROPOUT, LAYER_NORM, INIT_STD,
+    # POSITION_SCALE}. In the paper their result takes the place of the person features: FUSION
+    # "replace", with DIM_OUT as wide as DIM.
+    cfg.MODEL.HGNN = CN()
+    cfg.MODEL.HGNN.NUM_LAYERS = 3
+    # Messages along tracks: "ordered" (neighbouring seconds, before and after told apart), "gcn"
+    # (graph convolution over the whole track) or "" (none). HGNN-s is "" without DOWN_SAMPLE.
+    cfg.MODEL.HGNN.AGGREGATOR = "ordered"
+    # Layer k links persons 2^k slots apart; what is at odd distance of the actor is removed.
+    cfg.MODEL.HGNN.DOWN_SAMPLE = True
+    # Persons of the memory whose track does not reach an actor without a gap: removed by the first
+    # down-sampling (False), or kept at even time offsets (True).
+    cfg.MODEL.HGNN.KEEP_UNREACHABLE = False
+    # Persons of the memory receive messages, too. False is the paper's "frozen".
+    cfg.MODEL.HGNN.UPDATE_MEMORY = True
+    # Attention leaves out the own identity.
+    cfg.MODEL.HGNN.EXCLUDE_SELF = False
+    # Learned temporal positions for the memory, as in AIA; the paper has none.
+    cfg.MODEL.HGNN.TEMPORAL_POSITION = False
+
+    # ---------------------------------------------------------------- IGMN: dual attention
+    cfg.MODEL.DAM = CN()
+    # The attentions in use, at least one; with one alone its map weights the result.
+    cfg.MODEL.DAM.SEMANTIC = True
+    cfg.MODEL.DAM.IDENTITY = True
+    cfg.MODEL.DAM.DIM = 256  # width inside the attention networks
+    cfg.MODEL.DAM.DIM_MEMORY = 256  # width of the graph's features in the attention's input
+    # Auxiliary losses in use, their common weight (lambda_aux) and the margin of sem_prior (gamma).
+    cfg.MODEL.DAM.LOSSES = ("sem_cls", "idt_cls", "sem_prior", "idt_prior")
+    cfg.MODEL.DAM.LOSS_WEIGHT = 0.5
+    cfg.MODEL.DAM.MARGIN = 0.1
+    # idt_prior looks at the product of both maps instead of the identity map alone.
+    cfg.MODEL.DAM.PRIOR_ON_PRODUCT = False
+
     # ---------------------------------------------------------------- memory
     cfg.MODEL.MEMORY = CN()
     # Half window before and after the clip, in slots. (0, 0): no memory beyond the clip itself.

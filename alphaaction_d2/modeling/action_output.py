@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
+from detectron2.utils import comm
 from torch import Tensor, nn
 
 TINY = torch.finfo(torch.float32).tiny  # smallest probability inside a logarithm
@@ -130,6 +131,12 @@ def action_losses(
         )
         losses[f"loss_{group.name}"] = group.loss_weight * total / num_persons
     return losses
+
+
+def average_count(count: int) -> float:
+    """Mean of a count over all workers, at least 1."""
+    counts = comm.all_gather(count) if comm.get_world_size() > 1 else [count]
+    return max(sum(counts) / len(counts), 1.0)
 
 
 def action_inference(

@@ -13,11 +13,10 @@ from detectron2.modeling import ROI_HEADS_REGISTRY
 from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.structures import Boxes, ImageList, Instances
-from detectron2.utils import comm
 from torch import Tensor, nn
 
 from ..structures import UNKNOWN_PERSON, ClipFeatures, MemoryWindow
-from .action_output import ActionOutputLayers
+from .action_output import ActionOutputLayers, average_count
 from .interaction import build_interaction
 from .memory_window import empty_window, insert_clips, weighted
 
@@ -172,7 +171,11 @@ class ActionROIHeads(nn.Module):
             frames = [whole_picture(size, maps.device) for size in images.image_sizes]
             boxes = [Boxes.cat([b, frame]) for b, frame in zip(boxes, frames)]
         rois = self.pooler([maps], boxes).split([len(b) for b in boxes])
-        return [self._clip_features(*clip) for clip in zip(proposals, objects, rois)]
+        clips = [self._clip_features(*clip) for clip in zip(proposals, objects, rois)]
+        if self._needs("roi_maps"):
+            for clip, pooled in zip(clips, person_boxes):
+                clip.persons.pooled_boxes = pooled
+        return clips
 
     def no_features(self, image_size: tuple[int, int]) -> ClipFeatures:
         """Features of a clip that shows nobody."""
@@ -295,9 +298,3 @@ def whole_picture(image_size: tuple[int, int], device: torch.device) -> Boxes:
     """One box that covers the picture."""
     height, width = image_size
     return Boxes(torch.tensor([[0.0, 0.0, width, height]], device=device))
-
-
-def average_count(count: int) -> float:
-    """Mean of a count over all workers, at least 1."""
-    counts = comm.all_gather(count) if comm.get_world_size() > 1 else [count]
-    return max(sum(counts) / len(counts), 1.0)

@@ -2,9 +2,13 @@
 
 from .aia import DenseSerialInteraction, ParallelInteraction, SerialInteraction
 from .build import INTERACTION_REGISTRY, build_interaction
+from .hgnn import HGNN
+from .igmn import IGMN
 from .non_local import NonLocalInteraction
 
 __all__ = [
+    "HGNN",
+    "IGMN",
     "INTERACTION_REGISTRY",
     "DenseSerialInteraction",
     "NonLocalInteraction",

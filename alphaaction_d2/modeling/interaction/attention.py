@@ -44,14 +44,15 @@ def attention_weights(logits: Tensor, mask: Tensor | None) -> Tensor:
 
     Args:
         logits: (N, P, J).
-        mask: (N, J), or None when every row counts.
+        mask: (N, J), (N, P, J) when queries see different others, or None: every row counts.
 
     Returns:
         (N, P, J); a query's weights add up to 1, or to 0 when it sees nobody.
     """
     if mask is None:
         return logits.softmax(dim=-1)
-    mask = mask[:, None, :]
+    if mask.dim() == 2:
+        mask = mask[:, None, :]
     weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
     # Without a single valid one the softmax is uniform over padding; the product makes it zero.
     return weights * mask
@@ -114,13 +115,17 @@ class InteractionBlock(nn.Module):
     def forward(self, query: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
         """
         Args:
-            query: (N, P, dim_query).
+            query: (N, P, dim_query); or (N, P, K, dim_query) with K places a person, which attend
+                each for itself and are normalised together.
             others: (N, J, dim_other); with temporal positions J = S * M, slots outermost.
-            mask: (N, J) or None (every row of `others` takes part).
+            mask: (N, J), or (N, P, J) when queries see different others, or None (every row of
+                `others` takes part).
 
         Returns:
-            (N, P, dim_out)
+            (N, P, dim_out), or (N, P, K, dim_out)
         """
+        persons = query.shape[1:-1]
+        query = query.flatten(1, -2)
         x = self.query(query) * self.query.out_features**-0.5
         key_offsets, value_offsets = self._offsets()
         slots = (len(key_offsets), others.shape[1] // len(key_offsets))  # S x M, or 1 x J
@@ -132,8 +137,10 @@ class InteractionBlock(nn.Module):
         # ... and what is added to all its values counts with the sum of its weights.
         x = x + torch.matmul(weights.unflatten(-1, slots).sum(dim=-1), value_offsets)
         if self.layer_norm:
-            x = F.layer_norm(x, x.shape[-1:])
-        return self.shortcut(query) + self.dropout(self.out(F.relu(x)))
+            x = x.unflatten(1, persons)
+            x = F.layer_norm(x, x.shape[2:]).flatten(1, -2)
+        x = self.shortcut(query) + self.dropout(self.out(F.relu(x)))
+        return x.unflatten(1, persons)
 
     def _offsets(self) -> tuple[Tensor, Tensor]:
         """What keys and values have besides W x: (S, D) each, or (1, D) without positions."""

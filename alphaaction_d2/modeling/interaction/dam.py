@@ -1,0 +1,371 @@
+"""Dual attention, IGMN (Sec. 3.3): which RoI cells show the action, and whose they are.
+
+Shape letters: N clips, R persons of the batch, P persons of a clip after padding, C width of RoI
+features, K RoI grid side, A action classes, B those of them that do not exclude each other, D
+width of the graph's features.
+
+Two kinds of boxes meet here. *Pooled* boxes are those that the RoI grid divides: jittered and
+enlarged in training, enlarged in testing. *Original* boxes say where persons are: annotated in
+training, detected in testing. A cell stands for its centre point; a point on an edge lies inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from detectron2.config import CfgNode, configurable
+from detectron2.structures import Instances
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+
+from ...structures import ClipFeatures
+from ..action_output import average_count, build_class_groups
+from .attention import init_projection, pad_sets, unpad_sets
+
+EPSILON = 1e-6  # of Eq. 1, which has none to fear where nobody interferes
+NUM_GEOMETRY = 4  # channels of geometry_channels
+LOSSES = ("sem_cls", "idt_cls", "sem_prior", "idt_prior")
+
+
+# ------------------------------------------------------------------ geometry
+def cell_centres(boxes: Tensor, grid: int) -> Tensor:
+    """(..., 4) XYXY -> (..., K, K, 2): x and y of the centres of K x K equal cells, rows first.
+
+    These are the cells of `ROIAlign` without its half-pixel offset on the feature map.
+    """
+    shares = (torch.arange(grid, device=boxes.device, dtype=boxes.dtype) + 0.5) / grid
+    size = boxes[..., 2:] - boxes[..., :2]
+    x = boxes[..., :1] + size[..., :1] * shares  # ... x K
+    y = boxes[..., 1:2] + size[..., 1:] * shares
+    shape = (*boxes.shape[:-1], grid, grid)
+    return torch.stack([x[..., None, :].expand(shape), y[..., None].expand(shape)], dim=-1)
+
+
+def points_inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Whether points (..., K, K, 2) lie in boxes (..., 4), leading axes alike: (..., K, K)."""
+    corners = boxes[..., None, None, :]
+    return ((points >= corners[..., :2]) & (points <= corners[..., 2:])).all(dim=-1)
+
+
+def polar_angles(points: Tensor, boxes: Tensor) -> Tensor:
+    """Polar angle of points about the centres of boxes, divided by pi: in [-1, 1].
+
+    Shapes as in :func:`points_inside`. A point at the centre, to a thousandth of a pixel, has angle
+    0: rounding must not decide.
+    """
+    away = points - ((boxes[..., :2] + boxes[..., 2:]) / 2)[..., None, None, :]
+    away = away.masked_fill((away.abs() < 1e-3).all(dim=-1, keepdim=True), 0.0)
+    return torch.atan2(away[..., 1], away[..., 0]) / math.pi
+
+
+def interferers(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
+    """p_j of every person's cells: (N, P, P, K, K) bool, the point of i lies in the box of j != i.
+
+    Args:
+        points: (N, P, K, K, 2). boxes: (N, P, 4) original ones. mask: (N, P).
+    """
+    num_persons = boxes.shape[1]
+    others = mask[:, None] & ~torch.eye(num_persons, dtype=torch.bool, device=mask.device)
+    return points_inside(points[:, :, None], boxes[:, None]) & others[..., None, None]
+
+
+def geometry_channels(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
+    """f_geo: (N, P, 4, K, K); arguments as in :func:`interferers`.
+
+    Channels: x and y within the pooled box, in (0, 1); the polar angle about the own original box;
+    the mean polar angle about the boxes of all others that the point lies in (Eq. 1).
+    """
+    grid = points.shape[2]
+    unit = cell_centres(points.new_tensor([0.0, 0.0, 1.0, 1.0]), grid)  # K x K x 2
+    unit = unit.expand(points.shape)
+    p = interferers(points, boxes, mask).to(points.dtype)
+    angles = polar_angles(points[:, :, None], boxes[:, None])  # N x P x P x K x K
+    others = (p * angles).sum(dim=2) / (p.sum(dim=2) + EPSILON)
+    own = polar_angles(points, boxes)
+    return torch.stack([unit[..., 0], unit[..., 1], own, others], dim=2)
+
+
+def interference(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
+    """p (Eq. 7): (N, P, K, K) bool, the cell lies in another's box or outside the own original one.
+
+    Arguments as in :func:`interferers`.
+    """
+    return interferers(points, boxes, mask).any(dim=2) | ~points_inside(points, boxes)
+
+
+# ------------------------------------------------------------------ losses
+def relaxation(boxes: Tensor, gt_classes: Tensor) -> Tensor:
+    """E (Eq. 4): (N, P, B), the largest IoU with a person of the clip who does the action.
+
+    Args:
+        boxes: (N, P, 4) original ones. gt_classes: (N, P, B) of 0 and 1; rows of padding are 0.
+    """
+    iou = pairwise_iou(boxes)
+    return (iou[..., None] * gt_classes[:, None]).amax(dim=2)
+
+
+def pairwise_iou(boxes: Tensor) -> Tensor:
+    """(N, P, 4) -> (N, P, P); 0 for boxes without area."""
+    areas = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
+    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
+    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=-1)
+    union = areas[:, :, None] + areas[:, None] - shared
+    return torch.where(shared > 0, shared / union.clamp(min=torch.finfo(boxes.dtype).tiny), 0.0)
+
+
+def relaxed_bce(logits: Tensor, gt_classes: Tensor, relaxed: Tensor | None = None) -> Tensor:
+    """Binary cross entropy of every person, summed over classes: (R,) (Eq. 4; Eq. 5 without E).
+
+    Args:
+        logits, gt_classes: (R, B).
+        relaxed: E (R, B); the negative term counts 1 - E. None: fully.
+    """
+    positive = gt_classes * F.softplus(-logits)
+    negative = (1 - gt_classes) * F.softplus(logits)
+    if relaxed is not None:
+        negative = (1 - relaxed) * negative
+    return (positive + negative).sum(dim=1)
+
+
+def identity_prior(identity: Tensor, covered: Tensor) -> Tensor:
+    """Eq. 6 of every person: (R,). identity: omega (R, K, K). covered: p (R, K, K) bool."""
+    return ((identity - 1) ** 2 * ~covered).mean(dim=(1, 2))
+
+
+def semantic_prior(semantic: Tensor, covered: Tensor, margin: float) -> Tensor:
+    """Eq. 8 of every person: (R,), 0 for persons who do not have both kinds of cells.
+
+    Who lacks one kind has nothing to rank: the loss would only push the whole map up or down.
+    Arguments as in :func:`identity_prior`; margin: gamma.
+    """
+    sign = torch.where(covered, 1.0, -1.0).to(semantic.dtype)
+    loss = (margin - (sign * semantic).mean(dim=(1, 2))).clamp(min=0)
+    return loss * has_both_kinds(covered)
+
+
+def has_both_kinds(covered: Tensor) -> Tensor:
+    """(R, K, K) -> (R,) bool."""
+    return covered.flatten(1).any(dim=1) & ~covered.flatten(1).all(dim=1)
+
+
+# ------------------------------------------------------------------ modules
+class AttentionMaps(NamedTuple):
+    """What :class:`DualAttention` finds, (R, K, K) in (0, 1) each; None for one switched off."""
+
+    semantic: Tensor | None
+    identity: Tensor | None
+
+    @property
+    def own_action(self) -> Tensor:
+        """The map that weights the actor's features: the product, or the only one there is."""
+        if self.semantic is None or self.identity is None:
+            return self.identity if self.semantic is None else self.semantic
+        return self.semantic * self.identity
+
+
+class DualAttention(nn.Module):
+    """Semantic and identity attention (Eq. 2): two 1x1 convolutions and a sigmoid each."""
+
+    def __init__(self, dim_in: int, dim_inner: int, semantic: bool, identity: bool) -> None:
+        super().__init__()
+        self.semantic = self._network(dim_in, dim_inner) if semantic else None
+        self.identity = self._network(dim_in, dim_inner) if identity else None
+
+    @staticmethod
+    def _network(dim_in: int, dim_inner: int) -> nn.Sequential:
+        first, second = nn.Conv2d(dim_in, dim_inner, 1), nn.Conv2d(dim_inner, 1, 1)
+        weight_init.c2_msra_fill(first)
+        nn.init.normal_(second.weight, std=0.01)
+        nn.init.zeros_(second.bias)
+        return nn.Sequential(first, nn.ReLU(), second)
+
+    def forward(self, x: Tensor) -> AttentionMaps:
+        """x: f_dam (R, dim_in, K, K)."""
+        maps = [
+            None if network is None else network(x)[:, 0].sigmoid()
+            for network in (self.semantic, self.identity)
+        ]
+        return AttentionMaps(*maps)
+
+
+class DualAttentionModule(nn.Module):
+    """Short-term context: what of an actor's box belongs to the actor and tells the action.
+
+    Where the paper and METHODS are silent:
+
+    * the RoI features enter as they are pooled, and only the graph's features are reduced;
+    * attended features get a linear layer to `dim_out`, and a linear classifier follows it, one of
+      each per attention;
+    * with one attention alone, its map weights the result and its losses remain (Table 1d);
+    * L_idt_prior looks at the identity map itself, before it is multiplied with the semantic one:
+      of the product it would also push the semantic map to 1 everywhere else, against L_sem_prior
+      (`prior_on_product` for the other reading). The classification of f_idt reaches both;
+    * the classes of softmax groups are the pose classes; losses of groups are not weighted here;
+    * no gradient is stopped: attention teaches backbone and graph through its input.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        dim_in: int,
+        dim_memory: int,
+        dim_out: int,
+        dim_inner: int,
+        dim_reduced: int,
+        classes: Sequence[int],
+        semantic: bool = True,
+        identity: bool = True,
+        losses: Sequence[str] = LOSSES,
+        loss_weight: float = 0.5,
+        margin: float = 0.1,
+        prior_on_product: bool = False,
+        init_std: float = 0.01,
+    ) -> None:
+        """
+        Args:
+            dim_in, dim_memory, dim_out: C, D and the width of the result.
+            dim_inner: width inside the attention networks.
+            dim_reduced: width to which the graph's features are reduced.
+            classes: indices of the B classes that the auxiliary classifiers learn.
+            semantic, identity: the attentions in use, at least one.
+            losses: of LOSSES; those of an attention that is off do nothing.
+            loss_weight: lambda_aux. margin: gamma.
+            init_std: standard deviation of the initial projections.
+        """
+        super().__init__()
+        if not (semantic or identity):
+            raise ValueError("MODEL.DAM: SEMANTIC and IDENTITY are both off; use HGNN instead")
+        unknown = sorted(set(losses) - set(LOSSES))
+        if unknown:
+            raise ValueError(f"MODEL.DAM.LOSSES {unknown}: use some of {', '.join(LOSSES)}")
+        self.loss_weight, self.margin = loss_weight, margin
+        self.prior_on_product = prior_on_product
+        self.classes = list(classes)
+        active = {"sem": semantic, "idt": identity}
+        self.losses = {x for x in losses if active[x[:3]] and (classes or not x.endswith("cls"))}
+
+        self.reduce = nn.Linear(dim_memory, dim_reduced)  # a 1x1 convolution of a single cell
+        init_projection(self.reduce, init_std)
+        dim = dim_in + NUM_GEOMETRY + dim_reduced
+        self.attention = DualAttention(dim, dim_inner, semantic, identity)
+        # Only what is used exists: a parameter without gradient stops distributed training.
+        self.main = "idt" if identity else "sem"
+        self.projections, self.classifiers = nn.ModuleDict(), nn.ModuleDict()
+        for name in ("sem", "idt"):
+            if name == self.main or f"{name}_cls" in self.losses:
+                self.projections[name] = nn.Linear(dim, dim_out)
+                init_projection(self.projections[name], init_std)
+            if f"{name}_cls" in self.losses:
+                self.classifiers[name] = nn.Linear(dim_out, len(self.classes))
+                init_projection(self.classifiers[name], 0.01)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, num_channels: int, dim_memory: int, dim_out: int) -> dict:
+        node = cfg.MODEL.DAM
+        groups = [g for g in build_class_groups(cfg) if not g.exclusive]
+        return {
+            "dim_in": num_channels,
+            "dim_memory": dim_memory,
+            "dim_out": dim_out,
+            "dim_inner": node.DIM,
+            "dim_reduced": node.DIM_MEMORY,
+            "classes": [c for group in groups for c in range(group.start, group.stop)],
+            "semantic": node.SEMANTIC,
+            "identity": node.IDENTITY,
+            "losses": tuple(node.LOSSES),
+            "loss_weight": node.LOSS_WEIGHT,
+            "margin": node.MARGIN,
+            "prior_on_product": node.PRIOR_ON_PRODUCT,
+            "init_std": cfg.MODEL.INTERACTION.INIT_STD,
+        }
+
+    def forward(
+        self, clips: list[ClipFeatures], graph_features: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """
+        Args:
+            clips: persons have `roi_maps` (Ri, C, K, K), `proposal_boxes` and, where the RoI grid
+                lies in other boxes, `pooled_boxes`; in training also `gt_classes` (Ri, A) and
+                `gt_boxes` (else the proposals count as original).
+            graph_features: (R, D), mean over the graph's layers.
+
+        Returns:
+            f_idt (R, dim_out), and in training the auxiliary losses, weighted.
+        """
+        persons = [clip.persons for clip in clips]
+        counts = [len(x) for x in persons]
+        maps = torch.cat([x.roi_maps for x in persons])
+        grid = maps.shape[-1]
+        pooled, mask = pad_sets(torch.cat([pooled_boxes(x) for x in persons]), counts)
+        boxes, _ = pad_sets(torch.cat([original_boxes(x, self.training) for x in persons]), counts)
+        points = cell_centres(pooled, grid)  # N x P x K x K x 2
+        geometry = unpad_sets(geometry_channels(points, boxes, mask), mask)
+        reduced = self.reduce(graph_features)[..., None, None].expand(-1, -1, grid, grid)
+        x = torch.cat([maps, geometry.to(maps.dtype), reduced.to(maps.dtype)], dim=1)
+
+        attention = self.attention(x)
+        weights = {"idt": attention.own_action, "sem": attention.semantic}
+        features = {
+            name: projection(attended_mean(x, weights[name]))
+            for name, projection in self.projections.items()
+        }
+        if not self.training:
+            return features[self.main], {}
+        covered = unpad_sets(interference(points, boxes, mask), mask)
+        losses = self._prior_losses(attention, covered)
+        if self.classifiers:
+            gt_classes = torch.cat([x.gt_classes for x in persons])[:, self.classes].float()
+            padded, _ = pad_sets(gt_classes, counts)
+            relaxed = unpad_sets(relaxation(boxes, padded), mask)
+            losses.update(self._classification_losses(features, gt_classes, relaxed))
+        return features[self.main], {k: self.loss_weight * v for k, v in losses.items()}
+
+    def _classification_losses(
+        self, features: dict[str, Tensor], gt_classes: Tensor, relaxed: Tensor
+    ) -> dict[str, Tensor]:
+        losses = {}
+        num_persons = average_count(len(gt_classes))
+        for name, classifier in self.classifiers.items():
+            logits = classifier(features[name]).float()
+            loss = relaxed_bce(logits, gt_classes, relaxed if name == "sem" else None)
+            losses[f"loss_{name}_cls"] = loss.sum() / num_persons
+        return losses
+
+    def _prior_losses(self, attention: AttentionMaps, covered: Tensor) -> dict[str, Tensor]:
+        losses = {}
+        if "idt_prior" in self.losses:
+            identity = attention.own_action if self.prior_on_product else attention.identity
+            loss = identity_prior(identity.float(), covered)
+            losses["loss_idt_prior"] = loss.sum() / average_count(len(covered))
+        if "sem_prior" in self.losses:
+            loss = semantic_prior(attention.semantic.float(), covered, self.margin)
+            num_ranked = average_count(int(has_both_kinds(covered).sum()))
+            losses["loss_sem_prior"] = loss.sum() / num_ranked
+        return losses
+
+
+def attended_mean(x: Tensor, weights: Tensor) -> Tensor:
+    """Eq. 3: the mean over the grid of x (R, C, K, K) weighted by (R, K, K): (R, C).
+
+    A product of matrices, so that the weighted features are never written down.
+    """
+    cells = weights.flatten(1)[..., None].to(x.dtype)  # R x KK x 1
+    return torch.matmul(x.flatten(2), cells)[..., 0] / cells.shape[1]
+
+
+def pooled_boxes(persons: Instances) -> Tensor:
+    """(Ri, 4) boxes that the RoI grid divides."""
+    name = "pooled_boxes" if persons.has("pooled_boxes") else "proposal_boxes"
+    return persons.get(name).tensor
+
+
+def original_boxes(persons: Instances, training: bool) -> Tensor:
+    """(Ri, 4) boxes that are neither jittered nor enlarged, as far as they are known."""
+    name = "gt_boxes" if training and persons.has("gt_boxes") else "proposal_boxes"
+    return persons.get(name).tensor
