@@ -67,6 +67,8 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Training boxes: each edge moves outwards / inwards by up to this share of the width or height:
     # (x outward, x inward, y outward, y inward). Zeros turn the jitter off.
     cfg.INPUT.BOX_JITTER = (0.2, 0.1, 0.1, 0.05)
+    # They are then enlarged by a factor drawn from 1 to this (IGMN: 1.5).
+    cfg.INPUT.MAX_BOX_SCALE_TRAIN = 1.0
     # Detected persons below this score are not used in testing.
     cfg.INPUT.PERSON_SCORE_THRESH_TEST = 0.8
     # Objects below this score are not used; of the rest, the best MAX_OBJECTS are.

@@ -33,3 +33,23 @@ def jitter_boxes(
     top_left = np.clip(moved[:, :2], 0, np.maximum(limit - 2, 0))
     bottom_right = np.clip(moved[:, 2:], top_left + 2, np.maximum(limit, top_left + 2))
     return np.concatenate([top_left, bottom_right], axis=1)
+
+
+def enlarge_boxes(
+    boxes: np.ndarray, factors: np.ndarray, image_size: tuple[int, int]
+) -> np.ndarray:
+    """Scale every box about its centre and clip it to the picture (IGMN, Sec. 4.1).
+
+    Args:
+        boxes: (R, 4) XYXY in pixels.
+        factors: (R,) of width and height.
+        image_size: (height, width).
+
+    Returns:
+        (R, 4)
+    """
+    height, width = image_size
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) / 2 * factors[:, None]
+    scaled = np.concatenate([centre - half, centre + half], axis=1)
+    return np.clip(scaled, 0, [width, height, width, height])

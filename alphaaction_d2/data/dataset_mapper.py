@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 
-from .boxes import jitter_boxes
+from .boxes import enlarge_boxes, jitter_boxes
 from .clip_sampling import clip_times
 from .transforms import ColorJitter, ResizeShortSide, split_channels
 from .video import VideoReader
@@ -67,6 +67,7 @@ class ActionDatasetMapper:
         augmentations: list[T.Augmentation],
         num_classes: int,
         box_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
+        max_box_scale: float = 1.0,
         max_persons_train: int = 10,
         person_score_thresh: float = 0.8,
         object_score_thresh: float = 0.5,
@@ -79,6 +80,7 @@ class ActionDatasetMapper:
             augmentations: applied to every frame and to all boxes. In testing they must not draw.
             num_classes: K.
             box_jitter: see :func:`jitter_boxes`.
+            max_box_scale: training boxes are then enlarged by a factor drawn from 1 to this.
             person_score_thresh: detected persons below it are not used (testing).
             max_open_videos: videos kept open.
         """
@@ -88,7 +90,10 @@ class ActionDatasetMapper:
         self.clip_fps = clip_fps
         self.augmentations = T.AugmentationList(augmentations)
         self.num_classes = num_classes
+        if max_box_scale < 1:
+            raise ValueError(f"INPUT.MAX_BOX_SCALE_TRAIN {max_box_scale} must be 1 or more")
         self.box_jitter = box_jitter
+        self.max_box_scale = max_box_scale
         self.max_persons_train = max_persons_train
         self.person_score_thresh = person_score_thresh
         self.object_score_thresh = object_score_thresh
@@ -108,6 +113,7 @@ class ActionDatasetMapper:
             "augmentations": build_augmentations(cfg, is_train),
             "num_classes": sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES),
             "box_jitter": tuple(node.BOX_JITTER),
+            "max_box_scale": node.MAX_BOX_SCALE_TRAIN,
             "max_persons_train": node.MAX_PERSONS_TRAIN,
             "person_score_thresh": node.PERSON_SCORE_THRESH_TEST,
             "object_score_thresh": node.OBJECT_SCORE_THRESH,
@@ -175,6 +181,9 @@ class ActionDatasetMapper:
         boxes = _transform_boxes(boxes, transform, image_size)
         draws = np.random.rand(len(boxes), 4)
         jittered = jitter_boxes(boxes, draws, self.box_jitter, image_size)
+        if self.max_box_scale > 1:
+            factors = np.random.uniform(1, self.max_box_scale, len(boxes))
+            jittered = enlarge_boxes(jittered, factors, image_size)
 
         instances = Instances(image_size, gt_boxes=_boxes(boxes))
         instances.gt_classes = torch.from_numpy(gt_classes)

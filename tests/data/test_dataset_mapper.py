@@ -10,7 +10,7 @@ import torch
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
-from alphaaction_d2.data.boxes import jitter_boxes
+from alphaaction_d2.data.boxes import enlarge_boxes, jitter_boxes
 from alphaaction_d2.data.clip_sampling import clip_times
 from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper, merge_annotations
 from alphaaction_d2.data.transforms import (
@@ -270,3 +270,26 @@ def test_pixels_as_released(shared):
         shift = ColorShiftTransform(*(int(s) for s in shifts))
         for frame, expected in zip(frames, clip):
             np.testing.assert_array_equal(shift.apply_image(frame), expected)
+
+
+def test_boxes_are_enlarged_about_their_centre_and_clipped():
+    boxes = np.array([[10.0, 20.0, 30.0, 60.0], [0.0, 0.0, 40.0, 20.0]])
+    found = enlarge_boxes(boxes, np.array([1.5, 1.5]), (100, 48))
+    np.testing.assert_allclose(found, [[5, 10, 35, 70], [0, 0, 48, 25]])
+
+
+def test_training_boxes_are_enlarged_by_up_to_the_configured_factor(keyframe):
+    def boxes(scale):
+        np.random.seed(0)
+        enlarging = mapper(True, [], max_box_scale=scale)
+        clips = [enlarging(keyframe) for _ in range(8)]
+        truth = torch.cat([clip["instances"].gt_boxes.tensor for clip in clips])
+        return torch.cat([clip["proposals"].proposal_boxes.tensor for clip in clips]), truth
+
+    found, truth = boxes(1.0)
+    torch.testing.assert_close(found, truth)
+    found, truth = boxes(1.5)
+    heights = (found[:, 3] - found[:, 1]) / (truth[:, 3] - truth[:, 1])
+    assert heights.min() >= 1 and 1.1 < heights.max() <= 1.5 and len(heights.unique()) > 3
+    with pytest.raises(ValueError, match="MAX_BOX_SCALE_TRAIN 0.5"):
+        boxes(0.5)
