@@ -20,11 +20,11 @@ except ModuleNotFoundError as error:
         "https://detectron2.readthedocs.io/tutorials/install.html"
     ) from None
 
-# These imports register the backbones, the heads, the interaction modules and the data sets.
+# These imports register the backbones, heads, interaction modules, data sets and tracker.
 # detectron2 still uses what today's torch calls deprecated; nobody who imports us can change that.
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
-    from . import data, modeling  # noqa: F401
+    from . import data, modeling, tracking  # noqa: F401
     from .config import add_alphaaction_config, setup_cfg
     from .data.datasets import register_datasets
 # detectron2's RoI pooling asks torch.fx a question that torch answers with a warning every time.

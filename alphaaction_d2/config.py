@@ -218,6 +218,37 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Live use: classify with DELAY slots of future (-1: the whole half window).
     cfg.MODEL.MEMORY.DELAY = -1
 
+    # ---------------------------------------------------------------- identities
+    # Who is who from keyframe to keyframe, where the boxes do not say. TRACKER_NAME is a tracker in
+    # detectron2's TRACKER_HEADS_REGISTRY; "" leaves ids as they are given.
+    cfg.TRACKER_HEADS = CN()
+    cfg.TRACKER_HEADS.TRACKER_NAME = "PersonTracker"
+    # Ids that boxes already carry are kept. False: everybody is identified by the tracker.
+    cfg.TRACKER_HEADS.KEEP_GIVEN_IDS = True
+    # Least IoU of a person's enlarged box with that of a second ago; after g seconds this number to
+    # the power of 1 / g. 0.5 suits films, with their cuts; less where nothing is ever cut and
+    # people move far in a second.
+    cfg.TRACKER_HEADS.TRACK_IOU_THRESHOLD = 0.5
+    # Boxes grow by this share of their larger side, on every side, before they are compared.
+    cfg.TRACKER_HEADS.BOX_MARGIN = 0.5
+    # Whoever is not seen for more seconds than this is somebody new afterwards.
+    cfg.TRACKER_HEADS.MAX_GAP = 2.0
+    # People may go on as they moved, or stay. False: they are expected to stay.
+    cfg.TRACKER_HEADS.MOTION = True
+    # Weight of the cosine of RoI features beside 1 for the IoU, and the least cosine of a link (-1:
+    # any). 0 and -1 use the boxes alone.
+    cfg.TRACKER_HEADS.APPEARANCE_WEIGHT = 0.0
+    cfg.TRACKER_HEADS.MIN_COSINE = -1.0
+    # Set for every video: size of the picture, and the first id that no box of the video carries.
+    cfg.TRACKER_HEADS.VIDEO_HEIGHT = 0
+    cfg.TRACKER_HEADS.VIDEO_WIDTH = 0
+    cfg.TRACKER_HEADS.FIRST_ID = 1
+    # Read by detectron2's own trackers only, which count keyframes, not seconds.
+    cfg.TRACKER_HEADS.MAX_NUM_INSTANCES = 200
+    cfg.TRACKER_HEADS.MAX_LOST_FRAME_COUNT = 1
+    cfg.TRACKER_HEADS.MIN_BOX_REL_DIM = 0.02
+    cfg.TRACKER_HEADS.MIN_INSTANCE_PERIOD = 0
+
     # ---------------------------------------------------------------- solver and test
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     # Learning-rate factor of the interaction module; multiplies with BIAS_LR_FACTOR.

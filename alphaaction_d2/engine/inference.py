@@ -22,6 +22,7 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.samplers import WholeVideoSampler
 from ..memory import MemoryPool, MemoryWrite, slot_of
 from ..structures import ClipFeatures
+from ..tracking import IdentityLinker, build_identity_linker, first_new_id
 
 
 @dataclass
@@ -47,6 +48,7 @@ class DelayedInference(nn.Module):
         pool: MemoryPool | None,
         delay: int | None = None,
         memory_model: nn.Module | None = None,
+        linker: IdentityLinker | None = None,
     ) -> None:
         """
         Args:
@@ -54,11 +56,13 @@ class DelayedInference(nn.Module):
             pool: an empty pool of its own; None for a model without memory.
             delay: future slots to wait for; None: all of the window.
             memory_model: the network whose features are remembered; None: `model` itself.
+            linker: gives ids to persons who come without; None: ids stay as they are.
         """
         super().__init__()
         self.model = model
         self.pool = pool
         self.memory_model = memory_model
+        self.linker = linker
         offsets = pool.offsets if pool is not None else torch.zeros(1, dtype=torch.int64)
         self.after = int(offsets.max()) if delay is None else min(delay, int(offsets.max()))
         self._waiting: deque[_Waiting] = deque()
@@ -70,7 +74,7 @@ class DelayedInference(nn.Module):
         if not batched_inputs:
             return self.flush()
         if self.pool is None:
-            return [self.model.inference([x])[0] for x in batched_inputs]
+            return [self._without_memory(x) for x in batched_inputs]
         results = []
         for x in batched_inputs:
             # One by one: results do not depend on what else is in a batch.
@@ -86,8 +90,33 @@ class DelayedInference(nn.Module):
         results = [self._classify(self._waiting.popleft()) for _ in range(len(self._waiting))]
         if self.pool is not None:
             self.pool.clear()
+        if self.linker is not None:
+            self.linker.reset()
         self._video = None
         return results
+
+    def _without_memory(self, x: dict) -> dict:
+        features = self.model.extract([x])[0]
+        self._identify(x, features)
+        return self.model.postprocess(self.model.classify([features], [None])[0], x)
+
+    def _identify(self, x: dict, *views: ClipFeatures) -> None:
+        """Complete the ids of a clip's persons; all views are of the same persons."""
+        if self.linker is None:
+            return
+        persons = views[0].persons
+        ids = self.linker(
+            str(x["video_id"]),
+            x["timestamp"],
+            persons.proposal_boxes.tensor,
+            persons.image_size,
+            person_ids=persons.person_ids,
+            scores=persons.objectness_logits,
+            features=persons.roi_features,
+            first_id=x.get("first_new_id", first_new_id([])),
+        )
+        for view in views:
+            view.persons.person_ids = torch.from_numpy(ids).to(persons.roi_features.device)
 
     def _push(self, x: dict, features: ClipFeatures, remembered: ClipFeatures) -> list[dict]:
         video, slot = str(x["video_id"]), slot_of(x["timestamp"])
@@ -100,6 +129,7 @@ class DelayedInference(nn.Module):
                 f"{video}: clip at {x['timestamp']} s comes after one at "
                 f"{self._waiting[-1].clip['timestamp']} s; testing needs time order"
             )
+        self._identify(x, features, remembered)
         # Before the new slot takes the place of one that they still need.
         results += self._classify_up_to(slot - self.after - 1)
         self.pool.update([MemoryWrite.from_clip(x, remembered.persons, self.pool.dtype)], loss=1.0)
@@ -140,6 +170,7 @@ def build_stream(cfg: CfgNode, keyframes: list[dict]) -> Iterable[list[dict]]:
     An empty batch ends the stream.
     """
     keyframes = sorted(keyframes, key=lambda x: (x["video_id"], x["timestamp"]))
+    keyframes = _with_first_new_id(keyframes)
     loader = build_detection_test_loader(
         keyframes,
         mapper=ActionDatasetMapper(cfg, is_train=False),
@@ -149,6 +180,15 @@ def build_stream(cfg: CfgNode, keyframes: list[dict]) -> Iterable[list[dict]]:
         num_workers=min(cfg.DATALOADER.NUM_WORKERS, 1),
     )
     return WithEnd(loader)
+
+
+def _with_first_new_id(keyframes: list[dict]) -> list[dict]:
+    """The keyframes with `first_new_id`: nobody new gets an id that a box of the video carries."""
+    given: dict[str, set[int]] = {}
+    for x in keyframes:
+        given.setdefault(x["video_id"], set()).update(x["persons"]["person_ids"].tolist())
+    first = {video: first_new_id(ids) for video, ids in given.items()}
+    return [{**x, "first_new_id": first[x["video_id"]]} for x in keyframes]
 
 
 def uses_memory(model: nn.Module) -> bool:
@@ -182,4 +222,5 @@ def build_delayed_inference(cfg: CfgNode, model: nn.Module) -> DelayedInference:
         pool,
         delay=None if delay < 0 else delay,
         memory_model=build_frozen_model(cfg) if frozen else None,
+        linker=build_identity_linker(cfg),
     )

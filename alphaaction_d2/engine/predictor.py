@@ -18,6 +18,9 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets.ava_classes import AVA_CLASSES
 from ..data.keyframe_boxes import whole_frame_boxes
 from ..data.video import iterate_frames
+from ..structures import UNKNOWN_PERSON
+from ..tracking import first_new_id
+from .box_detection import DetectedBoxes
 from .inference import DelayedInference, build_delayed_inference
 
 # (timestamp, height, width) -> {"persons": ..., "objects": ...}, see KeyframeBoxes
@@ -60,6 +63,7 @@ class VideoPredictor(DefaultPredictor):
         Args:
             video: a file; or frames (T, H, W, 3) uint8 RGB; or an iterator of (seconds, frame).
             boxes: where the persons are at a keyframe; default: one person who fills the frame.
+                `DetectedBoxes` finds them in the pictures.
             fps: frame rate of an array of frames.
             video_id: name of the video in the results; default: the file's name without extension.
 
@@ -77,6 +81,8 @@ class VideoPredictor(DefaultPredictor):
             frames = ((i / fps, frame) for i, frame in enumerate(video))
         else:
             frames = iter(video)
+        if isinstance(boxes, DetectedBoxes):
+            frames = boxes.watch(frames)
         return self._predict(frames, boxes, video_id or "video")
 
     def _predict(
@@ -96,6 +102,8 @@ class VideoPredictor(DefaultPredictor):
             (time, scale.apply_image(frame)) for time, frame in itertools.chain([first], frames)
         )
         node = self.cfg.INPUT
+        # A source that knows all of its ids keeps new ones clear of them.
+        first_id = first_new_id([getattr(boxes, "largest_person_id", UNKNOWN_PERSON)])
         clips = iterate_clips(scaled, node.NUM_FRAMES, node.SAMPLING_RATE, node.CLIP_FPS)
         for timestamp, clip, _ in clips:
             keyframe = {
@@ -103,6 +111,7 @@ class VideoPredictor(DefaultPredictor):
                 "timestamp": timestamp,
                 "height": height,
                 "width": width,
+                "first_new_id": first_id,
                 **boxes(timestamp, height, width),
             }
             yield from _ready(delayed, [self.mapper.map_scaled_clip(keyframe, clip, scale)])

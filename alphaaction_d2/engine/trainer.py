@@ -26,6 +26,7 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import AVAEvaluator
+from ..tracking import build_identity_linker, link_dataset
 from .exchange import wait_for_all
 from .hooks import BestCheckpoint, MemoryHook, RepeatablePreciseBN
 from .inference import DelayedInference, build_delayed_inference, build_frozen_model, build_stream
@@ -152,6 +153,7 @@ class Trainer(DefaultTrainer):
         keyframes = get_detection_dataset_dicts(
             cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
         )
+        keyframes = with_identities(cfg, keyframes)
         # Without a seed the run gets one, which its checkpoints keep.
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         return TrainLoader(
@@ -188,6 +190,17 @@ class Trainer(DefaultTrainer):
             model = build_delayed_inference(cfg, unwrap(model))
         share_buffers(model)
         return super().test(cfg, model, evaluators)
+
+
+def with_identities(cfg: CfgNode, keyframes: list[dict]) -> list[dict]:
+    """The training keyframes with ids for annotated persons who have none."""
+    linker = build_identity_linker(cfg)
+    if linker is None:
+        return keyframes
+    unknown = any(a["person_id"] < 0 for x in keyframes for a in x["annotations"])
+    if linker.keep_given and not unknown:
+        return keyframes
+    return link_dataset(keyframes, linker)
 
 
 def parallel(model: nn.Module) -> nn.Module:

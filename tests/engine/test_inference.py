@@ -106,3 +106,56 @@ def test_time_order_is_demanded(model_and_cfg):
     with torch.no_grad(), pytest.raises(ValueError, match="a: clip at 1 s comes after one at 5"):
         delayed([model_input(cfg, 1, 0, video_id="a", timestamp=5)])
         delayed([model_input(cfg, 1, 0, video_id="a", timestamp=1)])
+
+
+def without_ids(cfg) -> list[dict]:
+    """Two persons who stay for four seconds; one of them has an id for two of them."""
+    torch.manual_seed(2)
+    clips = [model_input(cfg, 2, 0, timestamp=t) for t in range(4)]
+    for t, x in enumerate(clips):
+        boxes = torch.tensor([[2.0, 4, 20, 44], [40, 4, 60, 44]])
+        x["proposals"].proposal_boxes.tensor = boxes[[1, 0]] if t % 2 else boxes
+        x["proposals"].person_ids = torch.tensor([-1, 7] if t == 2 else [-1, -1])
+        x["first_new_id"] = 8
+    return clips
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", ["", "DenseSerialInteraction"])
+def test_persons_without_id_get_one(batch, name):
+    cfg = small_cfg(None, "MODEL.MEMORY.WINDOW", "(2,1)", "MODEL.INTERACTION.NAME", name)
+    model = build_model(cfg).eval()
+    delayed = build_delayed_inference(cfg, model)
+    clips = without_ids(cfg)
+    results = []
+    with torch.no_grad():
+        for i in range(0, len(clips), batch):
+            results += delayed(clips[i : i + batch])
+        results += delayed([])
+    found = []
+    for result in results:
+        rows = result["instances"]
+        ids = {int(k): int(i) for k, i in zip(rows.person_index, rows.person_ids)}
+        found.append([ids[k] for k in sorted(ids)])
+    assert found == [[8, 9], [9, 8], [8, 7], [7, 8]]
+
+
+def test_the_memory_holds_the_ids_that_were_found(model_and_cfg):
+    model, cfg = model_and_cfg
+    delayed = build_delayed_inference(cfg, model)
+    with torch.no_grad():
+        for x in without_ids(cfg)[:2]:
+            delayed([x])
+    window = delayed.pool.read("v", 1, training=False)
+    stored = {int(i) for i in window.person_ids[window.valid]}
+    assert stored == {8, 9}
+
+
+def test_without_a_tracker_ids_stay_as_they_are(model_and_cfg):
+    model, cfg = model_and_cfg
+    cfg = cfg.clone()
+    cfg.TRACKER_HEADS.TRACKER_NAME = ""
+    delayed = build_delayed_inference(cfg, model)
+    with torch.no_grad():
+        results = delayed(without_ids(cfg)[:1]) + delayed([])
+    assert set(results[0]["instances"].person_ids.tolist()) == {-1}

@@ -1,0 +1,248 @@
+"""Identities for streams of clips and for whole data sets, by whichever tracker is configured.
+
+Shape letters: R persons of a keyframe, C feature channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import Boxes, Instances
+from detectron2.tracking import TRACKER_HEADS_REGISTRY, BaseTracker, build_tracker_head
+from torch import Tensor
+
+from ..structures import UNKNOWN_PERSON
+from .tracker import PersonTracker
+
+FIRST_NEW_ID = 1
+
+# (height, width, first new id) -> a tracker for one video of that size
+BuildTracker = Callable[[int, int, int], BaseTracker]
+
+
+def default_tracker(height: int, width: int, first_id: int) -> BaseTracker:
+    """A :class:`PersonTracker` with its own defaults."""
+    return PersonTracker(first_id=first_id)
+
+
+class IdentityLinker:
+    """Ids for the persons of clips that come one at a time: video after video, each in time order.
+
+    Any tracker of detectron2's registry will do. A tracker is told the fields that it names in an
+    attribute `reads`; one that has none gets `pred_boxes`, `scores` and `pred_classes` of the
+    persons without an id, as detectron2's own expect, and its count goes on from the first new id.
+
+    Only the live tracks of one video are held. Results depend on nothing but the persons of the
+    video so far, so a part of a video gets the ids that it gets as part of the whole.
+    """
+
+    def __init__(
+        self, build_tracker: BuildTracker = default_tracker, keep_given: bool = True
+    ) -> None:
+        """
+        Args:
+            build_tracker: makes the tracker of a video.
+            keep_given: whether persons who come with an id keep it; else all are identified anew.
+        """
+        self.build_tracker = build_tracker
+        self.keep_given = keep_given
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the video: what comes next belongs to another one."""
+        self._video: str | None = None
+        self._tracker: BaseTracker | None = None
+        self._first_id = FIRST_NEW_ID
+
+    def __call__(
+        self,
+        video_id: str,
+        timestamp: float,
+        boxes: np.ndarray | Tensor,
+        image_size: tuple[int, int],
+        *,
+        person_ids: np.ndarray | Tensor | None = None,
+        scores: np.ndarray | Tensor | None = None,
+        features: Tensor | None = None,
+        first_id: int = FIRST_NEW_ID,
+    ) -> np.ndarray:
+        """Identify the persons of the next keyframe.
+
+        Args:
+            video_id: another one than before begins another video.
+            timestamp: seconds.
+            boxes: (R, 4) XYXY, in the same pixels for all of a video.
+            image_size: height and width of the picture in these pixels.
+            person_ids: (R,) what is known already, -1 where nothing is.
+            scores: (R,) of the detector.
+            features: (R, C) appearance.
+            first_id: lowest new id of this video, see :func:`first_new_id`. Only its first keyframe
+                is asked.
+
+        Returns:
+            (R,) int64 ids, each once; -1 where a foreign tracker knows none.
+
+        Raises:
+            ValueError: time runs backwards.
+        """
+        if self._tracker is None or video_id != self._video:
+            self._video, self._first_id = video_id, first_id
+            self._tracker = self.build_tracker(*image_size, first_id)
+        persons = Instances(tuple(image_size), pred_boxes=Boxes(_tensor(boxes, torch.float32)))
+        n = len(persons)
+        persons.scores = _tensor(np.ones(n) if scores is None else scores, torch.float32)
+        persons.pred_classes = torch.zeros(n, dtype=torch.int64)
+        if person_ids is None or not self.keep_given:
+            person_ids = np.full(n, UNKNOWN_PERSON)
+        given = _tensor(person_ids, torch.int64)
+        reads = getattr(self._tracker, "reads", ())
+        if "timestamps" in reads:
+            persons.timestamps = torch.full((n,), float(timestamp), dtype=torch.float64)
+        if "roi_features" in reads and features is not None:
+            persons.roi_features = features.detach().cpu()
+        if "person_ids" in reads:
+            persons.person_ids = given
+            return np.array(self._tracker.update(persons).ID, dtype=np.int64)
+        return self._by_foreign_tracker(persons, given.numpy().copy())
+
+    def _by_foreign_tracker(self, persons: Instances, ids: np.ndarray) -> np.ndarray:
+        """Ids of a tracker that knows nothing of given ones: it sees the other persons only."""
+        rows = np.flatnonzero(ids < 0)
+        ids[rows] = UNKNOWN_PERSON
+        tracked = self._tracker.update(persons[torch.from_numpy(rows)])
+        # detectron2's trackers list the persons whom they have lost sight of behind these.
+        taken = set(ids.tolist())
+        for row, number in zip(rows, tracked.ID):
+            if number is not None and self._first_id + int(number) not in taken:
+                ids[row] = self._first_id + int(number)
+                taken.add(int(ids[row]))
+        return ids
+
+
+def build_identity_linker(cfg: CfgNode) -> IdentityLinker | None:
+    """The linker of `cfg.TRACKER_HEADS`; None when no tracker is named: ids are as given.
+
+    Raises:
+        ValueError: the tracker is not registered.
+    """
+    node = cfg.TRACKER_HEADS
+    if not node.TRACKER_NAME:
+        return None
+    if node.TRACKER_NAME not in TRACKER_HEADS_REGISTRY:
+        known = ", ".join(sorted(name for name, _ in TRACKER_HEADS_REGISTRY))
+        raise ValueError(
+            f"TRACKER_HEADS.TRACKER_NAME {node.TRACKER_NAME!r} is not registered; there are: "
+            f"{known}; or '' for none"
+        )
+
+    def build(height: int, width: int, first_id: int) -> BaseTracker:
+        of_video = cfg.clone()
+        of_video.defrost()
+        of_video.TRACKER_HEADS.VIDEO_HEIGHT = height
+        of_video.TRACKER_HEADS.VIDEO_WIDTH = width
+        of_video.TRACKER_HEADS.FIRST_ID = first_id
+        return build_tracker_head(of_video)
+
+    return IdentityLinker(build, keep_given=node.KEEP_GIVEN_IDS)
+
+
+def first_new_id(person_ids: Iterable[int]) -> int:
+    """The lowest id for new persons of a video in which these ids are given."""
+    return max([FIRST_NEW_ID, *(int(i) + 1 for i in person_ids)])
+
+
+def link_dataset(
+    records: list[dict], linker: IdentityLinker | None = None, min_score: float = 0.0
+) -> list[dict]:
+    """Give ids to the persons of dataset dicts of whole videos that have none.
+
+    The detected persons (`persons`) and the annotated ones (`annotations`) are linked each by
+    themselves, by their boxes alone; ids that are there stay.
+
+    Args:
+        records: dicts with `video_id`, `timestamp`, `height`, `width` and `persons` or
+            `annotations` or both, in any order. They are not changed.
+        linker: how; None: with the defaults.
+        min_score: detected persons below it, who are not used in testing, get no id.
+
+    Returns:
+        Copies with new `persons` and `annotations`, in the order of `records`.
+    """
+    linker = linker or IdentityLinker()
+    results = [dict(record) for record in records]
+    order = sorted(
+        range(len(records)), key=lambda i: (str(records[i]["video_id"]), records[i]["timestamp"])
+    )
+    detected = [_detected(record, min_score) for record in records]
+    annotated = [_annotated(record) for record in records]
+    for i, ids in _linked(records, order, detected, linker):
+        persons = records[i]["persons"]
+        all_ids = persons["person_ids"].copy()
+        all_ids[detected[i]["rows"]] = ids
+        results[i]["persons"] = {**persons, "person_ids": all_ids}
+    for i, ids in _linked(records, order, annotated, linker):
+        of_person = dict(zip(annotated[i]["keys"], ids.tolist()))
+        results[i]["annotations"] = [
+            {**a, "person_id": of_person[_person_key(a)]} for a in records[i]["annotations"]
+        ]
+    return results
+
+
+def _linked(
+    records: list[dict], order: list[int], persons: list[dict | None], linker: IdentityLinker
+) -> Iterable[tuple[int, np.ndarray]]:
+    """Yields record number and ids, by video and time, of the records that have persons."""
+    given: dict[str, set[int]] = {}
+    for record, found in zip(records, persons):
+        if found is not None and linker.keep_given:
+            given.setdefault(str(record["video_id"]), set()).update(found["person_ids"].tolist())
+    linker.reset()
+    for i in order:
+        if persons[i] is None:
+            continue
+        video = str(records[i]["video_id"])
+        ids = linker(
+            video,
+            records[i]["timestamp"],
+            persons[i]["boxes"],
+            (records[i]["height"], records[i]["width"]),
+            person_ids=persons[i]["person_ids"],
+            scores=persons[i]["scores"],
+            first_id=first_new_id(given.get(video, ())),
+        )
+        yield i, ids
+    linker.reset()
+
+
+def _detected(record: dict, min_score: float) -> dict | None:
+    if "persons" not in record:
+        return None
+    persons = record["persons"]
+    # Who has an id takes part in any case: nobody else must get it.
+    rows = np.flatnonzero((persons["scores"] >= min_score) | (persons["person_ids"] >= 0))
+    return {"rows": rows, **{key: value[rows] for key, value in persons.items()}}
+
+
+def _annotated(record: dict) -> dict | None:
+    """The persons of the annotations: there is one of these for every action of a person."""
+    if "annotations" not in record:
+        return None
+    keys = list(dict.fromkeys(_person_key(a) for a in record["annotations"]))
+    table = np.array(keys, dtype=np.float64).reshape(-1, 5)
+    return {
+        "keys": keys,
+        "boxes": table[:, :4],
+        "person_ids": table[:, 4].astype(np.int64),
+        "scores": np.ones(len(keys)),
+    }
+
+
+def _person_key(annotation: dict) -> tuple[float, ...]:
+    return (*annotation["bbox"], annotation["person_id"])
+
+
+def _tensor(values: np.ndarray | Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.as_tensor(values).detach().to("cpu", dtype)
