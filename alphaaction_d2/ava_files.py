@@ -1,4 +1,4 @@
-"""AVA's file formats: label maps, exclusion lists, and CSV files of boxes.
+"""AVA's file formats: label maps, exclusion lists, lists of videos, and CSV files of boxes.
 
 This is the one module that knows how AVA's text files look. It is a leaf: numpy and pyarrow only.
 
@@ -27,8 +27,9 @@ import io
 import logging
 import os
 import re
+import zlib
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -40,10 +41,18 @@ import pyarrow.csv as pa_csv
 __all__ = [
     "AVAFileError",
     "AVARows",
+    "BadRows",
     "LabelMap",
+    "check_rows",
+    "clip_boxes",
+    "concatenate_rows",
+    "duplicates",
     "read_ava_csv",
     "read_exclusions",
     "read_label_map",
+    "read_seconds",
+    "read_video_list",
+    "select_rows",
     "write_ava_results",
 ]
 
@@ -67,6 +76,9 @@ _MAX_OVERSHOOT = (
     0.05  # how far outside [0, 1] a coordinate is still a sloppy box and not a wrong unit
 )
 _MAX_REPORTED = 20
+_MAX_ID = 1 << 16  # an action id takes a place in every network's output
+_MAX_SECONDS = 10**7
+_MAX_PERSON_ID = 2**53  # beyond it a double is no longer one whole number
 _WRITE_CHUNK = 1 << 18  # rows formatted at a time: bounds the memory taken by text
 
 
@@ -74,12 +86,18 @@ class AVAFileError(ValueError):
     """A file that is not what it should be: file, line, column, value, and what was expected."""
 
 
-class _BadRows:
+class BadRows:
     """Collects what is wrong with a file's rows; keeps only as many texts as a report shows."""
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = path
+    def __init__(self, path: str | os.PathLike, where: Callable[[int], str] | None = None):
+        """
+        Args:
+            path: the file, for messages.
+            where: from the number of a row to the text that says where it is; by default the
+                numbers are lines.
+        """
         self.count = 0
+        self._where = where or (lambda line: f"{path}:{line}")
         self._shown: list[tuple[int, str]] = []
 
     def add(self, line: int, problem: str) -> None:
@@ -96,7 +114,7 @@ class _BadRows:
     def raise_if_any(self) -> None:
         """Raises one report with a line of text per bad row."""
         if self.count:
-            lines = [f"{self.path}:{line}: {problem}" for line, problem in self._shown]
+            lines = [f"{self._where(line)}: {problem}" for line, problem in self._shown]
             if self.count > len(lines):
                 lines.append(f"... and {self.count - len(lines)} more")
             raise AVAFileError("\n".join(lines))
@@ -105,7 +123,9 @@ class _BadRows:
 @contextlib.contextmanager
 def _open_text(path: str | os.PathLike) -> Iterator[IO[str]]:
     """Opens a UTF-8 text file, gzipped or not; what is no text raises :class:`AVAFileError`."""
-    binary = gzip.open(path, "rb") if str(path).endswith(".gz") else open(path, "rb")
+    with open(path, "rb") as file:
+        is_gzip = str(path).endswith(".gz") or file.read(2) == b"\x1f\x8b"
+    binary = gzip.open(path, "rb") if is_gzip else open(path, "rb")
     with binary, io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
         try:
             yield file
@@ -115,6 +135,8 @@ def _open_text(path: str | os.PathLike) -> Iterator[IO[str]]:
             ) from None
         except gzip.BadGzipFile as error:
             raise AVAFileError(f"{path}: not a gzip file ({error})") from None
+        except (EOFError, zlib.error) as error:
+            raise AVAFileError(f"{path}: a damaged gzip file ({error})") from None
 
 
 def _numbered_rows(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
@@ -160,16 +182,20 @@ _LABEL_TOKEN = re.compile(
     re.VERBOSE,
 )
 
+# what only the pbtxt form has: braces, or a key and a value in quotes
+_LABEL_ENTRY = re.compile(r"""[{}]|^\s*\w+\s*:\s*["']""", re.MULTILINE)
+
 
 def read_label_map(path: str | os.PathLike) -> LabelMap:
-    """Reads a label map in either of AVA's text forms.
+    """Reads a label map in either of AVA's text forms, or a plain list of names.
 
     Both ``item { name: "..." id: 1 }`` (the 60 classes that are evaluated) and ``label { name:
     "..." label_id: 1 label_type: ... }`` (all 80) are understood, whatever their indentation and
-    line ends.
+    line ends. A plain list has one name a line, in the order of the ids from 1 on; a line
+    ``[pose]`` starts a group, and lines that begin with ``#`` are comments.
 
     Args:
-        path: a ``.pbtxt`` file.
+        path: the file; its content tells which form it is in.
 
     Returns:
         The label map, in the order of the file.
@@ -180,6 +206,8 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
     """
     with _open_text(path) as file:
         text = file.read()
+    if not _LABEL_ENTRY.search(text):
+        return _read_plain_list(path, text)
     names: dict[int, str] = {}
     groups: dict[int, str] = {}
     entry: dict[str, str] | None = None
@@ -188,7 +216,7 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
         token = _LABEL_TOKEN.match(text, position)
         line = text.count("\n", 0, position) + 1
         if token is None:
-            rest = text[position:].splitlines()[0].strip()
+            rest = text[position:].splitlines()[0].strip()[:80]
             raise AVAFileError(
                 f'{path}:{line}: {rest!r}: expected an entry like item {{ name: "run" id: 1 }}'
             )
@@ -219,6 +247,32 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
     return LabelMap(names, groups)
 
 
+def _read_plain_list(path: object, text: str) -> LabelMap:
+    """A label map from one name a line, see :func:`read_label_map`."""
+    names: dict[int, str] = {}
+    groups: dict[int, str] = {}
+    group = ""
+    for line, content in enumerate(text.splitlines(), 1):
+        content = content.strip()
+        if not content or content.startswith("#"):
+            continue
+        if content.startswith("[") and content.endswith("]"):
+            group = content[1:-1].strip()
+        elif re.match(r"\d+\s*[,;:.\t ]", content) or content.isdigit():
+            raise AVAFileError(
+                f"{path}:{line}: {content[:80]!r}: expected names only, in the order of their ids, "
+                'or entries like item { name: "run" id: 1 }'
+            )
+        else:
+            entry = {"name": content, "id": str(len(names) + 1), "label_type": group}
+            _add_label(path, line, entry, names, groups)
+    if not names:
+        raise AVAFileError(
+            f'{path}: no classes found; expected entries like item {{ name: "run" id: 1 }}'
+        )
+    return LabelMap(names, groups)
+
+
 def _unquoted(value: str) -> str:
     return re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] in "\"'" else value
 
@@ -234,8 +288,11 @@ def _add_label(
         action_id = int(entry["id"])
     except ValueError:
         action_id = 0
-    if action_id < 1:
-        raise AVAFileError(f"{path}:{line}: id {entry['id']!r}: expected a whole number from 1 on")
+    if not 1 <= action_id <= _MAX_ID:
+        raise AVAFileError(
+            f"{path}:{line}: id {entry['id'][:80]!r}: expected a whole number from 1 on, "
+            f"{_MAX_ID} at most"
+        )
     if action_id in names:
         raise AVAFileError(
             f"{path}:{line}: id {action_id} is taken by {names[action_id]!r} already"
@@ -262,17 +319,74 @@ def read_exclusions(path: str | os.PathLike) -> set[tuple[str, int]]:
     Raises:
         AVAFileError: naming every bad row.
     """
-    excluded, bad_rows = set(), _BadRows(path)
+    excluded, bad_rows = set(), BadRows(path)
     for line, cells in _numbered_rows(path):
         if len(cells) != 2 or not cells[0]:
-            bad_rows.add(line, f"{','.join(cells)!r}: expected two columns, video_id,timestamp")
+            text = ",".join(cells)[:80]
+            bad_rows.add(line, f"{text!r}: expected two columns, video_id,timestamp")
             continue
-        try:
-            excluded.add((cells[0], int(cells[1])))
-        except ValueError:
-            bad_rows.add(line, f"column timestamp: {cells[1]!r}: expected whole seconds")
+        second = _whole_seconds(cells[1])
+        if second is None:
+            bad_rows.add(line, f"column timestamp: {cells[1][:80]!r}: expected whole seconds")
+        else:
+            excluded.add((cells[0], second))
     bad_rows.raise_if_any()
     return excluded
+
+
+def read_seconds(path: str | os.PathLike) -> list[int]:
+    """Reads a list of seconds, one a line, as AVA's ``ava_included_timestamps``.
+
+    Returns:
+        The seconds in increasing order, each once.
+
+    Raises:
+        AVAFileError: naming every bad line.
+    """
+    seconds, bad_rows = set(), BadRows(path)
+    for line, cells in _numbered_rows(path):
+        second = _whole_seconds(cells[0]) if len(cells) == 1 else None
+        if second is None:
+            bad_rows.add(line, f"{','.join(cells)[:80]!r}: expected whole seconds")
+        else:
+            seconds.add(second)
+    bad_rows.raise_if_any()
+    return sorted(seconds)
+
+
+def _whole_seconds(text: str) -> int | None:
+    try:
+        second = int(text)
+    except ValueError:
+        return None
+    return second if 0 <= second <= _MAX_SECONDS else None
+
+
+def read_video_list(path: str | os.PathLike) -> list[str]:
+    """Reads a list of videos, one a line: ids (AVA's ``ava_test``) or file names.
+
+    Returns:
+        The ids in the order of the file: without the extension where a name has that of a video.
+
+    Raises:
+        AVAFileError: naming every bad line; an id that comes twice is bad.
+    """
+    ids: dict[str, int] = {}
+    bad_rows = BadRows(path)
+    for line, cells in _numbered_rows(path):
+        name = cells[0].strip()
+        if len(cells) != 1:
+            bad_rows.add(line, f"{','.join(cells)[:80]!r}: expected one video a line")
+            continue
+        video_id = _VIDEO_EXTENSION.sub("", name)
+        if video_id in ids:
+            bad_rows.add(line, f"{name[:80]!r}: line {ids[video_id]} names this video already")
+        ids.setdefault(video_id, line)
+    bad_rows.raise_if_any()
+    return list(ids)
+
+
+_VIDEO_EXTENSION = re.compile(r"\.(mp4|mkv|webm|avi|mov|m4v|flv|wmv|mpe?g|ts|3gp|ogv)$", re.I)
 
 
 # ------------------------------------------------------------------------------------ rows of boxes
@@ -320,6 +434,67 @@ class AVARows:
         return np.asarray(self.videos, dtype=object)[self.video_codes]
 
 
+def select_rows(rows: AVARows, which: np.ndarray) -> AVARows:
+    """The rows that a mask (N,) or an index (M,) names, in its order."""
+    columns = ("video_codes", "timestamps", "boxes", "labels", "scores", "person_ids")
+    return replace(rows, **{name: getattr(rows, name)[which] for name in columns})
+
+
+def concatenate_rows(tables: Sequence[AVARows]) -> AVARows:
+    """All rows of several tables, one after the other; videos and classes are merged by name."""
+    if len(tables) == 1:
+        return tables[0]
+    videos: dict[str, int] = {}
+    classes: dict[str, int] = {}
+    video_codes, labels = [], []
+    for rows in tables:
+        new = [videos.setdefault(video, len(videos)) for video in rows.videos]
+        video_codes.append(np.array(new, dtype=np.int32)[rows.video_codes])
+        new = [classes.setdefault(name, len(classes)) for name in rows.class_names]
+        named = bool(rows.class_names)
+        # the last place is that of -1, the empty class
+        labels.append(np.array([*new, -1], dtype=np.int64)[rows.labels] if named else rows.labels)
+    return AVARows(
+        videos=list(videos),
+        video_codes=np.concatenate(video_codes),
+        labels=np.concatenate(labels),
+        class_names=list(classes),
+        empty_frames=[frame for rows in tables for frame in rows.empty_frames],
+        has_scores=all(rows.has_scores for rows in tables),
+        source=", ".join(rows.source for rows in tables),
+        **{
+            name: np.concatenate([getattr(rows, name) for rows in tables])
+            for name in ("timestamps", "boxes", "scores", "person_ids")
+        },
+    )
+
+
+def duplicates(rows: AVARows) -> np.ndarray:
+    """(N,) bool: rows that are equal, in every column, to one that comes before them."""
+    columns = [
+        *(rows.video_codes, rows.timestamps, *rows.boxes.T, rows.labels),
+        *(rows.scores.astype(np.float64), rows.person_ids),
+    ]
+    # Sorting by all columns would take longer than reading the file; sorting by one number that
+    # mixes them, and looking closely at those few that have it in common, does not.
+    mixed = np.zeros(len(rows), dtype=np.uint64)
+    for column in columns:
+        bits = (column + 0).astype(np.result_type(column, np.int64)).view(np.uint64)  # -0.0 -> 0.0
+        mixed = (mixed ^ bits) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    order = np.argsort(mixed, kind="stable")
+    same = mixed[order][1:] == mixed[order][:-1]
+    suspects = order[np.flatnonzero(np.append(same, False) | np.append(False, same))]
+    # the file's order last: the first of equal rows comes first
+    suspects = suspects[np.lexsort((suspects, *(column[suspects] for column in columns)))]
+    equal = np.ones(max(len(suspects) - 1, 0), dtype=bool)
+    for column in columns:
+        equal &= column[suspects][1:] == column[suspects][:-1]
+    found = np.zeros(len(rows), dtype=bool)
+    found[suspects[1:][equal]] = True
+    return found
+
+
 def read_ava_csv(
     path: str | os.PathLike,
     kind: str = "annotations",
@@ -356,7 +531,22 @@ def read_ava_csv(
         rows, lines, bad_rows = _read_slow(path, kind, integer_timestamps, allow_empty_frames)
         _add_failed_checks(bad_rows, lines, _checks(rows, kind, check_boxes))
         bad_rows.raise_if_any()
-    return _clipped(rows) if check_boxes else rows
+    return clip_boxes(rows) if check_boxes else rows
+
+
+def check_rows(rows: AVARows, kind: str, bad_rows: BadRows) -> None:
+    """Demands of rows that come from elsewhere what :func:`read_ava_csv` demands of a file's.
+
+    Args:
+        rows: with ``boxes`` as fractions.
+        kind: see :func:`read_ava_csv`.
+        bad_rows: what is wrong already; rows are counted from 0 on.
+
+    Raises:
+        AVAFileError: a line of text for each bad row.
+    """
+    _add_failed_checks(bad_rows, range(len(rows)), _checks(rows, kind, check_boxes=True))
+    bad_rows.raise_if_any()
 
 
 def _read_fast(path: str | os.PathLike, kind: str, integer_timestamps: bool) -> AVARows | None:
@@ -378,7 +568,7 @@ def _read_fast(path: str | os.PathLike, kind: str, integer_timestamps: bool) -> 
             # "" is the only missing value: pyarrow's own list would turn a "nan" into one silently
             convert_options=pa_csv.ConvertOptions(column_types=types, null_values=[""]),
         )
-    except pa.ArrowException:
+    except (pa.ArrowException, OSError):  # OSError: a damaged gzip file
         return None
     optional = {"class", "person_id"}
     if any(table[name].null_count for name in names if name not in optional):
@@ -408,10 +598,13 @@ def _read_fast(path: str | os.PathLike, kind: str, integer_timestamps: bool) -> 
     else:
         scores = _numbers(columns.pop("score")) if "score" in names else np.ones(num_rows)
     person_ids = _whole_or_unknown(person_numbers) if has_persons else np.full(num_rows, -1)
+    timestamps = _numbers(columns.pop("timestamp")).astype(np.float64, copy=False)
+    columns.clear()
+    pa.default_memory_pool().release_unused()  # else forked loaders carry it along
     return AVARows(
         videos=videos,
         video_codes=video_codes,
-        timestamps=_numbers(columns.pop("timestamp")).astype(np.float64, copy=False),
+        timestamps=timestamps,
         boxes=boxes,
         labels=labels,
         scores=scores,
@@ -444,7 +637,9 @@ def _without_empty(words: list[str], codes: np.ndarray) -> tuple[list[str], np.n
 
 def _whole_or_unknown(numbers: np.ndarray) -> np.ndarray:
     """float -> int64; -1 for NaN and for what is no whole number."""
-    whole = np.isfinite(numbers) & (np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53)
+    whole = (
+        np.isfinite(numbers) & (np.floor(numbers) == numbers) & (np.abs(numbers) < _MAX_PERSON_ID)
+    )
     return np.where(whole, numbers, -1).astype(np.int64)
 
 
@@ -453,7 +648,7 @@ class _BadCell(Exception):
 
     def __str__(self) -> str:
         column, text, expected = self.args
-        return f"column {column}: {text!r}: expected {expected}"
+        return f"column {column}: {text[:80]!r}: expected {expected}"
 
 
 def _number(column: str, text: str, kind: type = float) -> float | int:
@@ -466,7 +661,7 @@ def _number(column: str, text: str, kind: type = float) -> float | int:
 
 def _read_slow(
     path: str | os.PathLike, kind: str, integer_timestamps: bool, allow_empty_frames: bool
-) -> tuple[AVARows, array, _BadRows]:
+) -> tuple[AVARows, array, BadRows]:
     """Reads line by line.
 
     Returns:
@@ -479,7 +674,7 @@ def _read_slow(
     videos: dict[str, int] = {}
     classes: dict[str, int] = {"": -1}
     empty_frames: list[tuple[str, float]] = []
-    bad_rows = _BadRows(path)
+    bad_rows = BadRows(path)
     has_scores = True
     # arrays of machine numbers: lists of tuples would take gigabytes for the files this must
     # survive
@@ -566,7 +761,8 @@ def _checks(rows: AVARows, kind: str, check_boxes: bool) -> Iterator[_Check]:
     if not check_boxes:
         return
 
-    yield _Check(times >= 0, "timestamp", times, "seconds from 0 on")
+    good = (times >= 0) & (times <= _MAX_SECONDS)
+    yield _Check(good, "timestamp", times, f"seconds from 0 on, {_MAX_SECONDS} at most")
     for name, values in coordinates:
         good = (values >= -_MAX_OVERSHOOT) & (values <= 1 + _MAX_OVERSHOOT)
         yield _Check(good, name, values, "a fraction of the frame's size, 0 to 1")
@@ -576,11 +772,12 @@ def _checks(rows: AVARows, kind: str, check_boxes: bool) -> Iterator[_Check]:
     if kind != "boxes":
         yield _Check(rows.labels >= 1, "action_id", rows.labels, "an action id from 1 on")
     if kind == "annotations":
-        yield _Check(np.floor(scores) == scores, column8, scores, "a whole number")
+        whole = (np.floor(scores) == scores) & (np.abs(scores) < _MAX_PERSON_ID)
+        yield _Check(whole, column8, scores, "a whole number")
     yield _Check(np.isfinite(scores), column8, scores, "a finite number")
 
 
-def _add_failed_checks(bad_rows: _BadRows, lines: array, checks: Iterator[_Check]) -> None:
+def _add_failed_checks(bad_rows: BadRows, lines: Sequence[int], checks: Iterator[_Check]) -> None:
     """Adds the rows that fail a check, each with the first check that it fails."""
     checks = list(checks)
     failed = np.full(len(lines), -1)
@@ -596,8 +793,8 @@ def _add_failed_checks(bad_rows: _BadRows, lines: array, checks: Iterator[_Check
     bad_rows.merge(shown, len(rows))
 
 
-def _clipped(rows: AVARows) -> AVARows:
-    """Clips the boxes to [0, 1], with a warning if that changes any."""
+def clip_boxes(rows: AVARows) -> AVARows:
+    """Clips the boxes to [0, 1], with a warning that counts the boxes if that changes any."""
     outside = ((rows.boxes < 0) | (rows.boxes > 1)).any(axis=1)
     if not outside.any():
         return rows

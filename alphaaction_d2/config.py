@@ -83,6 +83,13 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Keep pictures and convolutions in channels-last order; with bfloat16 much faster on the CPU.
     cfg.MODEL.CHANNELS_LAST = False
 
+    # A detector of detectron2 that finds persons and objects where an input brings no boxes: a
+    # configuration (file, or name in the model zoo) and its weights (file or address; not needed
+    # for the zoo). Empty: the whole picture is one person.
+    cfg.MODEL.PERSON_DETECTOR = CN()
+    cfg.MODEL.PERSON_DETECTOR.CONFIG = ""
+    cfg.MODEL.PERSON_DETECTOR.WEIGHTS = ""
+
     # ---------------------------------------------------------------- SlowFast backbone
     cfg.MODEL.SLOWFAST = CN()
     cfg.MODEL.SLOWFAST.DEPTH = 50  # 18 (one bottleneck a stage), 50, 101, 152
@@ -102,6 +109,12 @@ def add_alphaaction_config(cfg: CN) -> None:
     # 16.
     cfg.MODEL.SLOWFAST.SPATIAL_STRIDES = (1, 2, 2, 1)
     cfg.MODEL.SLOWFAST.DILATIONS = (1, 1, 1, 2)
+    # How many of the first blocks of res2..res5 look along time, where the stage does; (): all. The
+    # R101 networks of PySlowFast for AVA have (3, 4, 6, 3).
+    cfg.MODEL.SLOWFAST.TEMPORAL_BLOCKS = ()
+    # Blocks of the slow res4 that a non-local block follows, counted from 0; those networks have
+    # (6, 13, 20).
+    cfg.MODEL.SLOWFAST.NON_LOCAL_BLOCKS = ()
     # "BN" trains batch normalisation; "FrozenBN" keeps statistics, scale and shift fixed.
     cfg.MODEL.SLOWFAST.NORM = "FrozenBN"
     # Train only what follows the backbone.
@@ -124,6 +137,11 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Test boxes are enlarged by these shares of width and height (half on each side) before
     # pooling; results keep the original boxes.
     cfg.MODEL.ROI_ACTION_HEAD.BOX_EXTEND_TEST = (0.1, 0.05)
+    # Pool boxes up to their last pixel instead of behind it: how the released AIA weights were
+    # trained, whose boxes include it.
+    cfg.MODEL.ROI_ACTION_HEAD.POOL_TO_LAST_PIXEL = False
+    # Layers between the pooled feature and the classifier; 0, as in the detectors of pytorchvideo
+    # and PySlowFast, has none.
     cfg.MODEL.ROI_ACTION_HEAD.FC_DIM = 1024
     cfg.MODEL.ROI_ACTION_HEAD.NUM_FC = 2
     cfg.MODEL.ROI_ACTION_HEAD.DROPOUT = 0.0

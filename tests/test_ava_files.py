@@ -17,9 +17,14 @@ from hypothesis import strategies as st
 from alphaaction_d2.ava_files import (
     AVAFileError,
     AVARows,
+    concatenate_rows,
+    duplicates,
     read_ava_csv,
     read_exclusions,
     read_label_map,
+    read_seconds,
+    read_video_list,
+    select_rows,
     write_ava_results,
 )
 
@@ -67,9 +72,22 @@ def test_label_map_long_form(tmp_path, line_end):
     assert label_map.num_classes == 5
 
 
+def test_plain_list_of_names_and_groups(tmp_path):
+    text = "# mine\n[pose]\nstand\nbend/bow (at the waist)\n\n[Object use]\nlift, with both hands\n"
+    label_map = read_label_map(write(tmp_path, text))
+    assert label_map.names == {1: "stand", 2: "bend/bow (at the waist)", 3: "lift, with both hands"}
+    assert label_map.groups == {1: "pose", 2: "pose", 3: "object use"}
+    assert read_label_map(write(tmp_path, "\ufeffrun\r\nwalk")).names == {1: "run", 2: "walk"}
+
+
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
+        ("run\nwalk\nrun\n", 3, "used twice"),
+        ("run\n7\n", 2, "names only"),
+        ("1 run\n2 walk\n", 1, "names only"),
+        ("[pose]\n", 0, "no classes"),
+        ('item {\n name: "a"\n id: 1000000\n}', 1, "65536 at most"),
         ('item {\n  name: "a"\n}\n', 1, "no id"),
         ("\nitem {\n  id: 1\n}\n", 2, "no name"),
         ('item {\n name: "a"\n id: 0\n}', 1, "from 1 on"),
@@ -86,7 +104,7 @@ def test_label_map_errors_name_the_line(tmp_path, text, line, words):
     path = write(tmp_path, text)
     with pytest.raises(AVAFileError, match=words) as error:
         read_label_map(path)
-    assert str(error.value).startswith(f"{path}:{line}: ")
+    assert str(error.value).startswith(f"{path}:{line}: " if line else f"{path}: ")
 
 
 def test_empty_label_map_is_refused(tmp_path):
@@ -104,6 +122,9 @@ def test_official_label_maps(shared):
     assert len(short.names) == 60
     assert short.num_classes == 80
     assert all(full.names[i] == name for i, name in short.names.items())
+    # v2.1 has the same classes, and counts the same of them
+    assert read_label_map(folder / "ava_action_list_v2.1.pbtxt") == full
+    assert read_label_map(folder / "ava_action_list_v2.1_for_activitynet_2018.pbtxt") == short
 
 
 # ---------------------------------------------------------------------------------- exclusions
@@ -122,6 +143,33 @@ def test_exclusions_report_all_bad_rows(tmp_path):
     first, second = str(error.value).splitlines()
     assert first.startswith(f"{path}:2: ")
     assert second.startswith(f"{path}:3: column timestamp: '9x'")
+
+
+def test_lists_of_seconds_and_videos(tmp_path):
+    assert read_seconds(write(tmp_path, "0903\n902\n\n902\n")) == [902, 903]
+    path = write(tmp_path, "--205wugM18.mkv\n_145Aa_xkuE.mp4\nv.1\n")
+    assert read_video_list(path) == ["--205wugM18", "_145Aa_xkuE", "v.1"]
+    for reader, text in ((read_seconds, "902\n9o3\n-4\n"), (read_video_list, "a\na.mp4\nb,c\n")):
+        path = write(tmp_path, text)
+        with pytest.raises(AVAFileError) as error:
+            reader(path)
+        assert [line.split(":")[1] for line in str(error.value).splitlines()] == ["2", "3"]
+
+
+def test_official_lists(shared):
+    folder = shared / "ava" / "official"
+    seconds = read_seconds(folder / "ava_included_timestamps_v2.2.txt")
+    assert seconds == list(range(902, 1799))
+    test = read_video_list(folder / "ava_test_v2.2.txt")
+    assert len(test) == 131
+    assert test == read_video_list(folder / "ava_file_names_test_v2.1.txt")
+    trainval = read_video_list(folder / "ava_file_names_trainval_v2.1.txt")
+    assert len(trainval) == 299
+    for split, number in (("train", 161), ("val", 37)):
+        for version in ("2.1", "2.2"):
+            excluded = read_exclusions(folder / f"ava_{split}_excluded_timestamps_v{version}.csv")
+            assert len(excluded) == number
+            assert {video for video, _ in excluded} <= set(trainval)
 
 
 # ---------------------------------------------------------------------------------- good rows
@@ -240,6 +288,8 @@ def test_small_overshoot_is_clipped_and_counted(tmp_path, caplog):
         ("v,,0.1,0.2,0.5,0.6,3,1", "column timestamp: ''"),
         ("v,-5,0.1,0.2,0.5,0.6,3,1", "column timestamp: -5"),
         ("v,inf,0.1,0.2,0.5,0.6,3,1", "column timestamp: inf"),
+        ("v,1e300,0.1,0.2,0.5,0.6,3,1", "column timestamp: 1e+300: expected seconds"),
+        ("v,902,0.1,0.2,0.5,0.6,3,1e30", "column person_id: 1e+30: expected a whole number"),
         ("v,902,0.1,zero,0.5,0.6,3,1", "column y1: 'zero'"),
         ("v,902,nan,0.2,0.5,0.6,3,1", "column x1: nan: expected a finite number"),
         ("v,902,0.1,0.2,inf,0.6,3,1", "column x2: inf"),
@@ -329,6 +379,18 @@ def test_files_that_are_no_text(tmp_path, reader):
         reader(tmp_path / "missing.csv")
 
 
+@pytest.mark.parametrize("reader", [read_ava_csv, read_exclusions, read_label_map])
+def test_damaged_gzip_files(tmp_path, reader):
+    packed = gzip.compress(b"v,902,0.1,0.2,0.3,0.4,3,1\n" * 200)
+    for name in ("file.csv.gz", "file.csv"):
+        with pytest.raises(AVAFileError, match="gzip"):
+            reader(write(tmp_path, packed[:-12], name))
+        with pytest.raises(AVAFileError, match="gzip"):
+            reader(write(tmp_path, packed[:30] + b"\x55" * 9 + packed[39:], name))
+    with pytest.raises(AVAFileError, match="not a gzip file"):
+        reader(write(tmp_path, GOOD_ROW, "file.csv.gz"))
+
+
 def test_unknown_kind(tmp_path):
     with pytest.raises(ValueError, match="annotations, results, boxes"):
         read_ava_csv(write(tmp_path, GOOD_ROW), "tracks")
@@ -342,6 +404,142 @@ def test_real_files(shared):
     excluded = read_exclusions(folder / "ava_val_excluded_timestamps_v2.2.csv")
     assert len(excluded) == 37
     assert ("5BDj0ow5hnA", 1038) in excluded
+
+
+def table(tmp_path, text: str, kind: str = "annotations") -> AVARows:
+    return read_ava_csv(write(tmp_path, text), kind)
+
+
+def test_duplicates(tmp_path):
+    lines = [GOOD_ROW, "v,0902,0.1,0.2,0.5,0.6,4,1", "w,0902,0.1,0.2,0.5,0.6,3,1", GOOD_ROW]
+    lines += ["v,0902,0.1,0.2,0.5,0.6,3,2", "v,902.0,0.1,0.2,0.5,0.60,3,1", "v,0902,-0.0,0,1,1,3,"]
+    lines += ["v,0902,0,0,1,1,3,"]
+    found = duplicates(table(tmp_path, "\n".join(lines)))
+    assert found.tolist() == [False, False, False, True, False, True, False, True]
+    assert not duplicates(table(tmp_path, "")).any()
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 1)] * 4), max_size=30))
+def test_duplicates_are_what_a_set_finds(tmp_path_factory, keys):
+    lines = [f"v{a},90{b},0.{c + 1},0.2,0.5,0.6,{d + 1},1" for a, b, c, d in keys]
+    rows = table(tmp_path_factory.mktemp("csv"), "\n".join(lines))
+    assert duplicates(rows).tolist() == [key in keys[:i] for i, key in enumerate(keys)]
+
+
+def test_rows_are_joined_by_name(tmp_path):
+    first = table(tmp_path, "a,1,0,0,1,1,cup,0.5\nb,2,0,0,1,1,,0.6\n", "boxes")
+    second = table(tmp_path, "b,3,0,0,1,1,ball,0.7,4\nc,4,0,0,1,1,cup,0.8\n", "boxes")
+    rows = concatenate_rows([first, second, table(tmp_path, "", "boxes")])
+    assert rows.video_ids.tolist() == ["a", "b", "b", "c"]
+    assert rows.timestamps.tolist() == [1, 2, 3, 4]
+    names = [rows.class_names[i] if i >= 0 else "" for i in rows.labels]
+    assert names == ["cup", "", "ball", "cup"]
+    assert rows.person_ids.tolist() == [-1, -1, 4, -1]
+    actions = [table(tmp_path, f"{v},1,0,0,1,1,{i},1\n") for v, i in (("a", 7), ("b", 9))]
+    assert concatenate_rows(actions).labels.tolist() == [7, 9]
+    assert select_rows(rows, np.array([2, 0])).video_ids.tolist() == ["b", "a"]
+
+
+# ---------------------------------------------------------------------------------- anything
+
+good_cells = st.tuples(
+    *(st.sampled_from(["v", "w w", "-x"]), st.integers(0, 2000)),
+    *(st.floats(-0.04, 0.4), st.floats(0, 0.4), st.floats(0.5, 1.04), st.floats(0.5, 1)),
+    *(st.integers(1, 80), st.one_of(st.just(""), st.integers(-1, 99))),
+).map(lambda row: [str(cell) for cell in row])
+bad_cells = st.sampled_from(["x", "nan", "", "inf", "-7", "9e99", "1.06", "2.5.1", "\x00"])
+
+
+@given(st.lists(st.tuples(good_cells, st.sampled_from([None] * 7 + [2, 3, 4, 5]), bad_cells)))
+def test_every_row_is_read_or_reported(tmp_path_factory, rows):
+    lines, wrong = [], []
+    for number, (cells, column, bad) in enumerate(rows, 1):
+        if column is not None:
+            cells = [*cells[:column], bad, *cells[column + 1 :]]
+            wrong.append(number)
+        lines.append(",".join(cells))
+    path = write(tmp_path_factory.mktemp("csv"), "\n".join(lines))
+    try:
+        read = read_ava_csv(path)
+    except AVAFileError as error:
+        report = str(error).splitlines()
+        assert len(report) == min(len(wrong), 21)
+        shown = [int(line[len(f"{path}:") :].split(":")[0]) for line in report[:20]]
+        assert shown == wrong[:20]
+    else:
+        assert not wrong and len(read) == len(lines)
+        assert read.video_ids.tolist() == [cells[0] for cells, *_ in rows]
+        assert ((read.boxes >= 0) & (read.boxes <= 1)).all()
+
+
+def refused_or_read(reader, path: Path) -> object | None:
+    try:
+        return reader(path)
+    except AVAFileError as error:
+        lines = str(error).splitlines()
+        assert 1 <= len(lines) <= 21
+        assert all(line.startswith((str(path), "... and")) for line in lines)
+        return None
+
+
+READERS = [read_ava_csv, read_exclusions, read_label_map, read_seconds, read_video_list]
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, data):
+    folder = tmp_path_factory.mktemp("any")
+    for reader in READERS:
+        for name in ("file", "file.gz"):
+            refused_or_read(reader, write(folder, data, name))
+
+
+_words = [
+    "v",
+    "902",
+    "0902",
+    "0.5",
+    ",",
+    ",",
+    "\n",
+    "\n",
+    "{",
+    "}",
+    "item",
+    "label",
+    "name:",
+    "id:",
+]
+_words += [
+    '"run"',
+    "'",
+    '"',
+    " ",
+    "label_type:",
+    "1",
+    "\r",
+    "\x00",
+    "[pose]",
+    "#",
+    "nan",
+    "é",
+    "\u2028",
+]
+
+
+@given(st.lists(st.sampled_from(_words), max_size=40))
+def test_any_text_is_read_or_refused(tmp_path_factory, words):
+    path = write(tmp_path_factory.mktemp("any"), "".join(words))
+    for kind in ("annotations", "results", "boxes"):
+        refused_or_read(lambda file, kind=kind: read_ava_csv(file, kind), path)
+    excluded = refused_or_read(read_exclusions, path)
+    if excluded is not None:
+        assert all(isinstance(video, str) and second >= 0 for video, second in excluded)
+    label_map = refused_or_read(read_label_map, path)
+    if label_map is not None:
+        assert min(label_map.names) >= 1 and all(label_map.names.values())
+        assert list(label_map.names) == list(label_map.groups)
+    refused_or_read(read_seconds, path)
+    refused_or_read(read_video_list, path)
 
 
 # ---------------------------------------------------------------------------------- writing

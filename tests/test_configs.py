@@ -1,40 +1,340 @@
-"""Every configuration file builds the model it describes."""
+"""Every configuration file builds what it describes, with the numbers that the papers give."""
 
 from __future__ import annotations
 
+import functools
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
+from detectron2.solver import build_lr_scheduler
 
 from alphaaction_d2 import setup_cfg
+from alphaaction_d2.engine.solver import build_optimizer
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = sorted(ROOT.glob("configs/*/*.yaml")) + sorted(ROOT.glob("projects/*/configs/*.yaml"))
+AVA = ROOT / "configs" / "AVA"
+TABLES = ROOT / "projects" / "AIA" / "configs"
+
+FILES = sorted(ROOT.glob("configs/**/*.yaml")) + sorted(ROOT.glob("projects/*/configs/*.yaml"))
+CONFIGS = [path for path in FILES if not path.name.startswith("Base")]
+MODELS = (
+    "slowfast_R50_4x16",
+    "nl_R50_4x16",
+    "lfb_R50_4x16",
+    "lfb_amu_R50_4x16",
+    "aia_parallel_R50_4x16",
+    "aia_serial_R50_4x16",
+    "aia_dense_R50_4x16",
+    "slowfast_R101_8x8",
+    "aia_dense_R101_8x8",
+)
+# Folder below configs/AVA -> recipe and version of AVA.
+FOLDERS = {
+    "": ("paper", "v2.2"),
+    "v2.1": ("paper", "v2.1"),
+    "released": ("released", "v2.2"),
+    "released/v2.1": ("released", "v2.1"),
+}
+AVA_CONFIGS = [(folder, model) for folder in FOLDERS for model in MODELS]
+
+# Row of AIA's Table 1 -> structure and blocks; "frozen": memory that is not updated (w/o AMU).
+SERIAL, PARALLEL, DENSE = "SerialInteraction", "ParallelInteraction", "DenseSerialInteraction"
+NONE, DEFAULT = ("", ""), "POMPOM"
+TABLE_1 = {
+    "1a_none": NONE,
+    "1a_PO": (SERIAL, "PO"),
+    "1a_PM": (SERIAL, "PM"),
+    "1a_OM": (SERIAL, "OM"),
+    "1a_POM": (SERIAL, "POM"),
+    "1b_1x": (SERIAL, "POM"),
+    "1b_2x": (SERIAL, DEFAULT),
+    "1b_3x": (SERIAL, "POMPOMPOM"),
+    "1c_MOP": (SERIAL, "MOPMOP"),
+    "1c_MPO": (SERIAL, "MPOMPO"),
+    "1c_OPM": (SERIAL, "OPMOPM"),
+    "1c_OMP": (SERIAL, "OMPOMP"),
+    "1c_PMO": (SERIAL, "PMOPMO"),
+    "1c_POM": (SERIAL, DEFAULT),
+    "1d_parallel": (PARALLEL, DEFAULT),
+    "1d_serial": (SERIAL, DEFAULT),
+    "1d_dense": (DENSE, DEFAULT),
+    "1e_none": NONE,
+    "1e_lfb_without_amu": (SERIAL, "MMM", "frozen"),
+    "1e_lfb_with_amu": (SERIAL, "MMM"),
+    "1e_ia_without_amu": (SERIAL, DEFAULT, "frozen"),
+    "1e_ia_with_amu": (SERIAL, DEFAULT),
+    "1f_none": NONE,
+    "1f_nl": ("NonLocalInteraction", ""),
+    "1f_ia_without_memory": (SERIAL, "POPO"),
+}
+
+PAPER = {  # AIA, Sec. 4.1; weight decay, momentum and the start of the warm-up as released
+    "SOLVER.OPTIMIZER": "SGD",
+    "SOLVER.MOMENTUM": 0.9,
+    "SOLVER.IMS_PER_BATCH": 64,
+    "SOLVER.REFERENCE_IMS_PER_BATCH": 64,
+    "SOLVER.BASE_LR": 0.004,
+    "SOLVER.STEPS": (17500, 22500),
+    "SOLVER.GAMMA": 0.1,
+    "SOLVER.MAX_ITER": 27500,
+    "SOLVER.WARMUP_METHOD": "linear",
+    "SOLVER.WARMUP_ITERS": 2000,
+    "SOLVER.WARMUP_FACTOR": 0.25,
+    "SOLVER.BIAS_LR_FACTOR": 1.0,
+    "SOLVER.INTERACTION_LR_FACTOR": 1.0,
+    "SOLVER.WEIGHT_DECAY": 1e-7,
+    "MODEL.SLOWFAST.SLOW_JITTER": False,
+    "MODEL.ROI_ACTION_HEAD.POOL_TO_LAST_PIXEL": False,
+    "MODEL.ROI_ACTION_HEAD.LOSS": "bce",
+    "MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS": (1.0, 1.0, 1.0),
+    "MODEL.INTERACTION.ATTEND_PADDING": False,
+    "INPUT.COLOR_JITTER": (0, 0, 0),
+}
+RELEASED = {  # the authors' released configuration (R50, dense serial)
+    **PAPER,
+    "SOLVER.IMS_PER_BATCH": 16,
+    "SOLVER.REFERENCE_IMS_PER_BATCH": 16,
+    "SOLVER.BASE_LR": 0.0004,
+    "SOLVER.STEPS": (70000, 90000),
+    "SOLVER.MAX_ITER": 110000,
+    "SOLVER.BIAS_LR_FACTOR": 2.0,
+    "SOLVER.INTERACTION_LR_FACTOR": 10.0,
+    "SOLVER.WEIGHT_DECAY": 1e-7,
+    "SOLVER.WEIGHT_DECAY_BIAS": 0.0,
+    "SOLVER.CHECKPOINT_PERIOD": 10000,
+    "TEST.EVAL_PERIOD": 10000,
+    "MODEL.SLOWFAST.SLOW_JITTER": True,
+    "MODEL.ROI_ACTION_HEAD.DROPOUT": 0.2,
+    "MODEL.ROI_ACTION_HEAD.POOL_TO_LAST_PIXEL": True,
+    "MODEL.ROI_ACTION_HEAD.LOSS": "focal",
+    "MODEL.ROI_ACTION_HEAD.FOCAL_GAMMA": 2.0,
+    "MODEL.ROI_ACTION_HEAD.FOCAL_ALPHA": -1.0,
+    "MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS": (1.2, 1.0, 1.0),
+    "MODEL.INTERACTION.DROPOUT": 0.2,
+    "MODEL.INTERACTION.ATTEND_PADDING": True,
+    "INPUT.COLOR_JITTER": (10, 26, 26),
+}
+RECIPES = {"paper": PAPER, "released": RELEASED}
+BOTH = {  # Sec. 4.1 and the released configurations
+    "MODEL.SLOWFAST.NORM": "FrozenBN",
+    "MODEL.MEMORY.WINDOW": (30, 30),
+    "MODEL.MEMORY.MAX_PERSONS": 5,
+    "MODEL.INTERACTION.DIM": 1024,
+    "MODEL.INTERACTION.FUSION": "add",
+    "INPUT.NUM_FRAMES": 64,
+    "INPUT.MIN_SIZE_TRAIN": (256,),
+    "INPUT.MIN_SIZE_TEST": 256,
+    "INPUT.MAX_SIZE_TRAIN": 464,
+    "INPUT.RANDOM_FLIP": "horizontal",
+    "INPUT.BOX_JITTER": (0.2, 0.1, 0.1, 0.05),
+    "INPUT.PERSON_SCORE_THRESH_TEST": 0.8,
+    "INPUT.OBJECT_SCORE_THRESH": 0.5,
+    "INPUT.MAX_OBJECTS": 5,
+    "MODEL.ROI_ACTION_HEAD.BOX_EXTEND_TEST": (0.1, 0.05),
+}
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: str(p.relative_to(ROOT)))
+@functools.cache
+def load(path: Path) -> CfgNode:
+    return setup_cfg(str(path), ["MODEL.DEVICE", "meta"])
+
+
+_MODELS: dict[str, torch.nn.Module] = {}
+
+
+def build(cfg: CfgNode) -> torch.nn.Module:
+    """The model, shapes only: no time and memory for weights. Equal networks are built once."""
+    key = f"{cfg.MODEL} {cfg.INPUT.NUM_FRAMES}"
+    if key not in _MODELS:
+        with torch.device("meta"):
+            _MODELS[key] = build_model(cfg)
+    return _MODELS[key]
+
+
+def values(cfg: CfgNode, facts: dict) -> dict:
+    return {key: functools.reduce(getattr, key.split("."), cfg) for key in facts}
+
+
+def row_name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=row_name)
 def test_config_builds(path):
-    cfg = setup_cfg(str(path), ["MODEL.DEVICE", "cpu"])
-    with torch.device("meta"):  # shapes only: no time and memory for weights
-        model = build_model(_on_meta(cfg))
-    assert cfg.OUTPUT_DIR != "./output", "every configuration has an output folder of its own"
-    interaction = model.roi_heads.interaction
-    assert (interaction is None) == (cfg.MODEL.INTERACTION.NAME == "")
-    if interaction is not None and hasattr(interaction, "blocks"):
-        kinds = [name[0] for name in interaction.blocks]
-        assert kinds == list(cfg.MODEL.INTERACTION.BLOCKS)
+    cfg = load(path)
+    roi_heads = build(cfg).roi_heads
+    classes = sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES)
+    assert roi_heads.predictor.cls_score.out_features == roi_heads.predictor.groups[-1].stop
+    assert roi_heads.predictor.groups[-1].stop == classes
+    assert classes == 80 or "Puppets" in path.parts
+    interaction, node = roi_heads.interaction, cfg.MODEL.INTERACTION
+    assert (interaction is None) == (node.NAME == "")
+    if interaction is not None:
+        assert type(interaction).__name__ == node.NAME
+    if hasattr(interaction, "blocks"):
+        assert [block[0] for block in interaction.blocks] == list(node.BLOCKS)
+        assert interaction.needs_memory == ("M" in node.BLOCKS)
+        assert interaction.attend_padding == node.ATTEND_PADDING
+    if cfg.MODEL.MEMORY.FROZEN_WEIGHTS:
+        assert interaction.needs_memory, "nobody would look at the frozen memory"
 
 
-def _on_meta(cfg):
-    cfg = cfg.clone()
-    cfg.MODEL.DEVICE = "meta"
-    return cfg
+def test_data_sets_have_known_names():
+    used = {
+        name
+        for path in CONFIGS
+        for name in (*load(path).DATASETS.TRAIN, *load(path).DATASETS.TEST)
+        if not load(path).DATASETS.FOLDERS  # those are registered by the folder's name
+    }
+    assert sorted(used - set(DatasetCatalog.list())) == []
 
 
 def test_children_are_short():
     """A child states the difference; what is shared belongs into a base."""
+    long = [path for path in CONFIGS if len(path.read_text().splitlines()) > 12]
+    assert long == []
+
+
+def test_an_output_folder_belongs_to_one_training():
+    """Configurations share a folder only if they are the same; the tables have equal rows."""
+    folders: dict[str, set[str]] = {}
     for path in CONFIGS:
-        if not path.name.startswith("Base"):
-            assert len(path.read_text().splitlines()) <= 30, path
+        folders.setdefault(load(path).OUTPUT_DIR, set()).add(load(path).dump())
+    assert "./output" not in folders
+    assert [folder for folder, trainings in folders.items() if len(trainings) > 1] == []
+
+
+# ---------------------------------------------------------------- the recipes
+def test_every_model_has_both_recipes_on_both_versions():
+    expected = {AVA / folder / f"{model}.yaml" for folder, model in AVA_CONFIGS}
+    assert sorted(expected - set(CONFIGS)) == []
+
+
+@pytest.mark.parametrize(("folder", "model"), AVA_CONFIGS)
+def test_recipe(folder, model):
+    recipe, version = FOLDERS[folder]
+    facts = {**BOTH, **RECIPES[recipe]}
+    if recipe == "released" and model.startswith("slowfast"):
+        # The released baselines have a shorter schedule.
+        facts.update({"SOLVER.STEPS": (50000, 70000), "SOLVER.MAX_ITER": 90000})
+    cfg = load(AVA / folder / f"{model}.yaml")
+    assert values(cfg, facts) == facts
+    assert cfg.DATASETS.TRAIN == (f"ava_{version}_train",)
+    assert cfg.DATASETS.TEST == (f"ava_{version}_val",)
+    slow = (50, 16, 8) if "R50_4x16" in model else (101, 8, 4)
+    assert (cfg.MODEL.SLOWFAST.DEPTH, cfg.MODEL.SLOWFAST.TAU, cfg.MODEL.SLOWFAST.ALPHA) == slow
+    assert cfg.OUTPUT_DIR == f"./{Path('output') / folder / model}"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_recipes_differ_in_nothing_but_the_recipe(model):
+    """And versions of AVA in nothing but the data."""
+    recipe = {*RELEASED, "OUTPUT_DIR", "MODEL.MEMORY.FROZEN_WEIGHTS"}
+    data = {"DATASETS.TRAIN", "DATASETS.TEST", "OUTPUT_DIR", "MODEL.MEMORY.FROZEN_WEIGHTS"}
+    for one, other, allowed in (
+        ("", "released", recipe),
+        ("v2.1", "released/v2.1", recipe),
+        ("", "v2.1", data),
+        ("released", "released/v2.1", data),
+    ):
+        first, second = (load(AVA / folder / f"{model}.yaml") for folder in (one, other))
+        assert set(differences(first, second)) <= allowed
+
+
+def differences(one: CfgNode, other: CfgNode, prefix: str = "") -> list[str]:
+    """Keys of which two configurations have different values."""
+    found = []
+    for key, value in one.items():
+        if isinstance(value, CfgNode):
+            found += differences(value, other[key], f"{prefix}{key}.")
+        elif value != other[key]:
+            found.append(prefix + key)
+    return found
+
+
+def test_released_loss_weights():
+    """The released loss weights means over classes; ours sums over them (golden/README 2.4)."""
+    head = load(AVA / "released" / "aia_dense_R50_4x16.yaml").MODEL.ROI_ACTION_HEAD
+    released = {"pose": 1.2, "object": 49.0, "person": 17.0}
+    for group, size, weight in zip(head.GROUP_NAMES, head.GROUP_SIZES, head.GROUP_LOSS_WEIGHTS):
+        terms = 1 if group in head.SOFTMAX_GROUPS else size  # one cross entropy, or one a class
+        assert weight * terms == pytest.approx(released[group])
+
+
+def test_released_rates_and_schedule(shared):
+    """Against the authors' optimiser and schedule (golden/README 2.9, i2)."""
+    path = shared / "golden" / "data" / "i2_optimizer_and_initialisation.json"
+    golden = json.loads(path.read_text())
+    cfg = load(AVA / "released" / "aia_dense_R50_4x16.yaml")
+    optimizer = build_optimizer(cfg, build(cfg))
+    found = {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups}
+    expected = {
+        (g["lr"], g["weight_decay"]) for groups in golden["groups"].values() for g in groups
+    }
+    assert sorted(found) == [pytest.approx(pair) for pair in sorted(expected)]
+    assert {group["momentum"] for group in optimizer.param_groups} == {golden["momentum"]}
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    for iteration, factor in golden["schedule_factor_at_iteration"].items():
+        scheduler.last_epoch = int(iteration)
+        for rate, group in zip(scheduler.get_lr(), optimizer.param_groups):
+            assert rate == pytest.approx(factor * group["initial_lr"]), iteration
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in CONFIGS if load(p).MODEL.MEMORY.FROZEN_WEIGHTS], ids=row_name
+)
+def test_frozen_memory_comes_from_the_baseline_of_the_same_recipe(path):
+    cfg = load(path)
+    weights = Path(cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
+    assert weights.name == "model_final.pth"
+    (baseline,) = (
+        load(p) for p in CONFIGS if AVA in p.parents and Path(load(p).OUTPUT_DIR) == weights.parent
+    )
+    assert baseline.MODEL.INTERACTION.NAME == ""
+    assert baseline.DATASETS == cfg.DATASETS and baseline.MODEL.SLOWFAST == cfg.MODEL.SLOWFAST
+    assert baseline.SOLVER.IMS_PER_BATCH == cfg.SOLVER.IMS_PER_BATCH
+
+
+# ---------------------------------------------------------------- the tables
+def test_every_row_of_table_1_has_a_config():
+    assert {path.stem for path in TABLES.glob("*.yaml")} == set(TABLE_1)
+    readme = (TABLES.parent / "README.md").read_text(encoding="utf-8")
+    assert [row for row in TABLE_1 if f"[{row}](configs/{row}.yaml)" not in readme] == []
+
+
+@pytest.mark.parametrize("row", TABLE_1)
+def test_row_of_table_1(row):
+    structure, blocks, *frozen = TABLE_1[row]
+    cfg = load(TABLES / f"{row}.yaml")
+    assert cfg.MODEL.INTERACTION.NAME == structure
+    if blocks:
+        assert "".join(cfg.MODEL.INTERACTION.BLOCKS) == blocks
+    assert bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS) == bool(frozen)
+    # An ablation differs from the baseline in the interaction, and in nothing else.
+    changed = differences(load(AVA / "slowfast_R50_4x16.yaml"), cfg)
+    mine = ("MODEL.INTERACTION.NAME", "MODEL.INTERACTION.BLOCKS", "MODEL.MEMORY.FROZEN_WEIGHTS")
+    assert set(changed) <= {*mine, "OUTPUT_DIR"}
+
+
+def test_parameters_of_table_1e():
+    """The table's ratios are those of width 512 without temporal positions, LFB of two blocks.
+
+    The released models have 1024 and temporal positions, and so have the configurations here.
+    """
+
+    def parameters(row: str, *opts: object) -> int:
+        model = build(setup_cfg(str(TABLES / f"{row}.yaml"), ["MODEL.DEVICE", "meta", *opts]))
+        return sum(p.numel() for p in model.parameters())
+
+    narrow = ("MODEL.INTERACTION.DIM", 512, "MODEL.INTERACTION.TEMPORAL_POSITION", False)
+    two = ("MODEL.INTERACTION.BLOCKS", "('M','M')")
+    baseline = parameters("1e_none")
+    assert parameters("1e_ia_with_amu", *narrow) / baseline == pytest.approx(1.35, abs=0.005)
+    assert parameters("1e_lfb_with_amu", *narrow, *two) / baseline == pytest.approx(1.18, abs=0.005)
+    assert parameters("1e_lfb_with_amu", *narrow) / baseline == pytest.approx(1.21, abs=0.005)
+    assert parameters("1e_ia_with_amu") / baseline == pytest.approx(2.04, abs=0.005)

@@ -5,8 +5,9 @@
         --input film.mp4 --boxes boxes.csv --output results
 
 Boxes come from a file (rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id], see README
-"Boxes"); `--boxes whole-frame` takes the whole picture as one person. Several videos may be given;
-one that cannot be opened is reported and the others go on.
+"Boxes"), or from a detector: `--person-detector CONFIG WEIGHTS`, any of detectron2, as for
+tools/make_boxes.py. `--boxes whole-frame` takes the whole picture as one person. Several videos may
+be given; one that cannot be opened is reported and the others go on.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import logging
 import shlex
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
+from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
 
 from alphaaction_d2 import register_datasets, setup_cfg
@@ -41,8 +44,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument("--weights", default="", help="checkpoint; default: MODEL.WEIGHTS")
     parser.add_argument("--input", required=True, nargs="+", metavar="VIDEO", help="video files")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
+    parser.add_argument("--boxes", nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'")
     parser.add_argument(
-        "--boxes", required=True, nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'"
+        "--person-detector",
+        nargs="+",
+        metavar=("CONFIG", "WEIGHTS"),
+        help="configuration of a detectron2 detector (file or name in its model zoo), and weights "
+        "(file or address; not needed for the zoo)",
     )
     parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is shown")
     parser.add_argument(
@@ -51,11 +59,24 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def box_source(boxes: list[str], video: str) -> BoxSource:
-    """The boxes of one video."""
-    if boxes == [WHOLE_FRAME]:
-        return whole_frame_boxes
-    return KeyframeBoxes.from_files(boxes, Path(video).stem)
+def box_sources(args: argparse.Namespace, cfg: CfgNode) -> Callable[[str], BoxSource | None]:
+    """What gives the boxes of a video, as command line and configuration say."""
+    if args.person_detector and (args.boxes or len(args.person_detector) > 2):
+        raise ValueError("--person-detector takes CONFIG and WEIGHTS, and no --boxes besides")
+    if args.person_detector:
+        cfg.MODEL.PERSON_DETECTOR.CONFIG, *weights = args.person_detector
+        cfg.MODEL.PERSON_DETECTOR.WEIGHTS = weights[0] if weights else ""
+    if args.boxes == [WHOLE_FRAME]:
+        return lambda video: whole_frame_boxes
+    if args.boxes:
+        return lambda video: KeyframeBoxes.from_files(args.boxes, Path(video).stem)
+    if not cfg.MODEL.PERSON_DETECTOR.CONFIG:
+        raise ValueError(
+            'where are the persons? Give one of: --boxes FILE (see README, "Boxes"), '
+            "--person-detector CONFIG WEIGHTS (a detectron2 detector), "
+            f"--boxes {WHOLE_FRAME} (the whole picture is one person)"
+        )
+    return lambda video: None
 
 
 def main(args: argparse.Namespace) -> int:
@@ -68,6 +89,7 @@ def main(args: argparse.Namespace) -> int:
         register_datasets(cfg)
     except FileNotFoundError as error:
         logger.info("Class names: %s", error)
+    boxes_of = box_sources(args, cfg)
     predictor = VideoPredictor(cfg)
     names = class_names(cfg)
 
@@ -80,7 +102,7 @@ def main(args: argparse.Namespace) -> int:
     for video in args.input:
         try:
             probe_video(video)  # a broken video is a broken video, whether it has boxes or not
-            boxes = box_source(args.boxes, video)
+            boxes = boxes_of(video)
             folder = output / Path(video).stem if len(args.input) > 1 else output
             folders.append(
                 process_video(predictor, video, boxes, folder, names, min_score=args.min_score)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from ..ava_files import AVARows, read_ava_csv
-from .datasets.ava import at_keyframes, is_person, select_rows
+from ..ava_files import AVARows, select_rows
+from .box_files import BoxFile, at_keyframes, is_person, keyframe_seconds, read_boxes
 
 
 class KeyframeBoxes:
@@ -18,44 +19,55 @@ class KeyframeBoxes:
     of a dataset dict (see :func:`load_ava`), empty where the file says nothing.
     """
 
-    def __init__(self, tables: Sequence[AVARows]) -> None:
+    def __init__(self, tables: Sequence[AVARows | BoxFile]) -> None:
         """
         Args:
-            tables: boxes of one video; class "" or "person" is a person, anything else an object.
-                A row belongs to the nearest whole second.
+            tables: boxes of one video, as fractions where they are plain rows; class "" or "person"
+                is a person, anything else an object. A row belongs to the nearest whole second.
         """
-        tables = [at_keyframes(rows) for rows in tables]
-        self._boxes = np.concatenate([rows.boxes for rows in tables])
-        self._scores = np.concatenate([rows.scores for rows in tables]).astype(np.float32)
-        self._person_ids = np.concatenate([rows.person_ids for rows in tables])
-        self._is_person = np.concatenate([is_person(rows) for rows in tables])
-        times = np.concatenate([rows.timestamps for rows in tables])
-        self._keyframe = np.floor(times + 0.5).astype(np.int64)
+        files = [table if isinstance(table, BoxFile) else BoxFile(table) for table in tables]
+        self._files = [replace(file, rows=at_keyframes(file.rows)) for file in files]
+        rows = [file.rows for file in self._files]
+        self._scores = np.concatenate([x.scores for x in rows]).astype(np.float32)
+        self._person_ids = np.concatenate([x.person_ids for x in rows])
+        self._is_person = np.concatenate([is_person(x) for x in rows])
+        self._keyframe = np.concatenate([keyframe_seconds(x.timestamps) for x in rows])
+        self._fractions: dict[tuple[int, int], np.ndarray] = {}  # by picture size
 
     @classmethod
     def from_files(cls, paths: Sequence[str | Path], video_id: str) -> KeyframeBoxes:
-        """Read CSVs of boxes (README, "Boxes").
+        """Read files of boxes (README, "Boxes").
 
         Args:
-            paths: files of rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id].
+            paths: files in any form that :func:`read_boxes` knows.
             video_id: whose rows to take; a file about a single video is taken whole.
 
         Raises:
+            AVAFileError: a file is not what it should be.
             ValueError: a file knows several videos, but not this one.
         """
-        return cls([_rows_of_video(path, video_id) for path in paths])
+        return cls([_boxes_of_video(path, video_id) for path in paths])
+
+    @property
+    def largest_person_id(self) -> int:
+        """Of all keyframes; -1 when no person has an id."""
+        return int(self._person_ids.max(initial=-1))
 
     def __call__(self, timestamp: float, height: int, width: int) -> dict[str, dict]:
+        """See the class. Raises AVAFileError when boxes in pixels do not fit into the picture."""
+        if (width, height) not in self._fractions:
+            boxes = [x.as_fractions(lambda _: (width, height)).rows.boxes for x in self._files]
+            self._fractions[width, height] = np.concatenate(boxes)
+        boxes = self._fractions[width, height] * [width, height, width, height]
         here = self._keyframe == round(timestamp)
-        size = np.array([width, height, width, height])
         return {
-            "persons": self._arrays(here & self._is_person, size),
-            "objects": self._arrays(here & ~self._is_person, size),
+            "persons": self._arrays(here & self._is_person, boxes),
+            "objects": self._arrays(here & ~self._is_person, boxes),
         }
 
-    def _arrays(self, mask: np.ndarray, size: np.ndarray) -> dict[str, np.ndarray]:
+    def _arrays(self, mask: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
         return {
-            "boxes": (self._boxes[mask] * size).astype(np.float32),
+            "boxes": boxes[mask].astype(np.float32),
             "scores": self._scores[mask],
             "person_ids": self._person_ids[mask],
         }
@@ -68,11 +80,12 @@ def whole_frame_boxes(timestamp: float, height: int, width: int) -> dict[str, di
     return {"persons": persons, "objects": {key: value[:0] for key, value in persons.items()}}
 
 
-def _rows_of_video(path: str | Path, video_id: str) -> AVARows:
-    rows = read_ava_csv(path, "boxes")
+def _boxes_of_video(path: str | Path, video_id: str) -> BoxFile:
+    file = read_boxes(path)
+    rows = file.rows
     if len(rows.videos) <= 1:
-        return rows
+        return file
     if video_id not in rows.videos:
         known = ", ".join(sorted(rows.videos)[:5])
         raise ValueError(f"{path}: no boxes of video {video_id!r}; it has {known} ...")
-    return select_rows(rows, rows.video_codes == rows.videos.index(video_id))
+    return replace(file, rows=select_rows(rows, rows.video_codes == rows.videos.index(video_id)))

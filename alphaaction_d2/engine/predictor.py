@@ -18,6 +18,7 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets.ava_classes import AVA_CLASSES
 from ..data.keyframe_boxes import whole_frame_boxes
 from ..data.video import iterate_frames
+from ..modeling.detector import configured_detector
 from ..structures import UNKNOWN_PERSON
 from ..tracking import first_new_id
 from .box_detection import DetectedBoxes
@@ -46,11 +47,12 @@ class VideoPredictor(DefaultPredictor):
         self.cfg = cfg.clone()
         load_for_inference(self.model, cfg.MODEL.WEIGHTS)
         self.mapper = ActionDatasetMapper(cfg, is_train=False)
+        self.detector = configured_detector(cfg)
 
     def __call__(
         self,
         video: str | Path | np.ndarray | Iterable[tuple[float, np.ndarray]],
-        boxes: BoxSource = whole_frame_boxes,
+        boxes: BoxSource | None = None,
         *,
         fps: float = 25.0,
         video_id: str | None = None,
@@ -62,8 +64,8 @@ class VideoPredictor(DefaultPredictor):
 
         Args:
             video: a file; or frames (T, H, W, 3) uint8 RGB; or an iterator of (seconds, frame).
-            boxes: where the persons are at a keyframe; default: one person who fills the frame.
-                `DetectedBoxes` finds them in the pictures.
+            boxes: where the persons are at a keyframe. Default: where the detector of
+                `MODEL.PERSON_DETECTOR` finds them, else one person who fills the frame.
             fps: frame rate of an array of frames.
             video_id: name of the video in the results; default: the file's name without extension.
 
@@ -81,6 +83,8 @@ class VideoPredictor(DefaultPredictor):
             frames = ((i / fps, frame) for i, frame in enumerate(video))
         else:
             frames = iter(video)
+        if boxes is None:
+            boxes = DetectedBoxes(self.detector) if self.detector else whole_frame_boxes
         if isinstance(boxes, DetectedBoxes):
             frames = boxes.watch(frames)
         return self._predict(frames, boxes, video_id or "video")

@@ -57,7 +57,7 @@ class VideoFolder:
 def process_video(
     predictor: VideoPredictor,
     video: str | Path,
-    boxes: BoxSource,
+    boxes: BoxSource | None,
     folder: Path,
     class_names: list[str],
     *,
@@ -69,7 +69,7 @@ def process_video(
     memory stays bounded.
 
     Args:
-        boxes: where persons and objects are.
+        boxes: where persons and objects are; None: what `VideoPredictor` does without.
         folder: where the files go; made if needed.
         class_names: one per class.
         min_score: lowest score that is drawn. The files hold all scores.

@@ -7,6 +7,7 @@ Naming: logits before and scores after softmax or sigmoid; gt_classes is multi-h
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -84,7 +85,9 @@ def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float)
     label = gt_classes.argmax(dim=1)
     log_p = F.log_softmax(logits, dim=1).gather(1, label[:, None])[:, 0]
     p = log_p.exp()
-    loss = -((1 - p) ** gamma) * log_p.clamp(min=torch.log(logits.new_tensor(TINY)))
+    # The released loss stops growing where p leaves float32; its gradient goes on.
+    stopped = log_p + (log_p.clamp(min=math.log(TINY)) - log_p).detach()
+    loss = -((1 - p) ** gamma) * stopped
     if alpha >= 0:
         loss = loss * torch.where(label == 0, 1 - alpha, alpha)
     return (loss * (gt_classes > 0).any(dim=1)).sum()
@@ -137,6 +140,32 @@ def average_count(count: int) -> float:
     """Mean of a count over all workers, at least 1."""
     counts = comm.all_gather(count) if comm.get_world_size() > 1 else [count]
     return max(sum(counts) / len(counts), 1.0)
+
+
+@torch.no_grad()
+def action_accuracies(
+    logits: Tensor, gt_classes: Tensor, groups: list[ClassGroup], num_persons: float
+) -> dict[str, Tensor]:
+    """How well each group is told, for the training log (released AIA metrics, golden/README 2.4).
+
+    Exclusive groups: the share of persons whose best class is their first label. Other groups: the
+    mean over persons of the classes that are labelled and scored above 0.5 to those that are either
+    (1 where there are none).
+
+    Args:
+        logits, gt_classes: (R, K). num_persons: see :func:`action_losses`.
+    """
+    accuracies = {}
+    for group in groups:
+        x, labels = logits[:, group.columns], gt_classes[:, group.columns] > 0
+        if group.exclusive:
+            hits = (x.argmax(dim=1) == labels.int().argmax(dim=1)).float()
+        else:
+            found = x > 0  # a score above 0.5
+            either = (found | labels).sum(dim=1)
+            hits = torch.where(either > 0, (found & labels).sum(dim=1) / either.clamp(min=1), 1.0)
+        accuracies[f"accuracy_{group.name}"] = hits.sum() / num_persons
+    return accuracies
 
 
 def action_inference(

@@ -16,6 +16,7 @@ from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
 from ..structures import ClipFeatures, MemoryWindow
+from .box_finder import BoxFinder
 from .roi_heads import no_objects, whole_picture
 
 # What a result repeats of its input, so that results which come later can be told apart.
@@ -33,7 +34,8 @@ class ActionRCNN(nn.Module):
 
     * `video`: (C, T, H, W) uint8; or `image`: (C, H, W), which becomes a still clip;
     * `proposals`: `Instances` with `proposal_boxes` and optionally `objectness_logits`,
-      `person_ids`; without it the whole frame is one person;
+      `person_ids`; without it a detector, if there is one, finds persons and objects in the clip's
+      middle frame, else the whole frame is one person;
     * `objects` (optional): `Instances` with `boxes`, `scores`;
     * `memory` (optional): the clip's `MemoryWindow`;
     * `instances` (training): `gt_classes` (Ri, K), one row per proposal;
@@ -51,6 +53,7 @@ class ActionRCNN(nn.Module):
         pixel_std: tuple[float, float, float],
         channels_last: bool = False,
         test_dtype: str = "float32",
+        box_finder: BoxFinder | None = None,
     ) -> None:
         """
         Args:
@@ -60,8 +63,10 @@ class ActionRCNN(nn.Module):
                 see of a clip follows at their first convolution.
             test_dtype: "float32" or "bfloat16": what the backbone computes in when testing. All
                 that follows it computes in float32.
+            box_finder: finds the boxes of test inputs that bring none.
         """
         super().__init__()
+        self.box_finder = box_finder
         if test_dtype not in TEST_DTYPES:
             raise ValueError(f"TEST.DTYPE {test_dtype!r} is not one of {sorted(TEST_DTYPES)}")
         self.test_dtype = TEST_DTYPES[test_dtype]
@@ -84,6 +89,7 @@ class ActionRCNN(nn.Module):
             "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
             "channels_last": cfg.MODEL.CHANNELS_LAST,
             "test_dtype": cfg.TEST.DTYPE,
+            "box_finder": BoxFinder(cfg) if cfg.MODEL.PERSON_DETECTOR.CONFIG else None,
         }
 
     @property
@@ -109,6 +115,8 @@ class ActionRCNN(nn.Module):
         """Results of clips that come with their memory (or do without)."""
         if not batched_inputs:
             return []
+        if self.box_finder is not None:
+            batched_inputs = [x if "proposals" in x else self.box_finder(x) for x in batched_inputs]
         clips = self.extract(batched_inputs)
         instances = self.classify(clips, [x.get("memory") for x in batched_inputs])
         return [self.postprocess(r, x) for r, x in zip(instances, batched_inputs)]

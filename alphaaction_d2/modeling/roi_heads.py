@@ -46,6 +46,7 @@ class ActionROIHeads(nn.Module):
         memory_max_persons: int,
         memory_frozen: bool,
         box_extend_test: tuple[float, float],
+        pool_to_last_pixel: bool = False,
     ) -> None:
         """
         Args:
@@ -61,6 +62,7 @@ class ActionROIHeads(nn.Module):
             memory_frozen: windows come complete, filled by another network; nothing is put into
                 their centre.
             box_extend_test: share of width and height by which test boxes grow before pooling.
+            pool_to_last_pixel: pool every box without its last row and column (released AIA model).
         """
         super().__init__()
         self.in_features = in_features
@@ -75,6 +77,7 @@ class ActionROIHeads(nn.Module):
         self.memory_max_persons = memory_max_persons
         self.memory_frozen = memory_frozen
         self.box_extend_test = box_extend_test
+        self.pool_to_last_pixel = pool_to_last_pixel
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
@@ -86,11 +89,13 @@ class ActionROIHeads(nn.Module):
         channels = sum(spec.channels for spec in input_shape.values())
         interaction = build_interaction(cfg, channels)
         fused = fused_channels(channels, interaction, cfg.MODEL.INTERACTION.FUSION)
-        head = FastRCNNConvFCHead(
-            ShapeSpec(channels=fused, height=1, width=1),
-            conv_dims=[],
-            fc_dims=[node.FC_DIM] * node.NUM_FC,
-        )
+        head: nn.Module = nn.Identity()
+        if node.NUM_FC > 0:
+            head = FastRCNNConvFCHead(
+                ShapeSpec(channels=fused, height=1, width=1),
+                conv_dims=[],
+                fc_dims=[node.FC_DIM] * node.NUM_FC,
+            )
         return {
             "in_features": in_features,
             "pooler": ROIPooler(
@@ -102,13 +107,14 @@ class ActionROIHeads(nn.Module):
             "interaction": interaction,
             "fusion": cfg.MODEL.INTERACTION.FUSION,
             "head": head,
-            "predictor": ActionOutputLayers(cfg, head.output_shape.channels),
+            "predictor": ActionOutputLayers(cfg, node.FC_DIM if node.NUM_FC > 0 else fused),
             "num_channels": channels,
             "memory_window": tuple(memory.WINDOW),
             "memory_stride": memory.STRIDE,
             "memory_max_persons": memory.MAX_PERSONS,
             "memory_frozen": bool(memory.FROZEN_WEIGHTS),
             "box_extend_test": tuple(node.BOX_EXTEND_TEST),
+            "pool_to_last_pixel": node.POOL_TO_LAST_PIXEL,
         }
 
     def forward(
@@ -167,6 +173,9 @@ class ActionROIHeads(nn.Module):
             objects = [no_objects(size, maps.device) for size in images.image_sizes]
         person_boxes = [self._boxes_to_pool(x) for x in proposals]
         boxes = [Boxes.cat([p, o.boxes]) for p, o in zip(person_boxes, objects)]
+        if self.pool_to_last_pixel:
+            last_pixel = maps.new_tensor([0.0, 0.0, 1.0, 1.0])
+            boxes = [Boxes(b.tensor - last_pixel) for b in boxes]
         if self._needs("scene"):
             frames = [whole_picture(size, maps.device) for size in images.image_sizes]
             boxes = [Boxes.cat([b, frame]) for b, frame in zip(boxes, frames)]

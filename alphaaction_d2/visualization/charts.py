@@ -17,8 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from .drawing import format_time, printable
 from ..files import write_atomically
+from .drawing import format_time, printable
 from .palette import GROUP_COLOURS, IDENTITY_COLOURS, RGB, hex_colour, mix
 from .results import ClassAP, VideoResult, group_classes, mean_ap
 from .tracks import identify

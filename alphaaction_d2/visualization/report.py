@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from .drawing import format_time
 from ..files import write_atomically
+from .drawing import format_time
 from .palette import GROUP_COLOURS, IDENTITY_COLOURS, hex_colour
 from .results import ClassAP, VideoResult, group_classes, mean_ap
 from .tracks import identify

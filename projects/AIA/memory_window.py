@@ -4,12 +4,13 @@
     projects/AIA/memory_window.py --lengths 0 60 --short-side 128 --repeats 3
 
 Measures whole training steps (memory read, forward, backward, optimiser) of one clip with a full
-memory around it, draws memory_window.png (time and peak memory relative to a window of 0 s) and
+memory around it, draws memory_window.png (time and peak memory relative to the smallest window) and
 writes the numbers to memory_window.json. For comparison, --joint draws what the paper calls joint
 training: without a memory, the clips of the window are part of the step themselves.
 
 Time is the median over --repeats rounds in which all windows take turns, so that whatever else the
-machine does meets all of them. Peak memory is that of a process of its own for every window: on a
+machine does meets all of them; on the CPU it is the processor time of all threads, which other
+programs hardly change. Peak memory is that of a process of its own for every window: on a
 GPU what torch has allocated at most, on the CPU how much the process has grown since before the
 model was built.
 """
@@ -65,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(
                 f"{LABELS[method]:>14}, {row['length']:3d} s: {row['seconds']:8.3f} s a step, "
                 f"{row['bytes'] / 2**20:8.0f} MiB; {row['relative_time']:.3f} and "
-                f"{row['relative_memory']:.3f} of a window of {result['reference']} s"
+                f"{row['relative_memory']:.3f} of a window of {rows[0]['length']} s"
             )
     (args.output / "memory_window.json").write_text(json.dumps(result, indent=2) + "\n")
     draw(result, args.output / "memory_window.png")
@@ -93,7 +94,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         type=seconds,
         nargs="*",
         default=[],
-        help="windows for which joint training is measured as well, such as 0 2 4",
+        help="windows for which joint training is measured as well (and 0), such as 2 4",
     )
     parser.add_argument("--repeats", type=int, default=7, help="default: %(default)s")
     parser.add_argument(
@@ -107,7 +108,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.repeats < 1 or args.short_side < 32:
         parser.error("--repeats must be 1 or more and --short-side 32 or more")
-    args.lengths, args.joint = sorted(set(args.lengths)), sorted(set(args.joint))
+    args.lengths = sorted(set(args.lengths))
+    args.joint = sorted({0, *args.joint}) if args.joint else []
     return args
 
 
@@ -152,14 +154,12 @@ def measure(args: argparse.Namespace) -> dict:
     for method in METHODS:  # one after the other: joint training would get in the way of the rest
         steps = [build_step(cfg, method, length) for length in lengths[method]]
         medians += interleaved_medians(steps, args.repeats, cfg)
-    found = dict(zip(runs, zip(medians, peaks)))
-    reference_seconds, reference_bytes = found[runs[0]]
     methods: dict[str, list[dict]] = {}
-    for (method, length), (median, peak) in found.items():
-        row = {"length": length, "seconds": median, "bytes": peak}
-        row["relative_time"] = median / reference_seconds
-        row["relative_memory"] = peak / reference_bytes
-        methods.setdefault(method, []).append(row)
+    for (method, length), median, peak in zip(runs, medians, peaks):
+        rows = methods.setdefault(method, [])
+        rows.append({"length": length, "seconds": median, "bytes": peak})
+        rows[-1]["relative_time"] = median / rows[0]["seconds"]
+        rows[-1]["relative_memory"] = peak / rows[0]["bytes"]
     height, width = picture_size(cfg)
     return {
         "config": Path(args.config_file).name,
@@ -167,7 +167,6 @@ def measure(args: argparse.Namespace) -> dict:
         "threads": torch.get_num_threads(),
         "picture": f"{width}x{height}",
         "repeats": args.repeats,
-        "reference": runs[0][1],
         "methods": methods,
     }
 
@@ -255,18 +254,19 @@ def interleaved_medians(steps: list[Step], repeats: int, cfg: CfgNode) -> list[f
     for repeat in range(repeats + 1):
         random.Random(repeat).shuffle(order)
         for i in order:
-            synchronize(cfg)
-            start = time.perf_counter()
+            start = read_clock(cfg)
             steps[i]()
-            synchronize(cfg)
             if repeat:
-                times[i].append(time.perf_counter() - start)
+                times[i].append(read_clock(cfg) - start)
     return [statistics.median(own) for own in times]
 
 
-def synchronize(cfg: CfgNode) -> None:
-    if cfg.MODEL.DEVICE.startswith("cuda"):
-        torch.cuda.synchronize(cfg.MODEL.DEVICE)
+def read_clock(cfg: CfgNode) -> float:
+    """Seconds, once all work so far is done: of the wall clock for a GPU, else of the processor."""
+    if not cfg.MODEL.DEVICE.startswith("cuda"):
+        return time.process_time()
+    torch.cuda.synchronize(cfg.MODEL.DEVICE)
+    return time.perf_counter()
 
 
 def peak_memory(cfg: CfgNode, method: str, length: int) -> int:
@@ -316,10 +316,10 @@ def draw(result: dict, path: Path) -> None:
                 label=LABELS[method],
             )
         axis.set(title=title, xlabel="memory window (s)", ylim=(0, None))
-        axis.set_ylabel(f"relative to {result['reference']} s")
+        axis.set_ylabel("relative to the smallest window")
         axis.grid(alpha=0.3)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False, loc="lower right")
+    axes[1].legend(frameon=False, loc="upper right")
     figure.suptitle(
         f"{result['config']}, {result['picture']}, {result['device']}, medians of "
         f"{result['repeats']}",

@@ -41,7 +41,8 @@ def run(folder: Path, output: Path, processes: int, *options: object) -> Path:
         *("SOLVER.MAX_ITER", 6, "SOLVER.IMS_PER_BATCH", 4, "SEED", 3, "TEST.EVAL_PERIOD", 0),
         *("MODEL.SLOWFAST.NORM", "FrozenBN", "DATALOADER.FILTER_EMPTY_ANNOTATIONS", False),
         *("MODEL.INTERACTION.BLOCKS", "('P','O','M')", "SOLVER.WARMUP_ITERS", 0),
-        *("SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", 0.01, *options),
+        *("SOLVER.OPTIMIZER", "SGD", "SOLVER.BASE_LR", 0.01, "MODEL.INTERACTION.DROPOUT", 0.0),
+        *options,
     )
     cfg.OUTPUT_DIR = str(output)
     output.mkdir(parents=True)

@@ -1,13 +1,19 @@
-"""Reads the reference numbers of `golden/` (names and formulas: its README) for the tests."""
+"""Reads the reference numbers of `golden/` (names and formulas: its README) for the tests.
+
+tools/check_golden.py checks all of them; the tests here look at single formulas.
+"""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import torch
+
+from alphaaction_d2.weights import aggregation_weights as our_aia_params
+
+__all__ = ["GoldenCase", "assert_close", "our_aia_params"]
 
 
 class GoldenCase:
@@ -29,32 +35,6 @@ class GoldenCase:
 
     def params(self, prefix: str = "param/") -> dict[str, torch.Tensor]:
         return {k[len(prefix) :]: self[k] for k in self.arrays.files if k.startswith(prefix)}
-
-
-def our_aia_name(name: str) -> str:
-    """Name of a parameter of the released aggregation structure -> ours."""
-    name = re.sub(r"^([POM]_block_\d+)\.", r"blocks.\1.", name)
-    projections = {
-        "person_dim_reduce": "person_projection.0",
-        "person_key_dim_reduce": "person_key_projection.0",
-        "object_dim_reduce": "object_projection.0",
-        "mem_dim_reduce": "memory_projection.0",
-    }
-    for theirs, ours in projections.items():
-        name = re.sub(rf"^{theirs}\.", f"{ours}.", name)
-    return name
-
-
-def our_aia_params(params: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Released parameters under our names and in our shapes."""
-    result = {}
-    for name, value in params.items():
-        if "temporal_position" in name:
-            value = value.reshape(value.shape[0], -1)
-        elif "dense_params" in name or name.endswith("weight"):
-            value = value.reshape(value.shape[0], value.shape[1])
-        result[our_aia_name(name)] = value
-    return result
 
 
 def assert_close(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = 1e-4) -> None:

@@ -45,7 +45,7 @@ def test_draws_two_panels(script, tmp_path):
     ]
     result = {"config": "x.yaml", "device": "cpu", "picture": "63x48", "repeats": 1}
     path = tmp_path / "figure.png"
-    script.draw({**result, "reference": 0, "methods": {"memory": rows, "joint": rows}}, path)
+    script.draw({**result, "methods": {"memory": rows, "joint": rows}}, path)
     with Image.open(path) as picture:
         assert picture.width > picture.height > 300
         assert len(picture.convert("RGB").getcolors(2**24)) > 10  # not an empty page
@@ -75,12 +75,13 @@ def test_whole_tool(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "memory pool,  60 s" in done.stdout and "joint training,   3 s" in done.stdout
     result = json.loads((tmp_path / "memory_window.json").read_text())
-    assert result["picture"] == "63x48" and result["reference"] == 0
+    assert result["picture"] == "63x48"
     first, second = result["methods"]["memory"]
     assert (first["length"], second["length"]) == (0, 60)
     assert first["relative_time"] == first["relative_memory"] == 1
     assert all(row["seconds"] > 0 and row["bytes"] > 2**20 for row in (first, second))
     # With a pool peak memory stays, with three more clips in the step it does not.
-    (joint,) = result["methods"]["joint"]
+    alone, joint = result["methods"]["joint"]
+    assert (alone["length"], joint["length"]) == (0, 3)
     assert second["relative_memory"] < 1.1 < joint["relative_memory"]
     assert (tmp_path / "memory_window.png").is_file()

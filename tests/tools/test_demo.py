@@ -15,6 +15,7 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data.video import VideoWriter
+from tests.engine.test_box_detection import write_detector
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "Puppets" / "none.yaml"
@@ -33,6 +34,8 @@ def scene(tmp_path_factory):
     (root / "boxes.csv").write_text("\n".join(rows) + "\n")
     cfg = setup_cfg(str(CONFIG), ["MODEL.DEVICE", "cpu"])
     torch.save({"model": build_model(cfg).state_dict()}, root / "weights.pth")
+    # One class, which is taken as "person"; random weights find it everywhere, at 1/2.
+    write_detector(root, num_classes=1, std=0)
     return root
 
 
@@ -72,9 +75,26 @@ def test_whole_frame_without_boxes(scene, tmp_path):
     assert (tmp_path / "out" / "annotated.mp4").is_file()
 
 
+def test_a_detector_gives_the_boxes(scene, tmp_path):
+    done = demo(
+        scene,
+        tmp_path / "out",
+        ["one.mp4"],
+        *("--person-detector", scene / "detector.yaml", scene / "detector.pth"),
+        *("--opts", "INPUT.PERSON_SCORE_THRESH_TEST", 0.4),
+    )
+    assert done.returncode == 0, done.stderr
+    keyframes = json.loads((tmp_path / "out" / "results.json").read_text())["keyframes"]
+    assert [k["timestamp"] for k in keyframes] == [0, 1]
+    assert all(k["persons"] for k in keyframes)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
+        ([], "--boxes FILE"),
+        (["--boxes", "whole-frame", "--person-detector", "x.yaml"], "no --boxes besides"),
+        (["--person-detector", "x.yaml", "y.pth"], "x.yaml: no such configuration file"),
         (["--boxes", "nothing.csv"], "nothing.csv"),
         (["--boxes", "whole-frame", "--opts", "MODEL.X"], "KEY VALUE pairs"),
         (["--boxes", "whole-frame", "--weights", "boxes.csv"], "not a checkpoint"),

@@ -2,52 +2,86 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 import os
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from ...ava_files import AVARows, LabelMap, read_ava_csv, read_exclusions, read_label_map
+from ...ava_files import (
+    AVARows,
+    LabelMap,
+    concatenate_rows,
+    duplicates,
+    read_ava_csv,
+    read_exclusions,
+    read_label_map,
+    read_seconds,
+    read_video_list,
+    select_rows,
+)
+from ..box_files import BoxFile, at_keyframes, keyframe_seconds, read_boxes
 from ..video import VideoError, VideoInfo, probe_video
 from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
 logger = logging.getLogger(__name__)
 
-PERSON_CLASSES = ("", "person")  # words in the class column of a box file that mean a person
 _SHOWN = 5  # names listed in a warning
+_PROBES = 8  # videos looked at at a time: on a disk far away that is mostly waiting
+
+Keyframe = tuple[str, int]  # video id, second
 
 
 @dataclass(frozen=True)
 class AVAFiles:
     """Where the parts of one split lie.
 
+    A part that is spread over several files (train and val as one set) is a tuple of paths.
+
     Attributes:
         annotations: CSV of AVA rows; None for a split without ground truth.
-        label_map: pbtxt with names, ids and groups of the classes.
+        label_map: pbtxt, or plain list, with names, ids and groups of the classes.
         videos: folder with one video file per id, any container: <video_id>.<extension>.
         excluded: CSV of keyframes that do not count, or None.
-        persons: CSV of detected persons; None: testing uses the annotated boxes.
-        objects: CSV of detected objects, or None.
+        persons: detected persons, in any form that :func:`read_boxes` knows; None: testing uses
+            the annotated boxes.
+        objects: detected objects in such a form, or None.
+        video_list, seconds: for a split without annotations: its videos and its keyframes' seconds,
+            the same for all videos (AVA's `ava_included_timestamps`). Both or none.
     """
 
-    annotations: Path | None
+    annotations: Path | tuple[Path, ...] | None
     label_map: Path
     videos: Path
-    excluded: Path | None = None
-    persons: Path | None = None
-    objects: Path | None = None
+    excluded: Path | tuple[Path, ...] | None = None
+    persons: Path | tuple[Path, ...] | None = None
+    objects: Path | tuple[Path, ...] | None = None
+    video_list: Path | None = None
+    seconds: Path | None = None
+
+    def paths(self, part: str) -> tuple[Path, ...]:
+        """The files of a part, none, one or more."""
+        value = getattr(self, part)
+        if value is None:
+            return ()
+        return value if isinstance(value, tuple) else (value,)
 
 
 def register_ava(name: str, files: AVAFiles) -> None:
     """Register a split under `name` in detectron2's catalogs. Files are read when it is first used.
 
     The metadata `evaluator_type` ("ava"), `label_map`, `thing_classes`, `annotation_file` and
-    `excluded` are what the evaluator and the demo look for. `thing_classes` has a name for every id
-    up to the largest; category_id = action id - 1.
+    `excluded` are what the evaluator and the demo look for; `annotation_file` is None for a split
+    without ground truth or with several files of it. `thing_classes` has a name for every id up to
+    the largest; category_id = action id - 1.
     """
     DatasetCatalog.register(name, lambda: load_ava(name, files))
     MetadataCatalog.get(name).set(evaluator_type="ava", files=files)
@@ -70,21 +104,30 @@ def read_metadata(name: str) -> None:
 
 
 def _check_files(name: str, files: AVAFiles) -> None:
-    for role in ("label_map", "annotations", "videos", "excluded", "persons", "objects"):
-        path = getattr(files, role)
-        if path is not None and not path.exists():
-            raise FileNotFoundError(f"{name}: no {role.replace('_', ' ')} at {path}")
+    for part in (
+        *("label_map", "annotations", "videos", "excluded", "persons", "objects"),
+        *("video_list", "seconds"),
+    ):
+        for path in files.paths(part):
+            if not path.exists():
+                raise FileNotFoundError(f"{name}: no {part.replace('_', ' ')} at {path}")
 
 
 def _set_metadata(name: str, files: AVAFiles) -> LabelMap:
     label_map = with_groups(read_label_map(files.label_map))
+    annotations = files.paths("annotations")
     MetadataCatalog.get(name).set(
         label_map=label_map,
         thing_classes=class_names(label_map),
-        annotation_file=None if files.annotations is None else str(files.annotations),
-        excluded=frozenset(read_exclusions(files.excluded)) if files.excluded else frozenset(),
+        # one file is what the evaluators read
+        annotation_file=str(annotations[0]) if len(annotations) == 1 else None,
+        excluded=frozenset(_excluded(files)),
     )
     return label_map
+
+
+def _excluded(files: AVAFiles) -> set[Keyframe]:
+    return set().union(*(read_exclusions(path) for path in files.paths("excluded")))
 
 
 def class_names(label_map: LabelMap) -> list[str]:
@@ -97,9 +140,9 @@ def class_names(label_map: LabelMap) -> list[str]:
 def load_ava(name: str, files: AVAFiles) -> list[dict]:
     """Read a split: one dict per keyframe, ordered by video and time.
 
-    Keyframes are the seconds with an annotation or a detected person, without the excluded ones.
-    Videos that are missing or cannot be opened are left out with one warning that counts what is
-    lost.
+    Keyframes are the seconds with an annotation or a detected person, or those that `files` lists,
+    without the excluded ones. Videos that are missing or cannot be opened are left out. Whatever is
+    left out, and why, is counted in the log.
 
     Args:
         name: of the data set, for messages.
@@ -107,7 +150,8 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     Returns:
         Dicts with `file_name`, `video_id`, `timestamp` (s), `image_id`, `height`, `width`,
         `annotations` (`bbox` XYXY in pixels, `category_id`, `person_id`), `persons` and `objects`
-        (`boxes` (n, 4) in pixels, `scores` (n,), `person_ids` (n,)).
+        (`boxes` (n, 4) in pixels, `scores` (n,), `person_ids` (n,)). Annotations of one box share
+        its list of numbers, and boxes, scores and ids of all keyframes lie in a few large arrays.
 
     Raises:
         FileNotFoundError: a file is missing, or every video is.
@@ -115,90 +159,246 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     """
     _check_files(name, files)
     label_map = _set_metadata(name, files)
-    excluded = read_exclusions(files.excluded) if files.excluded else set()
+    annotations = read_annotations(name, files, label_map)
+    persons = _read_box_files(files, "persons")
+    objects = _read_box_files(files, "objects")
+    if not persons:
+        instead = "testing uses the annotated boxes" if annotations is not None else "none are used"
+        logger.warning("%s: no detected persons; %s", name, instead)
 
-    annotations = _Keyframes.read(files.annotations, "annotations")
-    _check_labels(name, annotations.rows, label_map)
-    persons = _Keyframes.read(files.persons, "boxes")
-    _check_persons(persons.rows)
-    objects = _Keyframes(_without_persons(files.objects))
-    if files.persons is None:
-        logger.warning("%s: no detected persons; testing uses the annotated boxes", name)
+    listed = _listed_keyframes(files)
+    keys = set().union(
+        listed, _keyframes_of(annotations), *(_keyframes_of(x.rows) for x in persons)
+    )
+    excluded = _excluded(files)
+    keyframes = sorted(keys - excluded)
+    videos = _probe_videos(name, files.videos, keyframes)
+    sizes = {video: (info.width, info.height) for video, info in videos.items()}
+    kept = _inside(name, keyframes, videos)
+    with _without_garbage_collection():
+        tables = {
+            "annotations": _Table.of([] if annotations is None else [annotations], sizes),
+            "persons": _Table.of([x.as_fractions(sizes.get).rows for x in persons], sizes),
+            "objects": _Table.of([x.as_fractions(sizes.get).rows for x in objects], sizes),
+        }
+        _log_unused(name, tables, set(kept), excluded, videos)
+        dicts = _build(kept, videos, tables, detected=bool(persons))
+    logger.info("%s: %d keyframes of %d videos", name, len(dicts), len(videos))
+    return dicts
 
-    keys = sorted((set(annotations.slices) | set(persons.slices)) - excluded)
-    videos = _probe_videos(name, files.videos, keys)
+
+def _build(
+    keys: list[Keyframe],
+    videos: dict[str, VideoInfo],
+    tables: dict[str, _Table],
+    detected: bool,
+) -> list[dict]:
+    annotated, persons, objects = tables["annotations"], tables["persons"], tables["objects"]
+    annotation_dicts = annotated.annotation_dicts()
+    file_names = {video: str(info.path) for video, info in videos.items()}
     dicts = []
-    for video, second in _inside(name, keys, videos):
+    for key in keys:
+        video, second = key
         info = videos[video]
-        size = np.array([info.width, info.height, info.width, info.height], dtype=np.float64)
-        key = (video, second)
-        rows = annotations.of(key)
-        annotated = _annotations(annotations.rows, rows, size)
-        detected = persons.rows if files.persons is not None else None
+        annotations = annotation_dicts[annotated.slice_of(key)]
         dicts.append(
             {
-                "file_name": str(info.path),
+                "file_name": file_names[video],
                 "video_id": video,
                 "timestamp": second,
                 "image_id": f"{video},{second:04d}",
                 "height": info.height,
                 "width": info.width,
-                "annotations": annotated,
-                "persons": annotated_persons(annotated)
-                if detected is None
-                else _boxes(persons.rows, persons.of(key), size),
-                "objects": _boxes(objects.rows, objects.of(key), size),
+                "annotations": annotations,
+                "persons": persons.boxes_of(key) if detected else annotated_persons(annotations),
+                "objects": objects.boxes_of(key),
             }
         )
-    logger.info("%s: %d keyframes of %d videos", name, len(dicts), len(videos))
     return dicts
 
 
-class _Keyframes:
-    """The rows of a file, found by keyframe."""
+@contextlib.contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """For making millions of objects that all stay: looking for garbage takes half the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
-    def __init__(self, rows: AVARows | None) -> None:
-        self.rows = rows
-        self.slices: dict[tuple[str, int], np.ndarray] = {}
-        if rows is None or not len(rows):
-            return
-        rows = at_keyframes(rows)
-        self.rows = rows
-        seconds = np.floor(rows.timestamps + 0.5).astype(np.int64)
-        # Stable, so that rows of a keyframe keep the order of the file.
-        order = np.lexsort((seconds, rows.video_codes))
-        codes, seconds = rows.video_codes[order], seconds[order]
-        starts = np.flatnonzero(
-            (np.diff(codes, prepend=-1) != 0) | (np.diff(seconds, prepend=-1) != 0)
-        )
-        for start, group in zip(starts, np.split(order, starts[1:])):
-            self.slices[rows.videos[codes[start]], int(seconds[start])] = group
+
+_NOTHING = slice(0, 0)
+
+
+class _Table:
+    """Boxes of all keyframes in pixels, sorted by keyframe."""
+
+    def __init__(self, rows: AVARows | None, sizes: dict[str, tuple[int, int]]) -> None:
+        """
+        Args:
+            rows: boxes as fractions, one time per second of a video; None: no rows.
+            sizes: (width, height) of the usable videos.
+        """
+        self._slices: dict[Keyframe, slice] = {}
+        self._boxes, self._scores = np.zeros((0, 4)), np.zeros(0, np.float32)
+        self._person_ids = self._labels = np.zeros(0, np.int64)
+        if rows is not None and len(rows):
+            numbers = _keyframe_numbers(rows)
+            # stable: rows of a keyframe keep the order of the file
+            order = np.argsort(numbers, kind="stable")
+            numbers = numbers[order]
+            codes = rows.video_codes[order]
+            scale = np.array([sizes.get(v, (np.nan, np.nan)) * 2 for v in rows.videos], np.float64)
+            self._boxes = rows.boxes[order] * scale[codes]
+            self._scores = rows.scores[order].astype(np.float32)
+            self._person_ids, self._labels = rows.person_ids[order], rows.labels[order]
+            starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+            stops = np.append(starts[1:], len(order)).tolist()
+            keys = _keyframes_from(rows, numbers[starts])
+            self._slices = {
+                key: slice(start, stop) for key, start, stop in zip(keys, starts.tolist(), stops)
+            }
+        self._boxes32 = self._boxes.astype(np.float32)
 
     @classmethod
-    def read(cls, path: Path | None, kind: str) -> _Keyframes:
-        return cls(None if path is None else read_ava_csv(path, kind))
+    def of(cls, tables: list[AVARows], sizes: dict[str, tuple[int, int]]) -> _Table:
+        return cls(concatenate_rows(tables) if tables else None, sizes)
 
-    def of(self, key: tuple[str, int]) -> np.ndarray:
-        """Row numbers of one keyframe."""
-        return self.slices.get(key, np.zeros(0, dtype=np.int64))
+    def counts(self) -> dict[Keyframe, int]:
+        """Rows by keyframe."""
+        return {key: s.stop - s.start for key, s in self._slices.items()}
+
+    def slice_of(self, key: Keyframe) -> slice:
+        return self._slices.get(key, _NOTHING)
+
+    def boxes_of(self, key: Keyframe) -> dict[str, np.ndarray]:
+        rows = self.slice_of(key)
+        return {
+            "boxes": self._boxes32[rows],
+            "scores": self._scores[rows],
+            "person_ids": self._person_ids[rows],
+        }
+
+    def annotation_dicts(self) -> list[dict]:
+        """detectron2's annotations, all of them: one box, one class each."""
+        # The actions of a person stand in rows one after the other; they share one list.
+        new_box = np.ones(len(self._boxes), dtype=bool)
+        new_box[1:] = (self._boxes[1:] != self._boxes[:-1]).any(axis=1)
+        new_box[[rows.start for rows in self._slices.values()]] = True
+        boxes = self._boxes[new_box].tolist()
+        box_of = (np.cumsum(new_box) - 1).tolist()
+        return [
+            {
+                "bbox": boxes[b],
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": label - 1,
+                "person_id": person,
+            }
+            for b, label, person in zip(box_of, self._labels.tolist(), self._person_ids.tolist())
+        ]
 
 
-def _annotations(rows: AVARows, index: np.ndarray, size: np.ndarray) -> list[dict]:
-    """detectron2's annotations: one box, one class each."""
-    if not len(index):
-        return []
-    boxes = (rows.boxes[index] * size).tolist()
-    labels, ids = rows.labels[index].tolist(), rows.person_ids[index].tolist()
-    return [
-        {"bbox": b, "bbox_mode": BoxMode.XYXY_ABS, "category_id": c - 1, "person_id": i}
-        for b, c, i in zip(boxes, labels, ids)
-    ]
+def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows | None:
+    """The annotated rows of a split at its keyframes; None for a split without ground truth.
+
+    Rows that come twice count once, with a warning.
+
+    Args:
+        name: of the data set, for messages.
+
+    Raises:
+        AVAFileError: a row is wrong; all bad rows in one message.
+        ValueError: the rows use actions that the label map does not have.
+    """
+    if not files.paths("annotations"):
+        return None
+    rows = concatenate_rows([read_ava_csv(path) for path in files.paths("annotations")])
+    _check_labels(name, rows, label_map)
+    again = duplicates(rows)
+    if again.any():
+        logger.warning("%s: left out %d annotations that are there twice", name, again.sum())
+        rows = select_rows(rows, ~again)
+    return at_keyframes(rows)
 
 
-def _boxes(rows: AVARows | None, index: np.ndarray, size: np.ndarray) -> dict[str, np.ndarray]:
+def _read_box_files(files: AVAFiles, role: str) -> list[BoxFile]:
+    tables = []
+    for path in files.paths(role):
+        boxes = read_boxes(path, role)
+        tables.append(BoxFile(at_keyframes(boxes.rows), boxes.short_side))
+    return tables
+
+
+def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:
+    """The keyframes that a split's annotations or lists name, whether or not videos are there.
+
+    Args:
+        name: of the data set, for messages.
+
+    Raises:
+        FileNotFoundError, AVAFileError: see :func:`load_ava`.
+    """
+    _check_files(name, files)
+    annotations = read_annotations(name, files, with_groups(read_label_map(files.label_map)))
+    keys = _listed_keyframes(files) | _keyframes_of(annotations)
+    return sorted(keys - _excluded(files))
+
+
+def _listed_keyframes(files: AVAFiles) -> set[Keyframe]:
+    if files.video_list is None or files.seconds is None:
+        return set()
+    seconds = read_seconds(files.seconds)
+    return {(video, second) for video in read_video_list(files.video_list) for second in seconds}
+
+
+def _keyframes_of(rows: AVARows | None) -> set[Keyframe]:
     if rows is None:
-        return _box_arrays(np.zeros((0, 4)), np.zeros(0), np.zeros(0))
-    return _box_arrays(rows.boxes[index] * size, rows.scores[index], rows.person_ids[index])
+        return set()
+    numbers = _keyframe_numbers(rows)
+    # rows of a keyframe mostly stand together, which leaves little to sort
+    changed = np.diff(numbers, prepend=-1) != 0
+    return set(_keyframes_from(rows, np.unique(numbers[changed])))
+
+
+_SECONDS = 10**8  # more than a timestamp may have
+
+
+def _keyframe_numbers(rows: AVARows) -> np.ndarray:
+    """(N,) int64: one number for video and second, in the order of both."""
+    return rows.video_codes.astype(np.int64) * _SECONDS + keyframe_seconds(rows.timestamps)
+
+
+def _keyframes_from(rows: AVARows, numbers: np.ndarray) -> list[Keyframe]:
+    codes, seconds = np.divmod(numbers, _SECONDS)
+    return [(rows.videos[code], s) for code, s in zip(codes.tolist(), seconds.tolist())]
+
+
+def _log_unused(
+    name: str,
+    tables: dict[str, _Table],
+    kept: set[Keyframe],
+    excluded: set[Keyframe],
+    videos: dict[str, VideoInfo],
+) -> None:
+    """Counts the rows that no dict gets, by table and reason."""
+    for part, table in tables.items():
+        counts = Counter()
+        for key, rows in table.counts().items():
+            if key in kept:
+                counts["used"] += rows
+            elif key in excluded:
+                counts["on excluded keyframes"] += rows
+            elif key[0] in videos:
+                counts["on seconds that are no keyframes"] += rows
+            else:
+                counts["of videos that are not used"] += rows
+        used = counts.pop("used", 0)
+        if counts:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
+            level = logging.INFO if used else logging.WARNING
+            logger.log(level, "%s: rows of %s left out: %s; used: %d", name, part, reasons, used)
 
 
 def annotated_persons(annotations: list[dict]) -> dict[str, np.ndarray]:
@@ -216,95 +416,39 @@ def _box_arrays(boxes: np.ndarray, scores: np.ndarray, ids: np.ndarray) -> dict[
     }
 
 
-def _check_labels(name: str, rows: AVARows | None, label_map: LabelMap) -> None:
-    if rows is None or not len(rows):
-        return
-    largest = int(rows.labels.max())
-    if largest > label_map.num_classes:
+def _check_labels(name: str, rows: AVARows, label_map: LabelMap) -> None:
+    """Names the action ids that the label map does not have."""
+    used = Counter(dict(zip(*(x.tolist() for x in np.unique(rows.labels, return_counts=True)))))
+    outside = {i: n for i, n in used.items() if i > label_map.num_classes}
+    if outside:
+        listed = ", ".join(f"{i} ({n} rows)" for i, n in list(outside.items())[:_SHOWN])
         raise ValueError(
-            f"{name}: annotations use action id {largest}, the label map ends at "
+            f"{name}: annotations use action id {listed}, the label map ends at "
             f"{label_map.num_classes}"
         )
-
-
-def _check_persons(rows: AVARows | None) -> None:
-    if rows is None:
-        return
-    others = sorted(set(rows.class_names) - set(PERSON_CLASSES))
-    if others:
-        raise ValueError(
-            f"{rows.source}: class {others[0]!r} in a file of persons; expected an empty column or "
-            "'person'"
-        )
-
-
-def at_keyframes(rows: AVARows) -> AVARows:
-    """Leave out rows between keyframes: of each video and second only the time nearest to it stays.
-
-    Files with boxes for every frame would otherwise give every person many times over.
-    """
-    offsets = np.abs(rows.timestamps - np.floor(rows.timestamps + 0.5))
-    if not offsets.any():
-        return rows
-    seconds = np.floor(rows.timestamps + 0.5).astype(np.int64)
-    keys = np.stack([rows.video_codes.astype(np.int64), seconds], axis=1)
-    _, group = np.unique(keys, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    nearest = np.full(group.max() + 1, np.inf)
-    np.minimum.at(nearest, group, offsets)
-    keep = offsets <= nearest[group] + 1e-6
-    if not keep.all():
+    nameless = {i: n for i, n in used.items() if i not in label_map.names}
+    if nameless and not is_ava(label_map):  # AVA's 60-class list leaves out classes on purpose
         logger.warning(
-            "%s: used the %d rows nearest to whole seconds, not the other %d",
-            rows.source,
-            keep.sum(),
-            (~keep).sum(),
+            "%s: %d annotations use action ids that the label map has no name for: %s",
+            *(name, sum(nameless.values()), ", ".join(map(str, list(nameless)[:_SHOWN]))),
         )
-    return select_rows(rows, keep)
 
 
-def _without_persons(path: Path | None) -> AVARows | None:
-    """Rows of a file of objects; persons in it have a file of their own and are left out."""
-    if path is None:
-        return None
-    rows = read_ava_csv(path, "boxes")
-    persons = is_person(rows)
-    if persons.any():
-        logger.warning("%s: left out %d rows that are persons", path, persons.sum())
-    return select_rows(rows, ~persons)
-
-
-def is_person(rows: AVARows) -> np.ndarray:
-    """(N,) bool: which rows of a box file are persons."""
-    codes = [-1] + [i for i, name in enumerate(rows.class_names) if name in PERSON_CLASSES]
-    return np.isin(rows.labels, codes)
-
-
-def select_rows(rows: AVARows, mask: np.ndarray) -> AVARows:
-    """The rows where `mask` (N,) is True."""
-    columns = ("video_codes", "timestamps", "boxes", "labels", "scores", "person_ids")
-    return replace(rows, **{name: getattr(rows, name)[mask] for name in columns})
-
-
-def _inside(
-    name: str, keys: list[tuple[str, int]], videos: dict[str, VideoInfo]
-) -> list[tuple[str, int]]:
+def _inside(name: str, keys: list[Keyframe], videos: dict[str, VideoInfo]) -> list[Keyframe]:
     """Keyframes of usable videos, without those after a video's end (a trimmed video, say)."""
+    ends = {
+        video: np.inf if info.duration is None else info.duration for video, info in videos.items()
+    }
     usable = [key for key in keys if key[0] in videos]
-    inside = [(v, t) for v, t in usable if videos[v].duration is None or t <= videos[v].duration]
-    if len(inside) < len(usable):
-        video, second = next(key for key in usable if key not in set(inside))
+    late = [key for key in usable if key[1] > ends[key[0]]]
+    if late:
+        video, second = late[0]
         logger.warning(
             "%s: dropped %d of %d keyframes that lie after the end of their video, such as %s at "
             "%d s of %.1f s",
-            name,
-            len(usable) - len(inside),
-            len(usable),
-            video,
-            second,
-            videos[video].duration,
+            *(name, len(late), len(usable), video, second, ends[video]),
         )
-    return inside
+    return [key for key in usable if key[1] <= ends[key[0]]]
 
 
 def find_videos(folder: Path) -> dict[str, list[Path]]:
@@ -318,24 +462,18 @@ def find_videos(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _probe_videos(name: str, folder: Path, keys: list[tuple[str, int]]) -> dict[str, VideoInfo]:
+def _probe_videos(name: str, folder: Path, keys: list[Keyframe]) -> dict[str, VideoInfo]:
     """Header information of every video that the keyframes need and that can be opened."""
     files = find_videos(folder)
     wanted = list(dict.fromkeys(video for video, _ in keys))
     infos, problems = {}, []
-    for video in wanted:
-        if video not in files:
-            problems.append(f"{video}: not found")
-            continue
-        # A picture or a text of the same name may lie beside the video: the first that opens.
-        for path in files[video]:
-            try:
-                infos[video] = probe_video(path)
-                break
-            except VideoError as error:
-                reason = str(error)
-        else:
-            problems.append(reason)
+    with ThreadPoolExecutor(_PROBES) as pool:
+        found = pool.map(lambda video: _probe_first(files.get(video, [])), wanted)
+        for video, (info, problem) in zip(wanted, found):
+            if info is None:
+                problems.append(problem or f"{video}: not found")
+            else:
+                infos[video] = info
     if problems:
         lost = sum(video not in infos for video, _ in keys)
         text = "; ".join(problems[:_SHOWN])
@@ -345,11 +483,18 @@ def _probe_videos(name: str, folder: Path, keys: list[tuple[str, int]]) -> dict[
             raise FileNotFoundError(f"{name}: none of {len(wanted)} videos is in {folder}: {text}")
         logger.warning(
             "%s: %d of %d videos cannot be used, which drops %d of %d keyframes: %s",
-            name,
-            len(problems),
-            len(wanted),
-            lost,
-            len(keys),
-            text,
+            *(name, len(problems), len(wanted), lost, len(keys), text),
         )
     return infos
+
+
+def _probe_first(paths: list[Path]) -> tuple[VideoInfo | None, str]:
+    """The first of some files of one name that is a video (a picture or a text of the same name may
+    lie beside it), or what is wrong with the last."""
+    reason = ""
+    for path in paths:
+        try:
+            return probe_video(path), ""
+        except VideoError as error:
+            reason = str(error)
+    return None, reason

@@ -1,7 +1,7 @@
 """The 80 atomic visual actions of AVA, in the order of their ids.
 
-Names are those of `ava_action_list_v2.2.pbtxt`. The evaluation counts 60 of them (the list
-`..._for_activitynet_2019.pbtxt`); networks score all 80.
+Names are those of `ava_action_list_v2.2.pbtxt`, and of v2.1. The evaluation counts 60 of them (the
+lists `..._for_activitynet_2018.pbtxt` and `..._2019.pbtxt`); networks score all 80.
 """
 
 from __future__ import annotations

@@ -20,22 +20,83 @@ def datasets_root() -> Path:
     return Path(os.getenv("DETECTRON2_DATASETS", "datasets")).expanduser()
 
 
+# What people have of detected boxes, by the name that its makers gave it; the first that is there
+# counts. Our own names come first.
+_PERSON_FILES = (
+    "boxes/ava_{split}_persons.csv",
+    "boxes/ava_{split}_det_person_bbox.json",  # AlphAction
+    "boxes/ava_detection_{split}_boxes_and_labels.csv",  # PySlowFast
+    "boxes/ava_{split}_predicted_boxes.csv",  # long-term feature banks, PySlowFast
+    "boxes/ava_dense_proposals_{split}.FAIR.recall_93.9.pkl",  # mmaction2
+    "annotations/ava_dense_proposals_{split}.FAIR.recall_93.9.pkl",
+)
+_OBJECT_FILES = (
+    "boxes/ava_{split}_objects.csv",
+    "boxes/ava_{split}_det_object_bbox.json",  # AlphAction
+)
+_AVA_SPLITS = {
+    "2.1": {"train": ("train",), "val": ("val",)},
+    "2.2": {
+        "train": ("train",),
+        "val": ("val",),
+        "trainval": ("train", "val"),
+        "test": ("test",),
+    },
+}
+# the year of the challenge whose 60 classes count
+_CHALLENGE = {"2.1": "2018", "2.2": "2019"}
+
+
 def register_all_ava(root: Path) -> None:
-    """AVA v2.2 as `ava_v2.2_train` and `ava_v2.2_val`, with the files' official names."""
+    """AVA as `ava_v2.1_train`, `ava_v2.2_val` and so on, with the files' official names.
+
+    v2.1 has train and val; v2.2 also trainval (both annotation files as one set, to train for the
+    test server) and test (no ground truth: listed videos, included seconds, detected boxes).
+    """
+    for version, splits in _AVA_SPLITS.items():
+        for split in splits:
+            register_ava(f"ava_v{version}_{split}", ava_files(root, version, split))
+
+
+def ava_files(root: Path, version: str, split: str) -> AVAFiles:
+    """Where the files of a split of AVA lie below the data-set root.
+
+    Args:
+        root: the folder of all data sets; AVA is its folder "ava".
+        version: "2.1" or "2.2".
+        split: "train", "val", and of 2.2 "trainval" or "test".
+    """
     ava = root / "ava"
-    boxes = ava / "boxes"
-    for split in ("train", "val"):
-        register_ava(
-            f"ava_v2.2_{split}",
-            AVAFiles(
-                annotations=ava / "annotations" / f"ava_{split}_v2.2.csv",
-                label_map=ava / "annotations" / "ava_action_list_v2.2_for_activitynet_2019.pbtxt",
-                videos=ava / "videos",
-                excluded=ava / "annotations" / f"ava_{split}_excluded_timestamps_v2.2.csv",
-                persons=_if_there(boxes / f"ava_{split}_persons.csv"),
-                objects=_if_there(boxes / f"ava_{split}_objects.csv"),
-            ),
-        )
+    annotations = ava / "annotations"
+    parts = _AVA_SPLITS[version][split]
+    list_name = f"ava_action_list_v{version}_for_activitynet_{_CHALLENGE[version]}.pbtxt"
+    is_test = split == "test"
+    return AVAFiles(
+        annotations=None
+        if is_test
+        else _one_or_all([annotations / f"ava_{part}_v{version}.csv" for part in parts]),
+        label_map=annotations / list_name,
+        videos=ava / "videos",
+        excluded=_one_or_all(
+            [annotations / f"ava_{part}_excluded_timestamps_v{version}.csv" for part in parts]
+        ),
+        persons=_one_or_all([_first(ava, _PERSON_FILES, part) for part in parts]),
+        objects=_one_or_all([_first(ava, _OBJECT_FILES, part) for part in parts]),
+        video_list=annotations / f"ava_test_v{version}.txt" if is_test else None,
+        seconds=annotations / f"ava_included_timestamps_v{version}.txt" if is_test else None,
+    )
+
+
+def _first(ava: Path, names: tuple[str, ...], split: str) -> Path | None:
+    paths = [ava / name.format(split=split) for name in names]
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _one_or_all(paths: list[Path | None]) -> Path | tuple[Path, ...] | None:
+    """A single path as it is, several as a tuple; None unless all are there."""
+    if None in paths:
+        return None
+    return paths[0] if len(paths) == 1 else tuple(paths)
 
 
 def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
@@ -44,7 +105,8 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     A split is a file annotations/<split>.csv. Exclusions and boxes belong to it when they exist.
 
     Args:
-        folder: with videos/, annotations/, label_map.pbtxt and optionally boxes/.
+        folder: with videos/, annotations/, label_map.pbtxt (or a plain list of names and groups,
+            labels.txt) and optionally boxes/, in any form that :func:`read_boxes` knows.
         name: of the data set; default: the folder's name. Names that are registered already are
             kept when they mean the same folder.
 
@@ -57,7 +119,7 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     """
     folder = Path(folder).expanduser()
     name = name or folder.resolve().name
-    label_map = folder / "label_map.pbtxt"
+    label_map = _label_map(folder)
     splits = sorted(
         path.stem
         for path in folder.glob("annotations/*.csv")
@@ -76,11 +138,11 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
 def _register_split(folder: Path, name: str, split: str) -> str:
     files = AVAFiles(
         annotations=folder / "annotations" / f"{split}.csv",
-        label_map=folder / "label_map.pbtxt",
+        label_map=_label_map(folder),
         videos=folder / "videos",
         excluded=_if_there(folder / "annotations" / f"{split}_excluded.csv"),
-        persons=_if_there(folder / "boxes" / f"{split}_persons.csv"),
-        objects=_if_there(folder / "boxes" / f"{split}_objects.csv"),
+        persons=_box_file(folder, f"{split}_persons"),
+        objects=_box_file(folder, f"{split}_objects"),
     )
     if name in DatasetCatalog.list():
         known = MetadataCatalog.get(name).get("files")
@@ -91,6 +153,20 @@ def _register_split(folder: Path, name: str, split: str) -> str:
     register_ava(name, files)
     read_metadata(name)
     return name
+
+
+def _label_map(folder: Path) -> Path:
+    """The pbtxt, unless only the plain list is there."""
+    label_map, plain = folder / "label_map.pbtxt", folder / "labels.txt"
+    return plain if plain.is_file() and not label_map.is_file() else label_map
+
+
+def _box_file(folder: Path, stem: str) -> Path | None:
+    for suffix in (".csv", ".json", ".pkl"):
+        path = folder / "boxes" / f"{stem}{suffix}"
+        if path.is_file():
+            return path
+    return None
 
 
 def _if_there(path: Path) -> Path | None:

@@ -14,6 +14,7 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from pytorchvideo.layers.nonlocal_net import create_nonlocal
 from pytorchvideo.models.slowfast import FuseFastToSlow, create_slowfast
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -68,6 +69,8 @@ class SlowFast(Backbone):
         stem_strides: tuple[int, int] = (2, 2),
         spatial_strides: tuple[int, int, int, int] = (1, 2, 2, 1),
         dilations: tuple[int, int, int, int] = (1, 1, 1, 2),
+        temporal_blocks: tuple[int, ...] = (),
+        non_local_blocks: tuple[int, ...] = (),
         norm: str = "FrozenBN",
         lateral: str = "aia",
         lateral_kernel: int = 5,
@@ -85,6 +88,8 @@ class SlowFast(Backbone):
             beta_inv: slow channels divided by fast channels.
             stem_strides: spatial strides of the stem convolution and of the max pooling.
             spatial_strides, dilations: of res2..res5.
+            temporal_blocks: how many of the first blocks of each stage look along time; (): all.
+            non_local_blocks: blocks of the slow res4 that a non-local block follows.
             norm: "BN" or "FrozenBN".
             lateral: "aia" (convolution with bias only, unpadded stem pooling: the released AIA
                 network) or "pytorchvideo" (convolution, norm, ReLU, padded pooling: also
@@ -111,6 +116,8 @@ class SlowFast(Backbone):
         conv_stride, pool_stride = stem_strides
         fast_channels = stem_channels // beta_inv
         options = {"norm": NORMS[norm]}
+        if temporal_blocks:
+            options["stage_conv_a_kernel_sizes"] = _temporal_kernels(temporal_blocks)
         if lateral == "aia":
             options["fusion_builder"] = partial(
                 _plain_fusion, beta_inv=beta_inv, kernel=lateral_kernel, stride=alpha
@@ -131,6 +138,8 @@ class SlowFast(Backbone):
         )
         # The last block pools for classification; detection wants the maps.
         self.blocks = network.blocks[: 1 + num_stages]
+        for i in non_local_blocks:
+            _follow_with_non_local(self.blocks[3].multipathway_blocks[0].res_blocks[i], NORMS[norm])
         if num_stages < 4:  # the lateral connection of the last stage would feed the stage left out
             self.blocks[-1].multipathway_fusion = nn.Identity()
         if lateral == "aia" and pool_stride > 1:
@@ -167,6 +176,8 @@ class SlowFast(Backbone):
             "stem_strides": tuple(node.STEM_STRIDES),
             "spatial_strides": tuple(node.SPATIAL_STRIDES),
             "dilations": tuple(node.DILATIONS),
+            "temporal_blocks": tuple(node.TEMPORAL_BLOCKS),
+            "non_local_blocks": tuple(node.NON_LOCAL_BLOCKS),
             "norm": node.NORM,
             "lateral": node.LATERAL,
             "lateral_kernel": node.LATERAL_KERNEL,
@@ -234,6 +245,29 @@ def _statistics_stay(block: nn.Module) -> Iterator[None]:
     finally:
         for norm, (momentum, count) in zip(norms, before):
             norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def _temporal_kernels(temporal_blocks: tuple[int, ...]) -> tuple:
+    """Kernels of the first convolutions by pathway, stage and block: 3 along time, then 1.
+
+    The builder cuts what a stage has no blocks for; 36 is the most that any has.
+    """
+    still, moving = (1, 1, 1), (3, 1, 1)
+    stages = [[moving] * n + [still] * (36 - n) for n in temporal_blocks]
+    return ([[still], [still], *stages[2:]], stages)
+
+
+def _follow_with_non_local(block: nn.Module, norm: type[nn.Module]) -> None:
+    """Attention over all places and frames (Wang et al., CVPR 2018) behind a residual block."""
+    channels = block.branch2.conv_c.out_channels
+    non_local = create_nonlocal(
+        dim_in=channels,
+        dim_inner=channels // 2,
+        pool_size=(2, 2, 2),
+        instantiation="dot_product",
+        norm=norm,
+    )
+    block.activation = nn.Sequential(block.activation, non_local)
 
 
 def _plain_fusion(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import pickle
+import re
+import shutil
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from alphaaction_d2.ava_files import AVAFileError, read_label_map
-from alphaaction_d2.data.datasets import register_folder
+from alphaaction_d2.data.datasets import AVAFiles, keyframes_of, load_ava, register_folder
 from alphaaction_d2.data.datasets.ava import class_names
 from alphaaction_d2.data.datasets.ava_classes import AVA_CLASSES, with_groups
+from alphaaction_d2.data.datasets.builtin import ava_files
 from alphaaction_d2.data.samplers import shard_videos
+from alphaaction_d2.data.video import VideoWriter
 from tests.helpers import write_dataset
 
 
@@ -135,7 +145,7 @@ def test_bad_rows_are_reported_together(folder):
 def test_action_outside_the_label_map(folder):
     path = folder / "annotations" / "train.csv"
     path.write_text(path.read_text() + "train_0,0001,0.1,0.1,0.2,0.9,9,1\n")
-    with pytest.raises(ValueError, match="action id 9, the label map ends at 3"):
+    with pytest.raises(ValueError, match=r"action id 9 \(1 rows\), the label map ends at 3"):
         load(folder, "train")
 
 
@@ -160,6 +170,270 @@ def forget_data_sets():
         if name in DatasetCatalog.list():
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
+
+
+# ------------------------------------------------------------------------------------ other forms
+
+
+def boxes_of(dicts: list[dict]) -> list[tuple]:
+    return [
+        (d["image_id"], role, d[role]["boxes"].round(2).tolist(), d[role]["scores"].tolist())
+        for d in dicts
+        for role in ("persons", "objects")
+    ]
+
+
+def as_coco(path: Path, size=(64, 48)) -> str:
+    found = []
+    for line in path.read_text().splitlines():
+        video, second, *box, word, score = line.split(",")[:8]
+        x1, y1, x2, y2 = np.array(box, float) * [*size, *size]
+        category = 1 if word in ("", "person") else 37
+        found.append(
+            {"image_id": f"{video},{second}", "bbox": [x1, y1, x2 - x1, y2 - y1]}
+            | {"category_id": category, "score": float(score)}
+        )
+    return json.dumps(found)
+
+
+def test_boxes_in_json_and_pickle(folder):
+    expected = boxes_of(load(folder, "val"))
+    persons, objects = (folder / "boxes" / f"val_{role}.csv" for role in ("persons", "objects"))
+    objects.with_suffix(".json").write_text(as_coco(objects))
+    objects.unlink()
+    entries: dict[str, list] = {}
+    for line in persons.read_text().splitlines():
+        video, second, *box, _, score, _ = line.split(",")
+        entries.setdefault(f"{video},{second}", []).append(list(map(float, [*box, score])))
+    arrays = {key: np.array(rows) for key, rows in entries.items()}
+    persons.with_suffix(".pkl").write_bytes(pickle.dumps(arrays))
+    persons.unlink()
+    assert boxes_of(load(folder, "val")) == expected
+
+
+def test_plain_list_of_labels(folder):
+    (folder / "label_map.pbtxt").unlink()
+    (folder / "labels.txt").write_text("[pose]\nleft\nright\n[object]\nbright\n")
+    load(folder, "train")
+    metadata = MetadataCatalog.get("toy_train")
+    assert metadata.thing_classes == ["left", "right", "bright"]
+    assert metadata.label_map.groups == {1: "pose", 2: "pose", 3: "object"}
+
+
+def test_actions_of_a_person_share_a_box(folder):
+    path = folder / "annotations" / "train.csv"
+    path.write_text(
+        "".join(f"train_0,0001,0.25,0.5,0.5,1,{i},{p}\n" for p in (4, 5) for i in (1, 3))
+    )
+    (folder / "boxes" / "train_persons.csv").unlink()
+    (only,) = load(folder, "train")
+    assert [a["category_id"] for a in only["annotations"]] == [0, 2, 0, 2]
+    assert [a["person_id"] for a in only["annotations"]] == [4, 4, 5, 5]
+    assert all(a["bbox"] == [16, 24, 32, 48] for a in only["annotations"])
+    assert only["persons"]["person_ids"].tolist() == [4, 5]
+
+
+def test_keyframes_without_opening_videos(folder):
+    register_folder(folder)
+    files = MetadataCatalog.get("toy_val").files
+    expected = [(d["video_id"], d["timestamp"]) for d in load(folder, "val")]
+    shutil.rmtree(folder / "videos")
+    (folder / "videos").mkdir()
+    assert keyframes_of("toy_val", files) == expected
+
+
+# ---------------------------------------------------------------------------- counted, not silent
+
+
+def test_rows_that_come_twice_count_once(folder, caplog):
+    expected = load(folder, "train")
+    for path in (folder / "annotations" / "train.csv", folder / "boxes" / "train_persons.csv"):
+        path.write_text(path.read_text() * 2)
+    with caplog.at_level(logging.WARNING):
+        again = load(folder, "train")
+    assert [d["annotations"] for d in again] == [d["annotations"] for d in expected]
+    assert boxes_of(again) == boxes_of(expected)
+    number = sum(len(d["annotations"]) for d in expected)
+    assert f"left out {number} annotations that are there twice" in caplog.text
+    assert "left out 6 rows that are there twice" in caplog.text
+
+
+def test_boxes_of_nothing_that_the_set_has_are_counted(folder, caplog):
+    path = folder / "boxes" / "val_objects.csv"
+    path.write_text("other,0002,0.1,0.1,0.3,0.3,ball,0.9\nval_0,0000,0.1,0.1,0.3,0.3,ball,0.9\n")
+    with caplog.at_level(logging.WARNING):
+        load(folder, "val")
+    assert (
+        "rows of objects left out: 1 of videos that are not used, 1 on seconds that are no "
+        "keyframes; used: 0" in caplog.text
+    )
+
+
+def test_actions_without_a_name_are_counted(folder, caplog):
+    (folder / "label_map.pbtxt").write_text(
+        'item { name: "left" id: 1 }\nitem { name: "bright" id: 3 }\n'
+    )
+    with caplog.at_level(logging.WARNING):
+        dicts = load(folder, "train")
+    number = sum(a["category_id"] == 1 for d in dicts for a in d["annotations"])
+    assert f"{number} annotations use action ids that the label map has no name for: 2" in (
+        caplog.text
+    )
+    assert MetadataCatalog.get("toy_train").thing_classes == ["left", "class 2", "bright"]
+
+
+rows_of_any_kind = st.lists(
+    st.tuples(
+        st.sampled_from(["train_0", "train_1", "gone"]),
+        st.integers(0, 9),
+        st.integers(1, 3),
+        st.sampled_from(["0.1", "0.2"]),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def numbers_in(text: str, pattern: str) -> int:
+    return sum(int(number) for number in re.findall(pattern, text))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows_of_any_kind)
+def test_every_row_is_used_or_counted(folder, caplog, rows):
+    """Whatever video, second and class: the rows in the dicts and those in the log are all."""
+    lines = [f"{video},{second:04d},{x},0.1,0.5,0.9" for video, second, _, x in rows]
+    annotations = folder / "annotations" / "any.csv"
+    annotations.write_text("".join(f"{x},{row[2]},1\n" for x, row in zip(lines, rows)))
+    (folder / "annotations" / "any_excluded.csv").write_text("train_0,0002\ntrain_1,0001\n")
+    boxes = folder / "boxes" / "objects.csv"
+    boxes.write_text("".join(f"{x},cup,0.{row[2]}\n" for x, row in zip(lines, rows)))
+    files = AVAFiles(
+        annotations=annotations,
+        label_map=folder / "label_map.pbtxt",
+        videos=folder / "videos",
+        excluded=folder / "annotations" / "any_excluded.csv",
+        objects=boxes,
+    )
+    caplog.clear()
+    try:
+        with caplog.at_level(logging.INFO):
+            dicts = load_ava("any", files)
+    except FileNotFoundError as error:
+        assert "none of" in str(error) and all(video == "gone" for video, *_ in rows)
+        return
+    log = caplog.text
+    used = sum(len(d["annotations"]) for d in dicts)
+    twice = numbers_in(log, r"left out (\d+) annotations that are there twice")
+    unused = {
+        part: sum(map(int, re.findall(r"(\d+) o[nf] ", line)))
+        for part, line in re.findall(r"rows of (\w+) left out: (.*);", log)
+    }
+    assert used + twice + unused.get("annotations", 0) == len(rows)
+    used = sum(len(d["objects"]["boxes"]) for d in dicts)
+    twice = numbers_in(log, r"left out (\d+) rows that are there twice")
+    assert used + twice + unused.get("objects", 0) == len(rows)
+
+
+# --------------------------------------------------------------------------------------------- AVA
+
+
+@pytest.fixture
+def ava(tmp_path, shared) -> Path:
+    """A data-set root with AVA's files under their official names; videos are tiny, and few."""
+    official, root = shared / "ava" / "official", tmp_path / "root"
+    annotations = root / "ava" / "annotations"
+    shutil.copytree(official, annotations)
+    for name in ("videos", "boxes"):
+        (root / "ava" / name).mkdir()
+    real = (official / "ava_val_v2.1_head27163.csv").read_text().splitlines(keepends=True)
+    for version in ("2.1", "2.2"):
+        (annotations / f"ava_val_v{version}.csv").write_text("".join(real))
+        renamed = [re.sub("^1j20qq1JyX4", "-5KQ66BBWC4", row) for row in real if row[:4] == "1j20"]
+        (annotations / f"ava_train_v{version}.csv").write_text("".join(renamed))
+    video = tmp_path / "v.mp4"
+    with VideoWriter(video, 1, 32, 24, gop=50) as writer:
+        for _ in range(1801):
+            writer.write(np.zeros((24, 32, 3), np.uint8))
+    for name in ("1j20qq1JyX4.mp4", "5BDj0ow5hnA.mkv", "-5KQ66BBWC4.mp4", "--205wugM18.mkv"):
+        os.link(video, root / "ava" / "videos" / name)
+    return root
+
+
+def test_ava_by_name():
+    names = DatasetCatalog.list()
+    assert {f"ava_v2.1_{split}" for split in ("train", "val")} <= set(names)
+    assert {f"ava_v2.2_{split}" for split in ("train", "val", "trainval", "test")} <= set(names)
+
+
+@pytest.mark.parametrize("version", ["2.1", "2.2"])
+def test_ava_validation_set(ava, version, caplog):
+    with caplog.at_level(logging.INFO):
+        dicts = load_ava("ava_val", ava_files(ava, version, "val"))
+    videos = {d["video_id"] for d in dicts}
+    assert videos == {"1j20qq1JyX4", "5BDj0ow5hnA"}
+    assert not {("5BDj0ow5hnA", 1038)} & {(d["video_id"], d["timestamp"]) for d in dicts}
+    rows = (ava / "ava" / "annotations" / f"ava_val_v{version}.csv").read_text().splitlines()
+    used = [row for row in rows if row.split(",")[0] in videos]
+    assert sum(len(d["annotations"]) for d in dicts) == len(used)
+    assert f"{len(rows) - len(used)} of videos that are not used; used: {len(used)}" in caplog.text
+    assert "6 of 8 videos cannot be used" in caplog.text
+    metadata = MetadataCatalog.get("ava_val")
+    assert len(metadata.thing_classes) == 80 and len(metadata.label_map.names) == 60
+    assert set(metadata.label_map.groups.values()) == {"pose", "object", "person"}
+    MetadataCatalog.remove("ava_val")
+
+
+def test_ava_trainval_is_both_files_as_one(ava):
+    both, *parts = [
+        load_ava(f"ava_{split}", ava_files(ava, "2.2", split))
+        for split in ("trainval", "train", "val")
+    ]
+    assert sorted(d["image_id"] for d in both) == sorted(d["image_id"] for p in parts for d in p)
+    by_id = {d["image_id"]: d for p in parts for d in p}
+    assert all(d["annotations"] == by_id[d["image_id"]]["annotations"] for d in both)
+    metadata = MetadataCatalog.get("ava_trainval")
+    assert metadata.annotation_file is None and len(metadata.excluded) == 161 + 37
+    for split in ("trainval", "train", "val"):
+        MetadataCatalog.remove(f"ava_{split}")
+
+
+def test_ava_test_set_has_no_ground_truth(ava, caplog):
+    path = ava / "ava" / "boxes" / "ava_test_predicted_boxes.csv"
+    path.write_text("--205wugM18,0910,0.1,0.2,0.5,0.6,,0.9\n")
+    with caplog.at_level(logging.WARNING):
+        dicts = load_ava("ava_none", ava_files(ava, "2.2", "test"))
+    assert {d["video_id"] for d in dicts} == {"--205wugM18"}
+    assert [d["timestamp"] for d in dicts] == list(range(902, 1799))
+    assert all(d["annotations"] == [] for d in dicts)
+    assert [d["timestamp"] for d in dicts if len(d["persons"]["boxes"])] == [910]
+    assert "130 of 131 videos cannot be used" in caplog.text
+    assert MetadataCatalog.get("ava_none").annotation_file is None
+    MetadataCatalog.remove("ava_none")
+
+
+def test_files_of_others_under_their_own_names(ava):
+    """AlphAction's json names keyframes by the place in the official list of file names."""
+    listed = (ava / "ava" / "annotations" / "ava_file_names_trainval_v2.1.txt").read_text().split()
+    place = [name.split(".")[0] for name in listed].index("1j20qq1JyX4")
+    content = [
+        {"image_id": 10000 * place + 902, "bbox": [4, 6, 8, 9], "category_id": c, "score": 0.9}
+        for c in (1, 62)
+    ]
+    boxes = ava / "ava" / "boxes"
+    (boxes / "ava_val_det_person_bbox.json").write_text(json.dumps(content[:1]))
+    (boxes / "ava_val_det_object_bbox.json").write_text(json.dumps(content[1:]))
+    first = load_ava("ava_json", ava_files(ava, "2.1", "val"))[0]
+    assert first["image_id"] == "1j20qq1JyX4,0902"
+    for role in ("persons", "objects"):
+        np.testing.assert_allclose(first[role]["boxes"], [[4, 6, 12, 15]], rtol=1e-6)
+    proposals = {"1j20qq1JyX4,0902": np.array([[0.5, 0.5, 1, 1, 0.7]])}
+    (boxes / "ava_val_det_person_bbox.json").unlink()
+    name = "ava_dense_proposals_val.FAIR.recall_93.9.pkl"
+    (ava / "ava" / "annotations" / name).write_bytes(pickle.dumps(proposals))
+    first = load_ava("ava_json", ava_files(ava, "2.1", "val"))[0]
+    assert first["persons"]["boxes"].tolist() == [[16, 12, 32, 24]]
+    MetadataCatalog.remove("ava_json")
 
 
 def test_ava_classes_are_the_official_ones(shared):

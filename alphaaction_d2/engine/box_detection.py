@@ -1,0 +1,333 @@
+"""Boxes of persons and objects for any video, found by a detector.
+
+For a prediction that runs, `DetectedBoxes` looks at the frames on their way to the network. For
+files, `write_boxes` goes through videos one after the other; what is done is kept video by video,
+so that a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from ..data.clip_sampling import is_shown_by, iterate_clips, keyframe_timestamps
+from ..data.datasets.ava import AVAFiles, find_videos, keyframes_of, read_metadata
+from ..data.video import VideoError, VideoReader, iterate_frames
+from ..files import write_atomically
+from ..modeling.detector import PictureBoxes, PictureDetector
+from .command_line import describe_error
+
+logger = logging.getLogger(__name__)
+
+# What counts as a video when a folder is given; a file that is named is always tried.
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm "
+    ".wmv .y4m".split()
+)
+_SETTINGS = "settings.json"
+
+
+class DetectedBoxes:
+    """A box source (see `VideoPredictor`) that looks at the keyframes itself, at full size.
+
+    The predictor passes a video's frames through `watch`. A keyframe's boxes are found as soon as
+    it is known which frame it shows; only boxes are kept, and only until they are asked for.
+    """
+
+    def __init__(self, detect: PictureDetector, period: float = 1.0) -> None:
+        """
+        Args:
+            detect: finds boxes in pictures.
+            period: seconds between keyframes.
+        """
+        self._detect = detect
+        self._period = period
+        self._found: dict[float, PictureBoxes] = {}
+
+    def watch(
+        self, frames: Iterable[tuple[float, np.ndarray]]
+    ) -> Iterator[tuple[float, np.ndarray]]:
+        """Pass on (seconds, RGB frame), looking at the keyframes that go by."""
+        self._found.clear()
+        number, shown, shown_time = 0, None, -1.0
+        for seconds, frame in frames:
+            while shown is not None and not is_shown_by(seconds, number * self._period):
+                self._look(number, shown)
+                number += 1
+            shown, shown_time = frame, seconds
+            yield seconds, frame
+        while number < len(keyframe_timestamps(shown_time, self._period)):
+            self._look(number, shown)
+            number += 1
+
+    def _look(self, number: int, picture: np.ndarray) -> None:
+        self._found[number * self._period] = self._detect([picture])[0]
+
+    def __call__(self, timestamp: float, height: int, width: int) -> dict[str, dict]:
+        """The boxes of a keyframe that has gone by; each is given once."""
+        return self._found.pop(timestamp).by_kind()
+
+
+@dataclass(frozen=True)
+class VideoJob:
+    """One video to look at.
+
+    Attributes:
+        video_id: its name in the rows.
+        path: the file; None for one that was not found.
+        timestamps: increasing seconds of the keyframes; None: every second.
+    """
+
+    video_id: str
+    path: Path | None
+    timestamps: tuple[int, ...] | None = None
+
+
+def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
+    """Jobs for files and folders of videos (their own files, not those of folders below).
+
+    Raises:
+        ValueError: a folder has no videos, or two videos have one name.
+    """
+    paths: list[Path] = []
+    for given in map(Path, inputs):
+        if not given.is_dir():
+            paths.append(given)
+            continue
+        files = sorted(p for p in given.iterdir() if p.is_file() and not p.name.startswith("."))
+        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+        if not videos:
+            raise ValueError(f"{given}: no videos in this folder")
+        if len(videos) < len(files):
+            others = sorted({path.suffix or path.name for path in files} - VIDEO_SUFFIXES)
+            logger.info("%s: left out files that are no videos: %s", given, ", ".join(others[:5]))
+        paths += videos
+    by_name: dict[str, Path] = {}
+    for path in paths:
+        if path.stem in by_name:
+            raise ValueError(f"two videos are called {path.stem}: {by_name[path.stem]} and {path}")
+        by_name[path.stem] = path
+    return [VideoJob(name, path) for name, path in by_name.items()]
+
+
+def registered_files(name: str) -> AVAFiles:
+    """The files of a registered split.
+
+    Raises:
+        KeyError: the name is not registered.
+        ValueError: it has no videos.
+    """
+    if name not in DatasetCatalog.list():
+        read_metadata(name)  # says which there are
+    files = MetadataCatalog.get(name).get("files")
+    if files is None:
+        raise ValueError(f"{name}: not a data set of videos")
+    return files
+
+
+def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
+    """Jobs for the keyframes of a split: those annotated or listed that are not excluded.
+
+    Args:
+        files: of the split.
+        every_second: look at every second of the split's videos.
+    """
+    found = find_videos(files.videos)
+    keyframes: dict[str, list[int]] = {}
+    for video, second in keyframes_of(str(files.videos), files):
+        keyframes.setdefault(video, []).append(second)
+    return [
+        VideoJob(name, found[name][0] if name in found else None, times)
+        for name, seconds in keyframes.items()
+        for times in [None if every_second else tuple(seconds)]
+    ]
+
+
+def keyframe_pictures(
+    path: str | Path, timestamps: Sequence[float] | None = None
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Yield (timestamp, (H, W, 3) uint8 RGB picture) of a video's keyframes.
+
+    Each frame is decoded at most once.
+
+    Args:
+        path: the video.
+        timestamps: increasing seconds; those after the video's end are left out. Default: every
+            second.
+
+    Raises:
+        VideoError: the video cannot be opened.
+    """
+    if timestamps is None:
+        clips = iterate_clips(iterate_frames(path), num_frames=1, sampling_rate=1, fps=1)
+        for timestamp, _, picture in clips:
+            yield timestamp, picture
+        return
+    with VideoReader(path) as reader:
+        duration = reader.info.duration
+        for timestamp in timestamps:
+            if duration is None or timestamp <= duration:
+                yield timestamp, reader.pictures([timestamp])[0]
+
+
+def detect_keyframes(
+    pictures: Iterable[tuple[float, np.ndarray]], detect: PictureDetector, batch_size: int = 1
+) -> Iterator[tuple[float, tuple[int, int], PictureBoxes]]:
+    """Yield (timestamp, (height, width), boxes) for the pictures of one video, in order."""
+    waiting: list[tuple[float, np.ndarray]] = []
+
+    def results() -> Iterator[tuple[float, tuple[int, int], PictureBoxes]]:
+        found = detect([picture for _, picture in waiting])
+        for (timestamp, picture), boxes in zip(waiting, found, strict=True):
+            yield timestamp, picture.shape[:2], boxes
+        waiting.clear()
+
+    for item in pictures:
+        waiting.append(item)
+        if len(waiting) >= batch_size:
+            yield from results()
+    if waiting:
+        yield from results()
+
+
+def box_rows(
+    video_id: str, timestamp: float, size: tuple[int, int], found: PictureBoxes
+) -> list[list[str]]:
+    """Rows video_id,timestamp,x1,y1,x2,y2,class,score of one keyframe, persons first.
+
+    Coordinates are fractions with five decimals; a box that is nothing at that precision is left
+    out.
+
+    Args:
+        size: height and width of the picture in which the boxes are.
+    """
+    height, width = size
+    boxes = np.round(np.clip(found.boxes / [width, height, width, height], 0, 1), 5)
+    rows = []
+    for index in sorted(range(len(boxes)), key=lambda i: (found.names[i] != "", -found.scores[i])):
+        x1, y1, x2, y2 = boxes[index].tolist()
+        if x1 < x2 and y1 < y2:
+            corners = [f"{value:.5f}" for value in (x1, y1, x2, y2)]
+            score = f"{found.scores[index]:.6f}"
+            rows.append([video_id, f"{timestamp:04.0f}", *corners, found.names[index], score])
+    return rows
+
+
+def write_boxes(
+    jobs: Sequence[VideoJob],
+    detect: PictureDetector,
+    parts: Path,
+    *,
+    settings: Mapping[str, object],
+    batch_size: int = 1,
+) -> list[str]:
+    """Look at videos and write each one's boxes into a file of its own in `parts`.
+
+    Videos whose file is there are passed over, so the same call goes on after being killed.
+
+    Args:
+        parts: the folder; made if needed.
+        settings: what the boxes depend on besides the videos. Parts with other settings are not
+            mixed with new ones.
+        batch_size: pictures that go through the detector together.
+
+    Returns:
+        One line for each video that could not be used.
+
+    Raises:
+        ValueError: `parts` was begun with other settings.
+    """
+    _claim(parts, settings)
+    missing = [job for job in jobs if not _part(parts, job).is_file()]
+    if len(missing) < len(jobs):
+        logger.info("%s: goes on with %d of %d videos", parts, len(missing), len(jobs))
+    failed = []
+    for number, job in enumerate(missing, 1):
+        start = time.monotonic()
+        try:
+            if job.path is None:
+                raise VideoError(f"{job.video_id}: video not found")
+            rows, keyframes = [], 0
+            pictures = keyframe_pictures(job.path, job.timestamps)
+            for timestamp, size, found in detect_keyframes(pictures, detect, batch_size):
+                rows += box_rows(job.video_id, timestamp, size, found)
+                keyframes += 1
+        except VideoError as error:
+            failed.append(describe_error(error))
+            logger.error("%s", failed[-1])
+            continue
+        write_atomically(_part(parts, job), _csv_text(rows))
+        persons = sum(row[6] == "" for row in rows)
+        logger.info(
+            "%d of %d: %s: %d keyframes, %d persons, %d objects, %.1f s",
+            *(number, len(missing), job.video_id, keyframes, persons, len(rows) - persons),
+            time.monotonic() - start,
+        )
+    return failed
+
+
+def merge_parts(
+    jobs: Sequence[VideoJob], parts: Path, outputs: Mapping[Path, Sequence[str]]
+) -> None:
+    """Join what `write_boxes` left into whole files, in the order of `jobs`.
+
+    Args:
+        outputs: file -> kinds of boxes it holds, "person" and "object".
+    """
+    for path, kinds in outputs.items():
+
+        def write(file: BinaryIO, kinds: Sequence[str] = kinds) -> None:
+            for job in jobs:
+                if not _part(parts, job).is_file():
+                    continue
+                with _part(parts, job).open(newline="", encoding="utf-8") as part:
+                    rows = [
+                        row
+                        for row in csv.reader(part)
+                        if ("object" if row[6] else "person") in kinds
+                    ]
+                file.write(_csv_text(rows).encode())
+
+        write_atomically(path, write)
+
+
+def remove_parts(parts: Path) -> None:
+    """Remove the folder of a finished run."""
+    shutil.rmtree(parts)
+
+
+def _part(parts: Path, job: VideoJob) -> Path:
+    return parts / f"{job.video_id}.csv"
+
+
+def _claim(parts: Path, settings: Mapping[str, object]) -> None:
+    """Make the folder of parts, or see that it was begun with the same settings."""
+    path, wanted = parts / _SETTINGS, dict(settings)
+    if not path.is_file():
+        write_atomically(path, json.dumps(wanted, indent=1))
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))
+    differing = sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key))
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"{parts}: begun with {key} {known.get(key)!r}, not {wanted.get(key)!r}: go on with "
+            "that, or remove this folder"
+        )
+
+
+def _csv_text(rows: Iterable[Sequence[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()

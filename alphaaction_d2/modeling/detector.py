@@ -1,0 +1,305 @@
+"""Any detector of detectron2 as a function from pictures to boxes of persons and objects."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
+from detectron2.data import MetadataCatalog
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+from detectron2.utils.file_io import PathManager
+from torch import nn
+
+from ..checkpoint import load_for_inference
+
+logger = logging.getLogger(__name__)
+
+PERSON = "person"  # the class that is a person; all others are objects
+ZOO_EXAMPLE = "COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml"
+_MAX_SIZE = 1333  # detectron2's usual limit of the longer side
+
+
+@dataclass(frozen=True, eq=False)
+class PictureBoxes:
+    """What a detector finds in one picture.
+
+    Attributes:
+        boxes: (n, 4) float32, XYXY in pixels of the picture.
+        scores: (n,) float32.
+        names: n names of classes, "" for a person.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    names: Sequence[str]
+
+    def by_kind(self) -> dict[str, dict[str, np.ndarray]]:
+        """`persons` and `objects` of a dataset dict; nobody's identity is known."""
+        is_person = np.array([name == "" for name in self.names], dtype=bool)
+        return {"persons": self._arrays(is_person), "objects": self._arrays(~is_person)}
+
+    def _arrays(self, mask: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            "boxes": self.boxes[mask],
+            "scores": self.scores[mask],
+            "person_ids": np.full(mask.sum(), -1, dtype=np.int64),
+        }
+
+
+# (H, W, 3) uint8 RGB pictures of one size -> one result each
+PictureDetector = Callable[[Sequence[np.ndarray]], list[PictureBoxes]]
+
+
+class Detector:
+    """A detection network of detectron2 that takes RGB pictures and answers with numpy arrays.
+
+    Scaling and channel order are those of detectron2's `DefaultPredictor`; unlike it, several
+    pictures go through the network together.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        augmentations: Sequence[T.Augmentation],
+        channel_order: str,
+        class_names: Sequence[str],
+        score_threshold: float,
+    ) -> None:
+        """
+        Args:
+            model: detectron2's contract: `{"image", "height", "width"}` in, `{"instances"}` out.
+            augmentations: deterministic, such as scaling.
+            channel_order: "RGB" or "BGR", what the model was trained with.
+            class_names: of the model's classes; the one called "person" is a person.
+            score_threshold: boxes with a lower score are left out.
+        """
+        if channel_order not in ("RGB", "BGR"):
+            raise ValueError(f"INPUT.FORMAT {channel_order!r} of the detector: use RGB or BGR")
+        self.model = model.eval()
+        self.augmentations = T.AugmentationList(augmentations)
+        self.channel_order = channel_order
+        # What our files and memory mean by a person is an empty class.
+        self.names = ["" if name.lower() == PERSON else name for name in class_names]
+        self.score_threshold = score_threshold
+        if "" not in self.names:
+            logger.warning("The detector has no class %r: it gives objects only", PERSON)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[PictureBoxes]:
+        """Find boxes in (H, W, 3) uint8 RGB pictures."""
+        if not pictures:
+            return []
+        with warnings.catch_warnings():  # detectron2's anchors use an old form of meshgrid
+            warnings.filterwarnings("ignore", message="torch.meshgrid")
+            results = self.model(list(map(self._input, pictures)))
+        return [self._boxes(result) for result in results]
+
+    def _input(self, picture: np.ndarray) -> dict[str, Any]:
+        height, width = picture.shape[:2]
+        if self.channel_order == "BGR":
+            picture = picture[:, :, ::-1]
+        scaled = T.AugInput(np.ascontiguousarray(picture))
+        self.augmentations(scaled)
+        image = torch.as_tensor(scaled.image.astype("float32").transpose(2, 0, 1))
+        return {"image": image, "height": height, "width": width}
+
+    def _boxes(self, result: dict[str, Any]) -> PictureBoxes:
+        instances = result.get("instances")
+        if instances is None or not instances.has("pred_boxes"):
+            raise ValueError("the network gives no boxes: its configuration is not of a detector")
+        instances = instances.to("cpu")
+        boxes = instances.pred_boxes.tensor.numpy().astype(np.float32)
+        scores = instances.scores.numpy().astype(np.float32)
+        classes = instances.pred_classes.numpy()
+        if len(classes) and classes.max() >= len(self.names):
+            raise ValueError(
+                f"the detector finds class {classes.max()}, of {len(self.names)} that have a name"
+            )
+        keep = (scores >= self.score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        keep &= np.isfinite(boxes).all(axis=1)
+        return PictureBoxes(boxes[keep], scores[keep], [self.names[c] for c in classes[keep]])
+
+
+def load_detector(
+    config: str,
+    weights: str = "",
+    *,
+    device: str = "",
+    score_threshold: float = 0.3,
+    short_side: int = 0,
+    class_names: Sequence[str] = (),
+    opts: Sequence[str] = (),
+) -> Detector:
+    """Build a detector and load its weights, which must cover all of it.
+
+    Args:
+        config: a detectron2 configuration (.yaml, or .py of the lazy kind), or the name of one in
+            detectron2's model zoo, such as "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml".
+        weights: a file or an address; may be left out for a model of the zoo.
+        device: "cuda", "cpu" ...; default: a GPU if there is one.
+        score_threshold: boxes with a lower score are left out.
+        short_side: pixels to which pictures are scaled; 0: what the configuration says.
+        class_names: default: those of the configuration's test set.
+        opts: KEY VALUE pairs of a .yaml configuration.
+
+    Raises:
+        FileNotFoundError: configuration or weights are missing, or cannot be downloaded.
+        ValueError: the configuration cannot be used, or the weights do not fit it.
+    """
+    path, zoo_weights = find_config(config)
+    weights = weights or zoo_weights
+    if not weights:
+        raise ValueError(f"{config}: give the weights of the detector, too: a file or an address")
+    weights = local_weights(weights)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    build = _build_lazy if path.endswith(".py") else _build_from_yaml
+    try:
+        detector = build(path, device, score_threshold, short_side, class_names, opts)
+    except (KeyError, AssertionError, AttributeError) as error:
+        raise _no_detector(config, error) from error
+    load_for_inference(detector.model, weights)
+    return detector
+
+
+def configured_detector(cfg: CfgNode) -> Detector | None:
+    """The detector that `MODEL.PERSON_DETECTOR` names, if it names one."""
+    node = cfg.MODEL.PERSON_DETECTOR
+    if not node.CONFIG:
+        return None
+    return load_detector(node.CONFIG, node.WEIGHTS, device=cfg.MODEL.DEVICE)
+
+
+def _no_detector(config: str, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return ValueError(f"{config}: not a configuration of a detector ({reason})")
+
+
+def find_config(config: str) -> tuple[str, str]:
+    """Give the path of a configuration and, for a model of the zoo, the address of its weights."""
+    if Path(config).is_file():
+        return config, ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it imports pkg_resources, which says it is deprecated
+        from detectron2 import model_zoo
+    for name in (config, f"{config}.yaml", f"{config}.py"):
+        try:
+            path = model_zoo.get_config_file(name)
+        except RuntimeError:
+            continue
+        if not Path(path).is_file():
+            continue
+        try:
+            return path, model_zoo.get_checkpoint_url(name)
+        except RuntimeError:
+            return path, ""
+    raise FileNotFoundError(
+        f"{config}: no such configuration file, and detectron2's model zoo has none of this name "
+        f"(it has {ZOO_EXAMPLE} and others)"
+    )
+
+
+def local_weights(weights: str) -> str:
+    """Give the path of a weights file, downloading it once if it is an address."""
+    if "://" not in weights:
+        if not Path(weights).is_file():
+            raise FileNotFoundError(f"{weights}: no such weights of a detector")
+        return weights
+    try:
+        return PathManager.get_local_path(weights)
+    except Exception as error:  # every kind of address has its own errors
+        raise FileNotFoundError(
+            f"{weights}: the detector's weights cannot be downloaded ({error}); fetch this file "
+            "where there is a network and give its path instead"
+        ) from error
+
+
+def _build_from_yaml(
+    path: str,
+    device: str,
+    score_threshold: float,
+    short_side: int,
+    class_names: Sequence[str],
+    opts: Sequence[str],
+) -> Detector:
+    cfg = get_cfg()
+    try:
+        cfg.merge_from_file(path)
+    except Exception as error:  # a file that is no YAML gives its parser's errors
+        raise _no_detector(path, error) from error
+    cfg.merge_from_list(list(opts))
+    cfg.MODEL.DEVICE = device
+    cfg.MODEL.WEIGHTS = ""
+    # Boxes below the threshold need not take part in the suppression of overlapping ones.
+    cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST = score_threshold
+    cfg.MODEL.RETINANET.SCORE_THRESH_TEST = score_threshold
+    cfg.MODEL.PANOPTIC_FPN.COMBINE.INSTANCES_CONFIDENCE_THRESH = score_threshold
+    if cfg.MODEL.META_ARCHITECTURE == "RetinaNet":
+        num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+    else:
+        num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    shortest = short_side or cfg.INPUT.MIN_SIZE_TEST
+    longest = max(cfg.INPUT.MAX_SIZE_TEST, shortest)
+    return Detector(
+        build_model(cfg),
+        # A short side of 0 means "as it is", see detectron2's ResizeShortestEdge.
+        augmentations=[T.ResizeShortestEdge([shortest, shortest], longest)],
+        channel_order=cfg.INPUT.FORMAT,
+        class_names=_class_names(class_names, cfg.DATASETS.TEST, num_classes),
+        score_threshold=score_threshold,
+    )
+
+
+def _build_lazy(
+    path: str,
+    device: str,
+    score_threshold: float,
+    short_side: int,
+    class_names: Sequence[str],
+    opts: Sequence[str],
+) -> Detector:
+    if opts:
+        raise ValueError(f"{path}: KEY VALUE pairs are for .yaml configurations")
+    cfg = LazyConfig.load(path)
+    test = cfg.dataloader.test
+    if short_side:
+        augmentations = [T.ResizeShortestEdge([short_side] * 2, max(_MAX_SIZE, short_side))]
+    else:
+        augmentations = [instantiate(augmentation) for augmentation in test.mapper.augmentations]
+    names = test.dataset.names
+    return Detector(
+        instantiate(cfg.model).to(device),
+        augmentations=augmentations,
+        channel_order=test.mapper.image_format,
+        class_names=_class_names(class_names, (names,) if isinstance(names, str) else names, None),
+        score_threshold=score_threshold,
+    )
+
+
+def _class_names(
+    given: Sequence[str], datasets: Sequence[str], num_classes: int | None
+) -> Sequence[str]:
+    """Names of a detector's classes: those given, or those of its test set."""
+    if given:
+        if num_classes is not None and len(given) != num_classes:
+            raise ValueError(f"{len(given)} class names for a detector of {num_classes} classes")
+        return given
+    names = MetadataCatalog.get(datasets[0]).get("thing_classes") if len(datasets) else None
+    if names and num_classes in (None, len(names)):
+        return names
+    if num_classes == 1:
+        logger.info("The detector has one class, taken as %r", PERSON)
+        return [PERSON]
+    if names:
+        what = f"{num_classes} classes, its test set {datasets[0]} has {len(names)}"
+    else:
+        what = f"{num_classes or 'some'} classes without names"
+    raise ValueError(f"the detector has {what}: name its classes in their order")

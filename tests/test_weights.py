@@ -1,0 +1,357 @@
+"""Published weights in our networks: every name has its place, and the numbers come out the same.
+
+The networks of pytorchvideo are those of the installed package. PySlowFast's networks are the same
+functions under other names, which are spelled out here.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from detectron2.modeling.poolers import ROIPooler
+from detectron2.structures import Boxes, Instances
+from pytorchvideo.layers.nonlocal_net import create_nonlocal
+from pytorchvideo.models.resnet import create_resnet, create_resnet_with_roi_head
+from pytorchvideo.models.slowfast import create_slowfast, create_slowfast_with_roi_head
+from torch import nn
+
+from alphaaction_d2 import setup_cfg
+from alphaaction_d2.checkpoint import ActionCheckpointer, CheckpointMismatch, load_for_inference
+from alphaaction_d2.modeling.action_output import ActionOutputLayers, ClassGroup
+from alphaaction_d2.modeling.backbone import Slow, SlowFast
+from alphaaction_d2.modeling.meta_arch import ActionRCNN
+from alphaaction_d2.modeling.roi_heads import ActionROIHeads
+from alphaaction_d2.weights import convert, describe, recognise
+from tests.helpers import CONFIGS
+
+RELEASED = CONFIGS / "AVA" / "released"
+KINETICS = {"spatial_strides": (1, 2, 2, 2), "dilations": (1, 1, 1, 1)}
+LOGGER = "alphaaction_d2.checkpoint"
+
+
+def randomised(network: nn.Module) -> nn.Module:
+    """In testing mode, with statistics and scales of normalisation that matter."""
+    generator = torch.Generator().manual_seed(0)
+    for name, value in network.state_dict().items():
+        if name.endswith(("norm.weight", "running_var")) or ".norm_" in name and value.dim() == 1:
+            value.copy_(0.5 + torch.rand(value.shape, generator=generator))
+        if name.endswith(("norm.bias", "running_mean")):
+            value.copy_(0.2 * torch.randn(value.shape, generator=generator))
+    return network.eval()
+
+
+def published(tmp_path, weights: dict[str, torch.Tensor]) -> str:
+    """A file as the model zoos have them, with what else is in there."""
+    path = tmp_path / "published.pyth"
+    torch.save({"epoch": 3, "cfg": "NUM_GPUS: 8", "model_state": weights}, path)
+    return str(path)
+
+
+def pyslowfast_names(network: nn.Module) -> Iterator[tuple[str, str]]:
+    """PySlowFast's name and pytorchvideo's, for every entry of a network of blocks."""
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    both = hasattr(network.blocks[0], "multipathway_blocks")
+    for block, module in enumerate(network.blocks[:5]):
+        pathways = module.multipathway_blocks if both else [module]
+        for p, pathway in enumerate(pathways):
+            ours = f"blocks.{block}." + (f"multipathway_blocks.{p}." if both else "")
+            if block == 0:
+                theirs = f"s1.pathway{p}_stem"
+                yield f"{theirs}.conv.weight", f"{ours}conv.weight"
+                yield from ((f"{theirs}.bn.{x}", f"{ours}norm.{x}") for x in norm)
+                continue
+            for j in range(len(pathway.res_blocks)):
+                theirs = f"s{block + 1}.pathway{p}_res{j}"
+                inside = f"{ours}res_blocks.{j}"
+                layers = [(f"branch2.{x}", f"branch2.conv_{x}", f"branch2.norm_{x}") for x in "abc"]
+                if j == 0:
+                    layers.append(("branch1", "branch1_conv", "branch1_norm"))
+                for layer, conv, bn in layers:
+                    yield f"{theirs}.{layer}.weight", f"{inside}.{conv}.weight"
+                    yield from ((f"{theirs}.{layer}_bn.{x}", f"{inside}.{bn}.{x}") for x in norm)
+        if both and block < 4:
+            ours = f"blocks.{block}.multipathway_fusion"
+            theirs = f"s{block + 1}_fuse"
+            yield f"{theirs}.conv_f2s.weight", f"{ours}.conv_fast_to_slow.weight"
+            yield from ((f"{theirs}.bn.{x}", f"{ours}.norm.{x}") for x in norm)
+
+
+def as_pyslowfast(network: nn.Module, classifier: str) -> dict[str, torch.Tensor]:
+    state = network.state_dict()
+    prefix = "model." if "model.blocks.0" in next(iter(state)) else ""
+    blocks = network.model if prefix else network
+    renamed = {a: state[prefix + b] for a, b in pyslowfast_names(blocks)}
+    for entry in ("weight", "bias"):
+        renamed[f"head.projection.{entry}"] = state[f"{classifier}.{entry}"]
+    assert len(renamed) == len(state)
+    return renamed
+
+
+COUNTERS = "counters, which frozen normalisation does not keep"
+
+
+def left_over(caplog) -> list[str]:
+    """Why something was left over, as logged."""
+    return re.findall(r"Left over, (.*?): ", caplog.text)
+
+
+class BackboneOnly(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+
+@pytest.mark.parametrize("source", ["pytorchvideo", "pyslowfast"])
+@pytest.mark.parametrize("kind", ["slowfast", "slow"])
+def test_kinetics_backbones(tmp_path, caplog, source, kind):
+    torch.manual_seed(0)
+    clip = torch.randn(1, 3, 32, 64, 64)
+    if kind == "slowfast":
+        theirs = randomised(create_slowfast(model_depth=50))
+        ours = SlowFast(
+            num_frames=32, tau=16, alpha=4, lateral="pytorchvideo", lateral_kernel=7, **KINETICS
+        )
+    else:
+        theirs = randomised(create_resnet(model_depth=50, stem_conv_kernel_size=(1, 7, 7)))
+        ours = Slow(num_frames=32, tau=16, **KINETICS)
+    classifier = "blocks.6.proj" if kind == "slowfast" else "blocks.5.proj"
+    weights = theirs.state_dict() if source == "pytorchvideo" else as_pyslowfast(theirs, classifier)
+    model = BackboneOnly(ours).eval()
+    with caplog.at_level(logging.INFO, LOGGER):
+        ActionCheckpointer(model).resume_or_load(published(tmp_path, weights))
+    names = classifier if source == "pytorchvideo" else "head.projection"
+    assert f"the classifier of whole clips (Kinetics): {names}.weight; {names}.bias" in caplog.text
+    assert left_over(caplog) == [COUNTERS, "the classifier of whole clips (Kinetics)"]
+    with torch.no_grad():
+        maps = ours(clip)
+        x = [clip[:, :, 7::16], clip[:, :, 1::4]] if kind == "slowfast" else clip[:, :, 7::16]
+        for block in theirs.blocks[:5]:
+            x = block(x)
+    for found, expected in zip(maps.values(), x if kind == "slowfast" else [x], strict=True):
+        assert (found - expected).abs().max() <= 1e-4 * expected.std()
+
+
+def detector(backbone: nn.Module, classes: int) -> ActionRCNN:
+    """Our model in the shape of their detectors: the maximum over a box, and one linear layer."""
+    channels = sum(spec.channels for spec in backbone.output_shape().values())
+    heads = ActionROIHeads(
+        in_features=list(backbone.output_shape()),
+        pooler=ROIPooler(7, [1 / 16], sampling_ratio=0, pooler_type="ROIAlign"),
+        interaction=None,
+        fusion="add",
+        head=nn.Identity(),
+        predictor=ActionOutputLayers(
+            input_dim=channels, groups=[ClassGroup("all", 0, classes, False)]
+        ),
+        num_channels=channels,
+        memory_window=(0, 0),
+        memory_stride=1,
+        memory_max_persons=1,
+        memory_frozen=False,
+        box_extend_test=(0.0, 0.0),
+    )
+    mean, std = (114.75,) * 3, (57.375,) * 3
+    return ActionRCNN(
+        backbone=backbone, roi_heads=heads, num_frames=32, pixel_mean=mean, pixel_std=std
+    )
+
+
+@pytest.mark.parametrize("source", ["pytorchvideo", "pyslowfast"])
+@pytest.mark.parametrize("kind", ["slowfast", "slow"])
+def test_ava_detectors(tmp_path, caplog, source, kind):
+    torch.manual_seed(0)
+    if kind == "slowfast":
+        theirs = create_slowfast_with_roi_head(head_pool_kernel_sizes=((2, 1, 1), (8, 1, 1)))
+        backbone = SlowFast(
+            num_frames=32, tau=16, alpha=4, lateral="pytorchvideo", lateral_kernel=7
+        )
+    else:
+        theirs = create_resnet_with_roi_head(head_pool_kernel_size=(2, 1, 1))
+        backbone = Slow(num_frames=32, tau=16)
+    theirs = randomised(theirs)
+    video = torch.randint(0, 256, (3, 32, 64, 96), dtype=torch.uint8)
+    boxes = torch.tensor([[3.0, 5.0, 40.0, 60.0], [50.0, 0.0, 96.0, 33.0]])
+    clip = (video[None].float() / 255 - 0.45) / 0.225
+
+    def pathways():  # a new list each time: their blocks write into it
+        slow, fast = clip[:, :, 7::16], clip[:, :, 1::4]
+        return [slow, fast] if kind == "slowfast" else slow
+
+    rois = torch.cat([torch.zeros(2, 1), boxes], dim=1)
+    with torch.no_grad():
+        # Random layers make logits of thousands, whose sigmoids tell nothing.
+        sigmoid, theirs.detection_head.activation = theirs.detection_head.activation, None
+        theirs.detection_head.proj.weight /= theirs(pathways(), rois).std()
+        theirs.detection_head.activation = sigmoid
+        expected = theirs(pathways(), rois)
+
+    weights = theirs.state_dict()
+    if source == "pyslowfast":
+        weights = as_pyslowfast(theirs, "detection_head.proj")
+    ours = detector(backbone, 80).eval()
+    with caplog.at_level(logging.INFO, LOGGER):
+        load_for_inference(ours, published(tmp_path, weights))
+    assert left_over(caplog) == [COUNTERS]
+    persons = Instances((64, 96), proposal_boxes=Boxes(boxes))
+    with torch.no_grad():
+        found = ours([{"video": video, "proposals": persons}])[0]["instances"]
+    assert 0.01 < expected.min() and expected.max() < 0.99
+    scores = found.scores.reshape(2, 80)
+    assert (scores - expected).abs().max() <= 1e-4 * expected.std()
+
+
+def released_names(shared, config: str) -> dict[str, torch.Tensor]:
+    table = json.loads((shared / "golden" / "alphaction_param_names.json").read_text())[config]
+    return {name: torch.empty(shape, device="meta") for name, shape in table.items()}
+
+
+@pytest.mark.parametrize(
+    "table, config",
+    [
+        ("resnet50_4x16f_denseserial", "aia_dense_R50_4x16"),
+        ("resnet101_8x8f_denseserial", "aia_dense_R101_8x8"),
+    ],
+)
+def test_released_detectors_fit_as_a_whole(shared, table, config):
+    weights = released_names(shared, table)
+    assert recognise(weights) == "alphaction"
+    converted = convert(weights, "alphaction")
+    assert not converted.left_over
+    cfg = setup_cfg(str(RELEASED / f"{config}.yaml"), ["MODEL.DEVICE", "meta"])
+    model = build_model(cfg).state_dict()
+    assert {n: x.shape for n, x in converted.weights.items()} == {
+        n: x.shape for n, x in model.items()
+    }
+    assert describe(converted.weights) == describe(model)
+
+
+def test_caffe2_names():
+    """Blobs as the older files of PySlowFast have them."""
+    names = {
+        "conv1_w": "s1.pathway0_stem.conv.weight",
+        "t_conv1_w": "s1.pathway1_stem.conv.weight",
+        "t_res_conv1_bn_s": "s1.pathway1_stem.bn.weight",
+        "res_conv1_bn_riv": "s1.pathway0_stem.bn.running_var",
+        "res4_14_branch2a_bn_riv": "s4.pathway0_res14.branch2.a_bn.running_var",
+        "t_res4_8_branch2b_bn_b": "s4.pathway1_res8.branch2.b_bn.bias",
+        "res3_0_branch2c_w": "s3.pathway0_res0.branch2.c.weight",
+        "res3_0_branch1_bn_rm": "s3.pathway0_res0.branch1_bn.running_mean",
+        "t_pool1_subsample_w": "s1_fuse.conv_f2s.weight",
+        "t_pool1_subsample_bn_rm": "s1_fuse.bn.running_mean",
+        "t_res4_22_branch2c_bn_subsample_bn_riv": "s4_fuse.bn.running_var",
+        "t_res2_2_branch2c_bn_subsample_w": "s2_fuse.conv_f2s.weight",
+        "nonlocal_conv4_13_phi_b": "s4.pathway0_nonlocal13.conv_phi.bias",
+        "nonlocal_conv4_6_bn_riv": "s4.pathway0_nonlocal6.bn.running_var",
+        "pred_w": "head.projection.weight",
+    }
+    values = {name: torch.full((2, 3, 1, 1, 1), float(i)) for i, name in enumerate(names)}
+    others = {name: torch.zeros(1) for name in ("lr", "conv1_w_momentum")}
+    blobs = convert({**values, **others}, "pyslowfast")
+    modern = convert({names[name]: x for name, x in values.items()}, "pyslowfast")
+    assert list(blobs.weights) == list(modern.weights) and len(blobs.weights) == len(names)
+    assert set(blobs.left_over.values()) == {"state of the optimiser"}
+    assert recognise(values) == "pyslowfast"
+    assert recognise({name: x[..., 0] for name, x in values.items()}) is None, "of pictures"
+
+
+def small(**options) -> BackboneOnly:
+    sizes = {"depth": 18, "num_frames": 16, "tau": 4, "alpha": 2, "stem_channels": 8, "beta_inv": 4}
+    return BackboneOnly(SlowFast(**{**sizes, "lateral": "pytorchvideo", **options}))
+
+
+@pytest.mark.parametrize(
+    "options, expected",
+    [
+        ({"lateral": "aia"}, "MODEL.SLOWFAST.LATERAL must be 'pytorchvideo', not 'aia'"),
+        ({"lateral_kernel": 7}, "MODEL.SLOWFAST.LATERAL_KERNEL must be 5, not 7"),
+        ({"depth": 50}, "MODEL.SLOWFAST.DEPTH must be 18, not 50"),
+        ({"num_stages": 3}, "MODEL.SLOWFAST.NUM_STAGES must be 4, not 3"),
+        ({"beta_inv": 8}, "MODEL.SLOWFAST.BETA_INV must be 4, not 8"),
+        ({"stem_channels": 16}, "MODEL.SLOWFAST.STEM_CHANNELS must be 8, not 16"),
+    ],
+)
+def test_keys_that_do_not_fit_are_named(tmp_path, options, expected):
+    weights = small().backbone.state_dict()  # as pytorchvideo's: blocks.0 ...
+    path = published(tmp_path, weights)
+    with pytest.raises(CheckpointMismatch, match=expected) as error:
+        ActionCheckpointer(small(**options)).resume_or_load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_slow_network_does_not_fit_a_slowfast(tmp_path):
+    weights = Slow(num_frames=16, tau=4, stem_channels=8).state_dict()
+    with pytest.raises(CheckpointMismatch, match="BACKBONE.NAME must be 'build_slow_backbone'"):
+        ActionCheckpointer(small()).resume_or_load(published(tmp_path, weights))
+
+
+@pytest.mark.parametrize("load", [load_for_inference, None])
+def test_layers_that_ours_has_not_are_refused(tmp_path, load):
+    """Left out, they would leave another function."""
+    weights = as_pyslowfast_backbone(small().backbone)
+    for extra in ("s4.pathway0_nonlocal0.conv_g.weight", "s4.pathway0_strange0.weight"):
+        path = published(tmp_path, {**weights, extra: torch.zeros(1)})
+        model = small()
+        with pytest.raises(CheckpointMismatch, match="has no place in it"):
+            if load is not None:
+                load(model, path)
+            else:
+                ActionCheckpointer(model).resume_or_load(path)
+
+
+def as_pyslowfast_backbone(backbone: SlowFast) -> dict[str, torch.Tensor]:
+    state = backbone.state_dict()
+    return {a: state[b] for a, b in pyslowfast_names(backbone) if b in state}
+
+
+def test_networks_for_ava_of_pyslowfast(tmp_path):
+    """R101: in res4 six blocks look along time, and three are followed by non-local blocks."""
+    torch.manual_seed(0)
+    slow, fast = (1, 1, 1), (3, 1, 1)
+    res4 = [fast] * 6 + [slow] * 17
+    theirs = create_slowfast(
+        model_depth=101,
+        slowfast_fusion_conv_kernel_size=(5, 1, 1),
+        stage_conv_a_kernel_sizes=([[slow], [slow], res4, [fast]], [[fast], [fast], res4, [fast]]),
+        stage_spatial_strides=((1, 2, 2, 1),) * 2,
+        stage_conv_b_dilations=(((1, 1, 1),) * 3 + ((1, 2, 2),),) * 2,
+    )
+    names = dict(pyslowfast_names(theirs))
+    blocks = theirs.blocks[3].multipathway_blocks[0].res_blocks
+    for i in (6, 13, 20):
+        layer = create_nonlocal(
+            dim_in=1024, dim_inner=512, pool_size=(2, 2, 2), instantiation="dot_product"
+        )
+        blocks[i].activation = nn.Sequential(blocks[i].activation, layer)
+        for name in layer.state_dict():
+            entry = name.replace("norm", "bn")
+            inside = f"blocks.3.multipathway_blocks.0.res_blocks.{i}.activation.1.{name}"
+            names[f"s4.pathway0_nonlocal{i}.{entry}"] = inside
+    theirs = randomised(theirs)
+    with torch.no_grad():  # random layers give large values, whose cubes overflow
+        for i in (6, 13, 20):
+            for conv in (blocks[i].activation[1].conv_theta, blocks[i].activation[1].conv_phi):
+                conv.weight *= 1e-3
+    state = theirs.state_dict()
+    path = published(tmp_path, {ours: state[name] for ours, name in names.items()})
+    options = {"depth": 101, "num_frames": 32, "tau": 8, "alpha": 4, "lateral": "pytorchvideo"}
+    with pytest.raises(CheckpointMismatch, match="TEMPORAL_BLOCKS must be .3, 4, 6, 3."):
+        load_for_inference(BackboneOnly(SlowFast(**options)), path)
+    options |= {"temporal_blocks": (3, 4, 6, 3), "non_local_blocks": (6, 13, 20)}
+    ours = SlowFast(**options).eval()
+    load_for_inference(BackboneOnly(ours), path)
+    clip = torch.randn(1, 3, 32, 64, 64)
+    with torch.no_grad():
+        x = [clip[:, :, 3::8], clip[:, :, ::2]]
+        for block in theirs.blocks[:5]:
+            x = block(x)
+        for found, expected in zip(ours(clip).values(), x, strict=True):
+            assert (found - expected).abs().max() <= 1e-4 * expected.std()
+        before = ours(clip)["slow"]
+        ours.blocks[3].multipathway_blocks[0].res_blocks[13].activation[1].conv_g.weight.zero_()
+        assert (ours(clip)["slow"] - before).abs().max() > 1e-2 * before.std()

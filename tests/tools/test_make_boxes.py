@@ -1,0 +1,160 @@
+"""tools/make_boxes.py as a user calls it, with a small random detector."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from alphaaction_d2.ava_files import read_ava_csv
+from alphaaction_d2.data.datasets.builtin import register_folder
+from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.engine.command_line import run_tool
+from tests.engine.test_box_detection import write_detector
+from tests.helpers import write_dataset
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "make_boxes.py"
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory) -> list[str]:
+    """The arguments that name a detector."""
+    # Two classes, of which one is a person; random weights find both everywhere, at 1/3.
+    files = write_detector(tmp_path_factory.mktemp("detector"), num_classes=2, std=0)
+    names = ("--device", "cpu", "--class-names", "person", "ball", "--min-score", "0.2")
+    return ["--detector", *files, *names]
+
+
+@pytest.fixture(scope="module")
+def tool():
+    spec = importlib.util.spec_from_file_location("make_boxes", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.setup_logger = lambda **_: None  # its handler would outlive the test that captures it
+
+    def run(*arguments: object) -> int:
+        return run_tool(lambda: module.main(module.parse_args(list(map(str, arguments)))))
+
+    yield run
+    del sys.modules[spec.name]
+
+
+def write_videos(folder: Path, *names: str) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in names:
+        with VideoWriter(folder / f"{name}.mp4", 4, 64, 48) as writer:
+            for _ in range(10):
+                writer.write(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8))
+    return folder
+
+
+def test_videos_of_a_folder(detector, tool, tmp_path, capsys):
+    videos = write_videos(tmp_path / "videos", "a", "b")
+    output = tmp_path / "out" / "boxes.csv"
+    assert tool(*detector, "--input", videos, "--output", output, "--batch-size", 2) == 0
+    rows = read_ava_csv(output, "boxes")
+    assert rows.videos == ["a", "b"] and set(rows.timestamps) == {0, 1, 2}
+    assert set(rows.class_names) == {"ball"} and set(rows.labels) == {-1, 0}
+    assert sorted(p.name for p in output.parent.iterdir()) == ["boxes.csv"]
+
+    assert tool(*detector, "--input", videos, "--output", output) == 2
+    assert "give --overwrite" in capsys.readouterr().err
+    assert tool(*detector, "--input", videos / "a.mp4", "--output", output, "--overwrite") == 0
+    assert read_ava_csv(output, "boxes").videos == ["a"]
+
+
+def test_a_bad_video_is_listed_and_tried_again(detector, tool, tmp_path, capsys):
+    videos = write_videos(tmp_path / "videos", "a")
+    (videos / "bad.mp4").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    output = tmp_path / "boxes.csv"
+    assert tool(*detector, "--input", videos, "--output", output) == 1
+    error = capsys.readouterr().err
+    assert "1 of 2 videos failed:\n" in error and "git lfs pull" in error
+    assert read_ava_csv(output, "boxes").videos == ["a"]
+    parts = tmp_path / "boxes.csv.parts"
+    begun = (parts / "a.csv").stat().st_mtime_ns
+
+    (videos / "bad.mp4").write_bytes((videos / "a.mp4").read_bytes())
+    assert tool(*detector, "--input", videos, "--output", output, "--min-score", "0.1") == 2
+    assert "begun with min-score 0.2, not 0.1" in capsys.readouterr().err
+    assert (parts / "a.csv").stat().st_mtime_ns == begun
+    assert tool(*detector, "--input", videos, "--output", output) == 0
+    assert read_ava_csv(output, "boxes").videos == ["a", "bad"]
+    assert not parts.exists()
+
+
+def test_folder_data_set_gets_its_boxes(detector, tool, tmp_path, capsys):
+    folder = write_dataset(tmp_path / "boxed")
+    assert tool(*detector, "--dataset", folder) == 2
+    assert "train_persons.csv exists: give --overwrite" in capsys.readouterr().err
+    for path in (folder / "boxes").iterdir():
+        path.unlink()
+    assert tool(*detector, "--dataset", folder) == 0
+    names = [f"{s}_{kind}.csv" for s in ("train", "val") for kind in ("objects", "persons")]
+    assert sorted(p.name for p in (folder / "boxes").iterdir()) == names
+    register_folder(folder)
+    dicts = DatasetCatalog.get("boxed_val")
+    assert len(dicts) == 7, "four annotated seconds each, one excluded"
+    assert all(len(d["persons"]["boxes"]) and len(d["objects"]["boxes"]) for d in dicts)
+    train = read_ava_csv(folder / "boxes" / "train_persons.csv", "boxes")
+    assert set(train.timestamps) == {1, 2, 3, 4}
+
+    prefix = tmp_path / "elsewhere" / "mine"
+    assert tool(*detector, "--dataset", "boxed_val") == 2
+    every = ("--output", prefix, "--every-second")
+    assert tool(*detector, "--dataset", "boxed_val", *every) == 0
+    rows = read_ava_csv(f"{prefix}_objects.csv", "boxes")
+    assert set(rows.timestamps) == {0, 1, 2, 3, 4} and set(rows.class_names) == {"ball"}
+    for name in ("boxed_train", "boxed_val"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--input", "nothing.mp4", "--output", "x.csv"], "nothing.mp4: no such file"),
+        (["--input", "."], "--input needs --output"),
+        (["--dataset", "nothing"], "data set 'nothing' is not registered"),
+        (["--input", "x.mp4", "--output", "x.csv", "--batch-size", "0"], "from 1 on"),
+        (["--input", "x.mp4", "--output", "x.csv", "--opts", "MODEL.X", "1"], "MODEL.X"),
+    ],
+)
+def test_mistakes_are_one_line(detector, tool, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert tool(*detector, *arguments) in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(detector, tool, tmp_path):
+    videos = write_videos(tmp_path / "videos", *"abcdefgh")
+    output, parts = tmp_path / "boxes.csv", tmp_path / "boxes.csv.parts"
+    arguments = [*detector, "--input", str(videos), "--output", str(output)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, str(TOOL), *arguments], env=environment)
+    deadline = time.monotonic() + 120
+    while len(list(parts.glob("*.csv"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    begun = {path.name: path.stat().st_mtime_ns for path in parts.glob("*.csv")}
+    assert len(begun) >= 2 and not output.exists()
+    assert json.loads((parts / "settings.json").read_text())["min-score"] == 0.2
+    assert tool(*arguments) == 0
+    whole = tmp_path / "whole.csv"
+    assert tool(*detector, "--input", videos, "--output", whole) == 0
+    assert output.read_bytes() == whole.read_bytes()
