@@ -107,6 +107,7 @@ def test_slowfast_r50_with_dense_ia_trains_and_shows(folder, tmp_path):
         ROOT / "tools" / "train_net.py",
         *("--config-file", config, *data(folder), "OUTPUT_DIR", tmp_path / "output", *size),
         *("SOLVER.MAX_ITER", 1, "SOLVER.IMS_PER_BATCH", 1, "DATASETS.TEST", "()"),
+        *("SOLVER.REFERENCE_IMS_PER_BATCH", 0),
         *("SOLVER.BASE_LR", 1e-6, "DATALOADER.ASPECT_RATIO_GROUPING", False),
         cwd=tmp_path,
     )
