@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,9 +34,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def run(folder: Path, output: Path, processes: int, *options: object) -> Path:
-    """Train four steps on all clips of an epoch in three batches, test; nothing depends on how
-    clips are shared out but the order of sums."""
+def run(
+    folder: Path, output: Path, processes: int, *options: object, flags: tuple[str, ...] = ()
+) -> Path:
+    """Train six steps and test; nothing depends on how clips are shared out but the order of
+    sums."""
     cfg = small_cfg(
         folder,
         *("SOLVER.MAX_ITER", 6, "SOLVER.IMS_PER_BATCH", 4, "SEED", 3, "TEST.EVAL_PERIOD", 0),
@@ -45,12 +48,12 @@ def run(folder: Path, output: Path, processes: int, *options: object) -> Path:
         *options,
     )
     cfg.OUTPUT_DIR = str(output)
-    output.mkdir(parents=True)
+    output.mkdir(parents=True, exist_ok=True)
     path = output.parent / f"{output.name}.yaml"
     path.write_text(cfg.dump())
     command = [sys.executable, "-m", "tests.engine.run_training", str(path)]
     result = subprocess.run(
-        [*command, "--processes", str(processes)], cwd=ROOT, capture_output=True, text=True
+        [*command, "--processes", str(processes), *flags], cwd=ROOT, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stderr[-3000:]
     return output
@@ -127,3 +130,19 @@ def test_more_processes_than_videos(folder, two, tmp_path):
     four = run(folder, tmp_path / "four", 4, *still, *weights)
     expected = (two / "ava_detections.csv").read_bytes()
     assert (four / "ava_detections.csv").read_bytes() == expected
+
+
+@pytest.mark.slow
+def test_several_processes_fill_a_memory_together(folder, two, tmp_path):
+    """Whole videos each, of different length: one has finished while others go on."""
+    filled = []
+    for processes in (1, 2):
+        output = tmp_path / str(processes)
+        shutil.copytree(two, output)
+        options = ("SOLVER.MAX_ITER", 6, "DATASETS.TEST", "()")
+        flags = ("--resume", "--rebuild-memory")
+        run(folder, output, processes, *options, flags=flags)
+        filled.append(load(output / f"worker_{processes - 1}.pth"))
+    for name in ("features", "boxes", "ids_plus_one", "counts", "tags"):
+        torch.testing.assert_close(filled[1][name], filled[0][name], msg=name)
+    assert filled[0]["counts"].sum() > 8
