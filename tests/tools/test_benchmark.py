@@ -99,3 +99,12 @@ def test_a_missed_limit_is_an_exit_code(monkeypatch, capsys):
     assert tool.main(tool.parse_args(["--rows", "interaction", "--quick"])) == 0
     out = capsys.readouterr().out
     assert "MISSED" in out and "1 s light" in out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("area", ["memory", "tracking", "training"])
+def test_other_areas_have_rows(tmp_path, area):
+    result = benchmark(tmp_path, "--quick", "--rows", area, "--json", "rows.json")
+    assert result.returncode == 0, result.stderr[-2000:]
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert len(rows) >= 2 and all(row["value"] > 0 for row in rows)
