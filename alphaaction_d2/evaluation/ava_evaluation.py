@@ -44,7 +44,8 @@ class AVAEvaluator(DatasetEvaluator):
 
     It needs in the data set's metadata: ``evaluator_type`` "ava", ``label_map`` (a
     :class:`~alphaaction_d2.ava_files.LabelMap`: the classes that count), ``annotation_file`` (CSV
-    of the ground truth) and, optionally, ``excluded`` (a set of (video id, second)).
+    of the ground truth; None for a test set without one, of which only the CSV for the server is
+    written) and, optionally, ``excluded`` (a set of (video id, second)).
 
     Results do not depend on the batch size, the number of workers, or the order of the videos.
     Every keyframe counts once, however often a sampler has repeated it.
@@ -78,7 +79,7 @@ class AVAEvaluator(DatasetEvaluator):
                 "AVAEvaluator needs 'ava' (is the data set registered?)"
             )
         for key in ("label_map", "annotation_file"):
-            if metadata.get(key) is None:
+            if not hasattr(metadata, key):
                 raise ValueError(f"data set {dataset_name!r}: its metadata has no {key!r}")
         self._dataset_name = dataset_name
         self._label_map: LabelMap = metadata.label_map
@@ -86,7 +87,11 @@ class AVAEvaluator(DatasetEvaluator):
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._dialect = get_dialect(dialect).name
         # here and not in evaluate(): a bad file is better found before hours of testing
-        self._ground_truth = read_rows(metadata.annotation_file, "annotations", dialect)
+        self._ground_truth = (
+            None
+            if metadata.annotation_file is None
+            else read_rows(metadata.annotation_file, "annotations", dialect)
+        )
         self._distributed = distributed
         self._results: list[_KeyframeResult] = []
 
@@ -154,7 +159,7 @@ class AVAEvaluator(DatasetEvaluator):
         Returns:
             ``{"ava": {...}}`` in per cent: "mAP@0.5", "AP-<group>" for each group of classes and
             "AP/<class name>" for each class (NaN for those without ground truth). Empty on all
-            workers but the first.
+            workers but the first, and without ground truth.
         """
         results = self._results
         if self._distributed:
@@ -167,6 +172,12 @@ class AVAEvaluator(DatasetEvaluator):
         if not len(detections):
             logger.warning("%s: there are no predictions to evaluate", self._dataset_name)
 
+        if self._output_dir is not None:
+            self._output_dir.mkdir(parents=True, exist_ok=True)
+            write_ava_results(self._output_dir / "ava_detections.csv", detections)
+        if self._ground_truth is None:
+            logger.info("%s has no ground truth to score with", self._dataset_name)
+            return OrderedDict()
         result = evaluate_ava(
             self._ground_truth,
             detections,
@@ -175,8 +186,6 @@ class AVAEvaluator(DatasetEvaluator):
             dialect=self._dialect,
         )
         if self._output_dir is not None:
-            self._output_dir.mkdir(parents=True, exist_ok=True)
-            write_ava_results(self._output_dir / "ava_detections.csv", detections)
             json_file = self._output_dir / "ava_results.json"
             json_file.write_text(results_as_json(result, self._label_map), encoding="utf-8")
         logger.info(

@@ -261,3 +261,20 @@ def test_what_is_registered_is_checked_at_once(dataset, tmp_path):
     with pytest.raises(ValueError, match="is the data set registered"):
         AVAEvaluator("ava_never_registered")
     MetadataCatalog.remove("ava_never_registered")
+
+
+def test_without_ground_truth_the_file_for_the_server_is_written(dataset, tmp_path):
+    scored = AVAEvaluator(dataset, tmp_path / "scored")
+    evaluate(scored, outputs())
+    name = f"test_{uuid.uuid4().hex}"
+    MetadataCatalog.get(name).set(
+        evaluator_type="ava", label_map=LABEL_MAP, annotation_file=None, excluded=set()
+    )
+    evaluator = AVAEvaluator(name, tmp_path / "test")
+    evaluator.reset()
+    evaluator.process([], outputs())
+    assert evaluator.evaluate() == {}
+    MetadataCatalog.remove(name)
+    written = (tmp_path / "test" / "ava_detections.csv").read_text()
+    assert written == (tmp_path / "scored" / "ava_detections.csv").read_text()
+    assert [path.name for path in (tmp_path / "test").iterdir()] == ["ava_detections.csv"]
