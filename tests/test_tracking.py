@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +32,6 @@ from alphaaction_d2.tracking import (
 from alphaaction_d2.tracking.association import cosine_similarity
 
 SIZE = (100, 200)  # height, width
-AVA = Path(__file__).resolve().parents[1] / ".." / "shared" / "ava" / "official"
 
 
 def at(*lefts: float, width: float = 20, top: float = 20, height: float = 60) -> np.ndarray:
@@ -646,10 +644,10 @@ def score_video(times, true_ids, boxes, size=(1000, 1780), **tracker) -> Identit
     return identity_scores(times, true_ids, ids)
 
 
-@pytest.mark.skipif(not AVA.is_dir(), reason="AVA's annotations are not here")
-def test_on_avas_annotations():
+def test_on_avas_annotations(shared):
     persons: dict[str, dict] = {}
-    with open(AVA / "ava_val_v2.1_head27163.csv", newline="") as file:
+    annotations = shared / "ava" / "official" / "ava_val_v2.1_head27163.csv"
+    with annotations.open(newline="") as file:
         for video, time, *box, _, person in csv.reader(file):
             persons.setdefault(video, {})[int(time), int(person)] = [float(x) for x in box]
     total, without_margin = IdentityScores(), IdentityScores()

@@ -39,8 +39,6 @@ def run(*command: object, cwd: Path) -> str:
 def folder(shared, tmp_path_factory) -> Path:
     """The two clips as own data; training and validation are the same keyframes."""
     videos = shared / "videos"
-    if not videos.is_dir():
-        pytest.skip("no real clips")
     root = tmp_path_factory.mktemp("real") / "real"
     for name in ("videos", "annotations", "boxes"):
         (root / name).mkdir(parents=True)

@@ -5,19 +5,19 @@ Shape letters: N clips, T raw frames, Ts frames of the pathway, H W picture, C c
 
 from __future__ import annotations
 
-import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY
 from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 
 from .slowfast import NORMS, pathway_indices
+from .video_backbone import VideoBackbone
 
 DEPTHS = (50, 101, 152)  # that pytorchvideo builds a ResNet of
 
 
-class Slow(Backbone):
+class Slow(VideoBackbone):
     """A ResNet over few frames, far apart; res4 and res5 look along time.
 
     It is configured like the slow pathway of a SlowFast, by the same keys.
@@ -92,15 +92,6 @@ class Slow(Backbone):
             "frozen": node.FROZEN,
         }
 
-    def train(self, mode: bool = True) -> Slow:
-        """A frozen network stays as it is in testing."""
-        return super().train(mode and not self.frozen)
-
-    @property
-    def size_divisibility(self) -> int:
-        """Pictures are padded to a multiple of the stride."""
-        return self._out_feature_strides["slow"]
-
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         """
         Args:
@@ -109,13 +100,7 @@ class Slow(Backbone):
         Returns:
             {"slow": (N, C, Ts, H / stride, W / stride)}
         """
-        assert clips.shape[2] == self.num_frames, (
-            f"clips of {clips.shape[2]} frames, the network expects {self.num_frames}"
-        )
-        start = None
-        if self.training and self.slow_jitter:
-            start = int(torch.randint(self.tau, ()))
-        x = clips[:, :, pathway_indices(self.num_frames, self.tau, 1, start)[0]]
+        x = clips[:, :, pathway_indices(self.num_frames, self.tau, 1, self.slow_start(clips))[0]]
         for block in self.blocks:
             x = block(x)
         return {"slow": x}

@@ -10,16 +10,16 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 
-import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from detectron2.modeling import BACKBONE_REGISTRY
 from pytorchvideo.layers.nonlocal_net import create_nonlocal
 from pytorchvideo.models.slowfast import FuseFastToSlow, create_slowfast
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batch_norm import FrozenBatchNorm3d
+from .video_backbone import VideoBackbone
 
 NORMS = {"BN": nn.BatchNorm3d, "FrozenBN": FrozenBatchNorm3d}
 
@@ -47,7 +47,7 @@ def pathway_indices(
     return slow, fast
 
 
-class SlowFast(Backbone):
+class SlowFast(VideoBackbone):
     """Both pathways up to res5, with spatial stride 16 (or what the strides multiply to).
 
     One clip tensor goes in; the pathways are sliced from it here. A clip with fewer or more frames
@@ -185,15 +185,6 @@ class SlowFast(Backbone):
             "activation_checkpoint": node.ACTIVATION_CHECKPOINT,
         }
 
-    def train(self, mode: bool = True) -> SlowFast:
-        """A frozen network stays as it is in testing."""
-        return super().train(mode and not self.frozen)
-
-    @property
-    def size_divisibility(self) -> int:
-        """Pictures are padded to a multiple of the stride, so that both pathways stay aligned."""
-        return self._out_feature_strides["slow"]
-
     def forward(self, clips: Tensor) -> dict[str, Tensor]:
         """
         Args:
@@ -203,13 +194,7 @@ class SlowFast(Backbone):
             {"slow": (N, Cs, Ts, H / stride, W / stride), "fast": (N, Cf, Tf, H / stride, W /
             stride)}
         """
-        assert clips.shape[2] == self.num_frames, (
-            f"clips of {clips.shape[2]} frames, the network expects {self.num_frames}"
-        )
-        slow_start = None
-        if self.training and self.slow_jitter:
-            slow_start = int(torch.randint(self.tau, ()))
-        slow, fast = pathway_indices(self.num_frames, self.tau, self.alpha, slow_start)
+        slow, fast = pathway_indices(self.num_frames, self.tau, self.alpha, self.slow_start(clips))
         pathways = [clips[:, :, slow], clips[:, :, fast]]
         run = _run_again_for_gradient if self.training and self.activation_checkpoint else _run
         for block in self.blocks:
