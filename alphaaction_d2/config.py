@@ -80,6 +80,11 @@ def add_alphaaction_config(cfg: CN) -> None:
     # with NAME the folder's name, one data set for every annotations/<split>.csv in it.
     cfg.DATASETS.FOLDERS = ()
 
+    # With a frozen backbone (MODEL.SLOWFAST.FROZEN): compute the features of every training
+    # keyframe once, in this many augmented variants, and train on these. Steps then cost next to
+    # nothing, and all features stay in memory (how much is told). 0: videos are read in every step.
+    cfg.DATALOADER.STORED_VARIANTS = 0
+
     # Keep pictures and convolutions in channels-last order; with bfloat16 much faster on the CPU.
     cfg.MODEL.CHANNELS_LAST = False
 
@@ -103,6 +108,8 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Channels of the slow stem; the fast pathway has 1 / BETA_INV of the slow channels everywhere.
     cfg.MODEL.SLOWFAST.STEM_CHANNELS = 64
     cfg.MODEL.SLOWFAST.BETA_INV = 8
+    # Sizes (time, height, width) of the slow and the fast stem convolution.
+    cfg.MODEL.SLOWFAST.STEM_KERNELS = ((1, 7, 7), (5, 7, 7))
     # Spatial stride of the stem convolution and of its max pooling (1: no pooling).
     cfg.MODEL.SLOWFAST.STEM_STRIDES = (2, 2)
     # Spatial strides and dilations of res2..res5. res5: stride 1, dilation 2 keeps the stride at

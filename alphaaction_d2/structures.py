@@ -93,3 +93,24 @@ class ClipFeatures:
     persons: Instances
     objects: Instances
     scene: Tensor | None = None
+
+    def to(self, device: torch.device, dtype: torch.dtype) -> ClipFeatures:
+        """A copy on `device`, features of type `dtype`; boxes and numbers keep theirs."""
+        persons, objects = self.persons.to(device), self.objects.to(device)
+        for x in (persons, objects):
+            for name in _FEATURES:
+                if x.has(name):
+                    x.set(name, x.get(name).to(dtype))
+        scene = None if self.scene is None else self.scene.to(device, dtype)
+        return ClipFeatures(persons, objects, scene)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of the features."""
+        found = [
+            x.get(name) for x in (self.persons, self.objects) for name in _FEATURES if x.has(name)
+        ]
+        return sum(x.nbytes for x in found) + (0 if self.scene is None else self.scene.nbytes)
+
+
+_FEATURES = ("roi_features", "roi_maps")  # fields of `Instances`

@@ -52,6 +52,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     options = {"lr": node.BASE_LR}
     if node.OPTIMIZER == "SGD":
         options.update(momentum=node.MOMENTUM, nesterov=node.NESTEROV)
+    else:
+        options.update(fused=True)  # all tensors in one call: small networks have many
     optimizer = OPTIMIZERS[node.OPTIMIZER]
     clipping = node.CLIP_GRADIENTS
     if clipping.ENABLED and clipping.CLIP_TYPE == "full_model":

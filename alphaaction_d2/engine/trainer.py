@@ -32,6 +32,7 @@ from .hooks import BestCheckpoint, MemoryHook, RepeatablePreciseBN
 from .inference import DelayedInference, build_delayed_inference, build_frozen_model, build_stream
 from .memory_fill import build_training_pool, fill_memory
 from .solver import build_optimizer, scale_to_batch
+from .stored_features import store_features
 from .train_loop import ActionTrainLoop, TrainStep
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,11 @@ class Trainer(DefaultTrainer):
                 "MODEL.WEIGHTS is empty and MODEL.SLOWFAST.NORM is FrozenBN: a network with frozen "
                 "normalisation hardly learns from nothing; give Kinetics weights or use BN."
             )
+        if cfg.DATALOADER.STORED_VARIANTS > 0 and not cfg.MODEL.SLOWFAST.FROZEN:
+            raise ValueError(
+                "DATALOADER.STORED_VARIANTS needs a backbone that stands still: set "
+                "MODEL.SLOWFAST.FROZEN True, or STORED_VARIANTS 0"
+            )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.cfg = cfg
@@ -91,6 +97,13 @@ class Trainer(DefaultTrainer):
             # All as trustworthy as what the last step wrote.
             tag = self.pool.err if math.isfinite(self.pool.err) else 1.0
             fill_memory(self.cfg, unwrap(self.model), self.pool, self._keyframes, tag)
+
+    def before_train(self) -> None:
+        # Now, when all weights have been loaded.
+        if self.cfg.DATALOADER.STORED_VARIANTS > 0:
+            loader = self._trainer.data_loader
+            store_features(unwrap(self.model), loader, self.cfg.DATALOADER.STORED_VARIANTS)
+        super().before_train()
 
     def _provide_frozen_memory(self, fill: bool) -> None:
         """Have the frozen network fill the pool, once for all checkpoints of a run."""

@@ -32,7 +32,8 @@ class ActionRCNN(nn.Module):
     detectron2's contract: losses in training, `list[{"instances": Instances}]` in testing. One
     input a clip:
 
-    * `video`: (C, T, H, W) uint8; or `image`: (C, H, W), which becomes a still clip;
+    * `video`: (C, T, H, W) uint8; or `image`: (C, H, W), which becomes a still clip; or, in
+      training, `features`: the clip's `ClipFeatures`, in place of pictures, proposals and objects;
     * `proposals`: `Instances` with `proposal_boxes` and optionally `objectness_logits`,
       `person_ids`; without it a detector, if there is one, finds persons and objects in the clip's
       middle frame, else the whole frame is one person;
@@ -100,14 +101,19 @@ class ActionRCNN(nn.Module):
         """Losses (training) or one result a clip (testing); an empty batch has no results."""
         if not self.training:
             return self.inference(batched_inputs)
+        targets = [x["instances"].to(self.device) for x in batched_inputs]
+        memory = self._memory([x.get("memory") for x in batched_inputs])
+        if "features" in batched_inputs[0]:
+            clips = [x["features"].to(self.device, torch.float32) for x in batched_inputs]
+            return self.roi_heads(None, clips, None, targets, memory=memory)[1]
         images = self.preprocess(batched_inputs)
         _, losses = self.roi_heads(
             images,
             self._maps(images),
             self._proposals(batched_inputs, images),
-            [x["instances"].to(self.device) for x in batched_inputs],
+            targets,
             self._objects(batched_inputs, images),
-            self._memory([x.get("memory") for x in batched_inputs]),
+            memory,
         )
         return losses
 

@@ -119,9 +119,9 @@ class ActionROIHeads(nn.Module):
 
     def forward(
         self,
-        images: ImageList,
-        features: dict[str, Tensor],
-        proposals: list[Instances],
+        images: ImageList | None,
+        features: dict[str, Tensor] | list[ClipFeatures],
+        proposals: list[Instances] | None,
         targets: list[Instances] | None = None,
         objects: list[Instances] | None = None,
         memory: MemoryWindow | None = None,
@@ -130,7 +130,8 @@ class ActionROIHeads(nn.Module):
 
         Args:
             images: N padded clips; only their sizes are used.
-            features: name -> (N, C, T, H, W).
+            features: name -> (N, C, T, H, W); or what :meth:`pool` once made of them, which needs
+                neither images nor proposals nor objects.
             proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
             targets: training: per clip `gt_classes` (Ri, K) multi-hot, one row per proposal, and
                 `gt_boxes` for modules that ask for them.
@@ -141,7 +142,9 @@ class ActionROIHeads(nn.Module):
             Training: the persons with detached `roi_features` (what the memory stores), losses.
             Testing: per clip the rows of :func:`action_inference`, {}.
         """
-        clips = self.pool(images, features, proposals, objects)
+        clips = features
+        if isinstance(features, dict):
+            clips = self.pool(images, features, proposals, objects)
         if not self.training:
             return self.classify(clips, memory), {}
         assert targets is not None, "training needs targets"

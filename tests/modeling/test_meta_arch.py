@@ -144,6 +144,14 @@ def test_an_image_is_a_still_clip_of_one_person():
     assert model([]) == []
 
 
+def test_channels_last_is_the_order_of_the_backbones_weights():
+    # What comes out of a convolution follows them where the processor has a kernel for it.
+    _, model = build("MODEL.CHANNELS_LAST", True)
+    weights = [p for p in model.backbone.parameters() if p.dim() == 5]
+    assert weights
+    assert all(p.is_contiguous(memory_format=torch.channels_last_3d) for p in weights)
+
+
 def test_bfloat16_and_channels_last_hardly_change_results():
     cfg, exact = build()
     _, fast = build("MODEL.CHANNELS_LAST", True, "TEST.DTYPE", "bfloat16")
@@ -158,9 +166,7 @@ def test_bfloat16_and_channels_last_hardly_change_results():
     with torch.no_grad():
         expected, found = (model(copy.deepcopy(inputs)) for model in (exact, fast))
         features = fast.extract(inputs)[0].persons.roi_features
-    for x in seen.values():
-        assert x.dtype == torch.bfloat16
-        assert x.is_contiguous(memory_format=torch.channels_last_3d)
+    assert [x.dtype for x in seen.values()] == [torch.bfloat16] * 2
     assert features.dtype == torch.float32
     for one, other in zip(expected, found):
         assert other["instances"].scores.dtype == torch.float32

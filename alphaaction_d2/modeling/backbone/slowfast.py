@@ -66,6 +66,7 @@ class SlowFast(VideoBackbone):
         slow_jitter: bool = False,
         stem_channels: int = 64,
         beta_inv: int = 8,
+        stem_kernels: tuple[tuple[int, int, int], ...] = ((1, 7, 7), (5, 7, 7)),
         stem_strides: tuple[int, int] = (2, 2),
         spatial_strides: tuple[int, int, int, int] = (1, 2, 2, 1),
         dilations: tuple[int, int, int, int] = (1, 1, 1, 2),
@@ -86,6 +87,7 @@ class SlowFast(VideoBackbone):
                 training.
             stem_channels: channels of the slow stem; res2..res5 have 4, 8, 16, 32 times as many.
             beta_inv: slow channels divided by fast channels.
+            stem_kernels: sizes of the slow and the fast stem convolution, odd numbers.
             stem_strides: spatial strides of the stem convolution and of the max pooling.
             spatial_strides, dilations: of res2..res5.
             temporal_blocks: how many of the first blocks of each stage look along time; (): all.
@@ -128,6 +130,7 @@ class SlowFast(VideoBackbone):
             slowfast_fusion_conv_kernel_size=(lateral_kernel, 1, 1),
             slowfast_fusion_conv_stride=(alpha, 1, 1),
             stem_dim_outs=(stem_channels, fast_channels),
+            stem_conv_kernel_sizes=tuple(map(tuple, stem_kernels)),
             stem_conv_strides=((1, conv_stride, conv_stride),) * 2,
             stem_pool=(nn.MaxPool3d if pool_stride > 1 else None,) * 2,
             stem_pool_strides=((1, pool_stride, pool_stride),) * 2,
@@ -173,6 +176,7 @@ class SlowFast(VideoBackbone):
             "slow_jitter": node.SLOW_JITTER,
             "stem_channels": node.STEM_CHANNELS,
             "beta_inv": node.BETA_INV,
+            "stem_kernels": tuple(node.STEM_KERNELS),
             "stem_strides": tuple(node.STEM_STRIDES),
             "spatial_strides": tuple(node.SPATIAL_STRIDES),
             "dilations": tuple(node.DILATIONS),
