@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from .ava_files import AVAFileError, BadRows, numbered_rows
-from .data.safe_pickle import UnsafePickleError, loads_numbers
+from .safe_pickle import UnsafePickleError, loads_numbers
 
 __all__ = ["UCFAnnotations", "UCFDetections", "read_ucf_annotations", "read_ucf_detections"]
 

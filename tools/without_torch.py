@@ -14,11 +14,9 @@ def import_without_torch() -> None:
     That one registers the models in detectron2, which takes seconds and needs torch; files of text
     need neither. Call it before the first import of the package, and only in a process of its own.
     """
-    root = Path(__file__).resolve().parents[1]
-    for name in ("alphaaction_d2", "alphaaction_d2.data"):
-        package = types.ModuleType(name)
-        package.__path__ = [str(root.joinpath(*name.split(".")))]
-        sys.modules[name] = package
+    package = types.ModuleType("alphaaction_d2")
+    package.__path__ = [str(Path(__file__).resolve().parents[1] / "alphaaction_d2")]
+    sys.modules["alphaaction_d2"] = package
 
 
 def run_scoring(score: Callable[[], str]) -> int:

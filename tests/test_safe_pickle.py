@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphaaction_d2.data.safe_pickle import UnsafePickleError, loads_numbers
+from alphaaction_d2.safe_pickle import UnsafePickleError, loads_numbers
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
