@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -420,9 +420,8 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
     else:
         candidates = order
     labels, scores = table.labels[rows[candidates]], table.scores[rows[candidates]]
-    by_score = np.lexsort((labels, -scores, frame))
-    candidates, frame = candidates[by_score], frame[by_score]
-    labels, scores = labels[by_score], scores[by_score]
+    by_score = _descending_in_frames(scores, labels, frame)
+    candidates, labels, scores = candidates[by_score], labels[by_score], scores[by_score]
 
     same = (frame[1:] == frame[:-1]) & (scores[1:] == scores[:-1])
     has_ties = np.zeros(len(starts), dtype=bool)
@@ -445,18 +444,50 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
     return result
 
 
+def _by_length(
+    starts: np.ndarray, lengths: np.ndarray, shortest: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields the rows of ranges of equal length together, as (n, length), and the length.
+
+    So numpy sorts the rows of many frames in one call. Ranges below ``shortest`` are left out.
+    """
+    for length in np.unique(lengths).tolist():
+        if length < shortest:
+            continue
+        first = starts[lengths == length]
+        at_a_time = max(_PAIRS_AT_A_TIME // length, 1)
+        for part in range(0, len(first), at_a_time):
+            yield first[part : part + at_a_time, None] + np.arange(length), length
+
+
 def _reaches_best(
     scores: np.ndarray, starts: np.ndarray, lengths: np.ndarray, count: int
 ) -> np.ndarray:
     """(N,) bool: is the score at least the ``count``-th best of its frame (a range of rows)?"""
     good = np.ones(len(scores), dtype=bool)
-    for start, length in zip(starts.tolist(), lengths.tolist()):
-        if length > count:
-            inside = scores[start : start + length]
-            good[start : start + length] = (
-                inside >= np.partition(inside, length - count)[length - count]
-            )
+    for rows, length in _by_length(starts, lengths, count + 1):
+        inside = scores[rows]
+        least = np.partition(inside, length - count, axis=1)[:, length - count]
+        good[rows] = inside >= least[:, None]
     return good
+
+
+def _descending_in_frames(scores: np.ndarray, labels: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Order by descending score inside of each run of equal frames, of equal scores by label."""
+    starts, lengths = runs(frames)
+    order = np.arange(len(scores))
+    for rows, _ in _by_length(starts, lengths, 2):
+        inside = np.argsort(-scores[rows], axis=1)
+        order[rows] = np.take_along_axis(rows, inside, axis=1)
+    in_order = scores[order]
+    same = (in_order[1:] == in_order[:-1]) & (frames[1:] == frames[:-1])
+    if same.any():  # few frames, unless scores were rounded
+        has_ties = np.zeros(len(starts), dtype=bool)
+        number = np.repeat(np.arange(len(starts)), lengths)
+        has_ties[number[1:][same]] = True
+        tied = np.flatnonzero(has_ties[number])
+        order[tied] = tied[np.lexsort((labels[tied], -scores[tied], number[tied]))]
+    return order
 
 
 def _through_heap(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> list[int]:
