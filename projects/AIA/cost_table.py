@@ -44,7 +44,7 @@ SECOND_READING = ("MODEL.INTERACTION.DIM", "512", "MODEL.INTERACTION.TEMPORAL_PO
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of Table 1e: its configuration, its ratios in the paper, whether a second network runs."""
+    """A row of Table 1e: configuration, ratios in the paper, and whether a second network runs."""
 
     name: str
     title: str
