@@ -31,7 +31,11 @@ from .memory import persons_of_clips
 FIRST_ERR = "before the first step the current loss is 0 there and infinite here; weights are 0"
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "AVA" / "released"
 RECIPES = {
+    "resnet50_4x16f_baseline": "slowfast_R50_4x16.yaml",
+    "resnet50_4x16f_parallel": "aia_parallel_R50_4x16.yaml",
+    "resnet50_4x16f_serial": "aia_serial_R50_4x16.yaml",
     "resnet50_4x16f_denseserial": "aia_dense_R50_4x16.yaml",
+    "resnet101_8x8f_baseline": "slowfast_R101_8x8.yaml",
     "resnet101_8x8f_denseserial": "aia_dense_R101_8x8.yaml",
 }
 
@@ -224,7 +228,8 @@ def _compare_pool(case: GoldenCase, pool: MemoryPool) -> None:
 def check_recipe(case: GoldenCase) -> None:
     """Rate and decay of every parameter, the schedule, and the initial values."""
     golden = case.json
-    cfg = setup_cfg(str(CONFIGS / RECIPES[golden["config"]]), ["MODEL.DEVICE", "cpu"])
+    recipe = RECIPES[golden["config"].removesuffix(".yaml")]
+    cfg = setup_cfg(str(CONFIGS / recipe), ["MODEL.DEVICE", "cpu"])
     configure_solver(cfg, golden["solver"])
     with torch.random.fork_rng():
         torch.manual_seed(0)
