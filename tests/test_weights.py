@@ -24,7 +24,7 @@ from torch import nn
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.checkpoint import ActionCheckpointer, CheckpointMismatch, load_for_inference
 from alphaaction_d2.modeling.backbone import Slow, SlowFast
-from alphaaction_d2.weights import convert, describe, recognise
+from alphaaction_d2.weights import SPLIT_STATISTICS, convert, describe, recognise
 from tests.helpers import CONFIGS
 
 RELEASED = CONFIGS / "AVA" / "released"
@@ -318,6 +318,27 @@ def test_caffe2_names():
     assert set(blobs.left_over.values()) == {"state of the optimiser"}
     assert recognise(values) == "pyslowfast"
     assert recognise({name: x[..., 0] for name, x in values.items()}) is None, "of pictures"
+
+
+def test_normalisation_of_parts_of_a_batch():
+    """PySlowFast's sub-batch normalisation (multigrid training) keeps two kinds of statistics."""
+    network = create_resnet(model_depth=50, stem_conv_kernel_size=(1, 7, 7))
+    plain = as_pyslowfast(network, "blocks.5.proj")
+    split: dict[str, torch.Tensor] = {}
+    for name, value in plain.items():
+        layer, _, entry = name.rpartition(".")
+        if entry.startswith(("running", "num")):
+            split[f"{layer}.bn.{entry}"] = value
+            split[f"{layer}.split_bn.{entry}"] = value.repeat(2) if value.dim() else value
+        else:
+            split[name] = value
+    found, expected = convert(split, "pyslowfast"), convert(plain, "pyslowfast")
+    assert {n: x.shape for n, x in found.weights.items()} == {
+        n: x.shape for n, x in expected.weights.items()
+    }
+    reasons = {why for name, why in found.left_over.items() if "split_bn" in name}
+    assert reasons == {SPLIT_STATISTICS} and recognise(split) == "pyslowfast"
+    assert {n for n in found.left_over if "split_bn" not in n} == set(expected.left_over)
 
 
 def small(**options) -> BackboneOnly:
