@@ -504,9 +504,9 @@ IA = "feature_extractor.ia_structure."
 
 def new_head(w: Writer, config: dict) -> Arrays:
     ia, dim = config["ia_structure"], config["roi_action_head"]["MLP_HEAD_DIM"]
-    params = new_structure(w, ia, IA)
+    params = new_structure(w, ia, IA) if ia["ACTIVE"] else {}
     channels = config["slow_channels"] + config["fast_channels"]
-    fused = channels + (ia["DIM_OUT"] if ia["FUSION"] == "concat" else 0)
+    fused = channels + (ia["DIM_OUT"] if ia["ACTIVE"] and ia["FUSION"] == "concat" else 0)
     w.layer(params, "feature_extractor.fc1", dim, fused)
     w.layer(params, "feature_extractor.fc2", dim, dim)
     w.layer(params, "predictor.cls_score", sum(HEAD_SIZES), dim)
@@ -524,10 +524,11 @@ def pool_boxes(maps: list[Tensor], boxes: Tensor, counts: list[int], grid: int) 
 def classify(
     params: Arrays, ia: dict, persons: list[Tensor], objects: list[Tensor], memory: Tensor
 ) -> tuple[Tensor, Arrays]:
-    features = run_structure(params, ia, persons, objects, memory, prefix=IA)
-    mid: Arrays = {"mid/memory": pooled(memory), "mid/ia_feature": pooled(features)}
-    own = torch.cat(persons)
-    x = torch.cat([own, features], dim=1) if ia["FUSION"] == "concat" else own + features
+    x, mid = torch.cat(persons), {}
+    if ia["ACTIVE"]:
+        features = run_structure(params, ia, persons, objects, memory, prefix=IA)
+        mid = {"mid/memory": pooled(memory), "mid/ia_feature": pooled(features)}
+        x = torch.cat([x, features], dim=1) if ia["FUSION"] == "concat" else x + features
     x = linear(params, "feature_extractor.fc1", x).relu()
     x = linear(params, "feature_extractor.fc2", x)
     mid["mid/fc2_before_relu"] = x
@@ -564,6 +565,9 @@ def head_training(w: Writer, name: str, ia: dict, grid: int) -> None:
     arrays |= {"in/query_timestamps": [second for _, second in queries]}
     arrays |= {"out/person_pooled": pooled(persons), "out/object_pooled": pooled(objects)}
     arrays |= {"out/person_pooled_boxes": proposals, **gradients(total, inputs, params)}
+    if not ia["ACTIVE"]:  # objects are not pooled, and nothing is read
+        arrays = {key: x for key, x in arrays.items() if "pool_" not in key and "query_" not in key}
+        del arrays["out/object_pooled"]
     w.save(name, config, arrays, params)
 
 
@@ -819,6 +823,7 @@ def write_folder(folder: Path, seed: int = 0) -> list[str]:
     parallel = ia_config("parallel", [pom, pom], **head, FUSION="concat", DIM_OUT=6)
     head_training(w, "head_training_concat", parallel, 4)
     head_training(w, "head_memory_first", ia_config("serial", ["M", "O", "P"], **head), 2)
+    head_training(w, "head_alone", ia_config("serial", pom, **head, ACTIVE=False), 3)
     head_testing(w, "head_testing", ia_config("dense", [*pom, "M"], **head), 5)
     head_testing(w, "head_testing_concat", parallel, 2)
     pooling(w, "pooling", 5, 0, 16)
