@@ -47,6 +47,7 @@ __all__ = [
     "clip_boxes",
     "concatenate_rows",
     "duplicates",
+    "numbered_rows",
     "read_ava_csv",
     "read_exclusions",
     "read_label_map",
@@ -139,7 +140,7 @@ def _open_text(path: str | os.PathLike) -> Iterator[IO[str]]:
             raise AVAFileError(f"{path}: a damaged gzip file ({error})") from None
 
 
-def _numbered_rows(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
+def numbered_rows(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
     """Yields ``(line number, cells)`` of the rows of a CSV that are not blank."""
     with _open_text(path) as file:
         reader = csv.reader(file)
@@ -320,7 +321,7 @@ def read_exclusions(path: str | os.PathLike) -> set[tuple[str, int]]:
         AVAFileError: naming every bad row.
     """
     excluded, bad_rows = set(), BadRows(path)
-    for line, cells in _numbered_rows(path):
+    for line, cells in numbered_rows(path):
         if len(cells) != 2 or not cells[0]:
             text = ",".join(cells)[:80]
             bad_rows.add(line, f"{text!r}: expected two columns, video_id,timestamp")
@@ -344,7 +345,7 @@ def read_seconds(path: str | os.PathLike) -> list[int]:
         AVAFileError: naming every bad line.
     """
     seconds, bad_rows = set(), BadRows(path)
-    for line, cells in _numbered_rows(path):
+    for line, cells in numbered_rows(path):
         second = _whole_seconds(cells[0]) if len(cells) == 1 else None
         if second is None:
             bad_rows.add(line, f"{','.join(cells)[:80]!r}: expected whole seconds")
@@ -373,7 +374,7 @@ def read_video_list(path: str | os.PathLike) -> list[str]:
     """
     ids: dict[str, int] = {}
     bad_rows = BadRows(path)
-    for line, cells in _numbered_rows(path):
+    for line, cells in numbered_rows(path):
         name = cells[0].strip()
         if len(cells) != 1:
             bad_rows.add(line, f"{','.join(cells)[:80]!r}: expected one video a line")
@@ -551,7 +552,7 @@ def check_rows(rows: AVARows, kind: str, bad_rows: BadRows) -> None:
 
 def _read_fast(path: str | os.PathLike, kind: str, integer_timestamps: bool) -> AVARows | None:
     """Reads with pyarrow; None if it can't, whatever the reason: the slow pass will find it."""
-    first = next(_numbered_rows(path), None)
+    first = next(numbered_rows(path), None)
     names, num_required = _COLUMNS[kind]
     if first is None or not num_required <= len(first[1]) <= len(names):
         return None
@@ -680,7 +681,7 @@ def _read_slow(
     # survive
     lines, video_codes, labels = array("q"), array("q"), array("q")
     timestamps, boxes, scores, person_numbers = array("d"), array("d"), array("d"), array("d")
-    for line, cells in _numbered_rows(path):
+    for line, cells in numbered_rows(path):
         try:
             is_empty_frame = allow_empty_frames and len(cells) == 2
             if not (is_empty_frame or num_required <= len(cells) <= len(names)):

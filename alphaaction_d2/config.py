@@ -105,6 +105,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.SLOWFAST.ALPHA = 8
     # Training draws the first slow frame at random from [0, TAU) (released AIA recipe).
     cfg.MODEL.SLOWFAST.SLOW_JITTER = False
+    # A SlowFast's slow frames are spread evenly from its first to its last fast frame instead of
+    # lying TAU apart: how the networks of PySlowFast and pytorchvideo were trained.
+    cfg.MODEL.SLOWFAST.SLOW_SPREAD = False
     # Channels of the slow stem; the fast pathway has 1 / BETA_INV of the slow channels everywhere.
     cfg.MODEL.SLOWFAST.STEM_CHANNELS = 64
     cfg.MODEL.SLOWFAST.BETA_INV = 8

@@ -25,6 +25,7 @@ PIXELS = {
 
 CLASSIFIER = "roi_heads.predictor.cls_score"
 WHOLE_CLIP_CLASSIFIER = "the classifier of whole clips (Kinetics)"
+SPLIT_STATISTICS = "statistics of parts of a batch, which only training has"
 FOREIGN_LAYER = "layers that the networks of this project do not have"
 KINETICS_CLASSES = (400, 600, 700)  # of the PySlowFast files, whose classifiers all have one name
 
@@ -98,6 +99,8 @@ def _why_left_over(source: str, name: str) -> str:
         return WHOLE_CLIP_CLASSIFIER
     if source == "pyslowfast" and re.search(r"_momentum$|^(lr|model_iter)$", name):
         return "state of the optimiser"
+    if source == "pyslowfast" and ".split_bn." in name:
+        return SPLIT_STATISTICS
     return FOREIGN_LAYER if re.match(_LAYERS[source], name) else "unknown to this project"
 
 
@@ -137,6 +140,10 @@ def _from_pytorchvideo(name: str, both: bool) -> str | None:
 
 def _from_pyslowfast(name: str, both: bool) -> str | None:
     name = _from_caffe2(name)
+    # its normalisation of parts of a batch has that of the whole batch inside
+    name = re.sub(r"bn\.bn\.(running_mean|running_var|num_batches_tracked)$", r"bn.\1", name)
+    if ".split_bn." in name:
+        return None
     if match := re.fullmatch(r"s1\.pathway([01])_stem\.(conv|bn)\.(\w+)", name):
         layer = match[2].replace("bn", "norm")
         return _backbone(0, int(match[1]), f"{layer}.{match[3]}", both)

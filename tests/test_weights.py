@@ -14,20 +14,17 @@ from collections.abc import Iterator
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.structures import Boxes, Instances
 from pytorchvideo.layers.nonlocal_net import create_nonlocal
-from pytorchvideo.models.resnet import create_resnet, create_resnet_with_roi_head
+from pytorchvideo.models.hub import slow_r50_detection, slowfast_r50_detection
+from pytorchvideo.models.resnet import create_resnet
 from pytorchvideo.models.slowfast import create_slowfast, create_slowfast_with_roi_head
 from torch import nn
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.checkpoint import ActionCheckpointer, CheckpointMismatch, load_for_inference
-from alphaaction_d2.modeling.action_output import ActionOutputLayers, ClassGroup
 from alphaaction_d2.modeling.backbone import Slow, SlowFast
-from alphaaction_d2.modeling.meta_arch import ActionRCNN
-from alphaaction_d2.modeling.roi_heads import ActionROIHeads
-from alphaaction_d2.weights import convert, describe, recognise
+from alphaaction_d2.weights import SPLIT_STATISTICS, convert, describe, recognise
 from tests.helpers import CONFIGS
 
 RELEASED = CONFIGS / "AVA" / "released"
@@ -137,51 +134,27 @@ def test_kinetics_backbones(tmp_path, caplog, source, kind):
         assert (found - expected).abs().max() <= 1e-4 * expected.std()
 
 
-def detector(backbone: nn.Module, classes: int) -> ActionRCNN:
-    """Our model in the shape of their detectors: the maximum over a box, and one linear layer."""
-    channels = sum(spec.channels for spec in backbone.output_shape().values())
-    heads = ActionROIHeads(
-        in_features=list(backbone.output_shape()),
-        pooler=ROIPooler(7, [1 / 16], sampling_ratio=0, pooler_type="ROIAlign"),
-        interaction=None,
-        fusion="add",
-        head=nn.Identity(),
-        predictor=ActionOutputLayers(
-            input_dim=channels, groups=[ClassGroup("all", 0, classes, False)]
-        ),
-        num_channels=channels,
-        memory_window=(0, 0),
-        memory_stride=1,
-        memory_max_persons=1,
-        memory_frozen=False,
-        box_extend_test=(0.0, 0.0),
-    )
-    mean, std = (114.75,) * 3, (57.375,) * 3
-    return ActionRCNN(
-        backbone=backbone, roi_heads=heads, num_frames=32, pixel_mean=mean, pixel_std=std
-    )
+PUBLISHED = CONFIGS / "AVA" / "published"
 
 
 @pytest.mark.parametrize("source", ["pytorchvideo", "pyslowfast"])
 @pytest.mark.parametrize("kind", ["slowfast", "slow"])
 def test_ava_detectors(tmp_path, caplog, source, kind):
+    """The configurations of published detectors compute what pytorchvideo's networks do."""
     torch.manual_seed(0)
-    if kind == "slowfast":
-        theirs = create_slowfast_with_roi_head(head_pool_kernel_sizes=((2, 1, 1), (8, 1, 1)))
-        backbone = SlowFast(
-            num_frames=32, tau=16, alpha=4, lateral="pytorchvideo", lateral_kernel=7
-        )
-    else:
-        theirs = create_resnet_with_roi_head(head_pool_kernel_size=(2, 1, 1))
-        backbone = Slow(num_frames=32, tau=16)
-    theirs = randomised(theirs)
-    video = torch.randint(0, 256, (3, 32, 64, 96), dtype=torch.uint8)
+    hub = {"slowfast": slowfast_r50_detection, "slow": slow_r50_detection}
+    names = {"slowfast": "pytorchvideo_slowfast_R50_8x8", "slow": "pytorchvideo_slow_R50_4x16"}
+    theirs = randomised(hub[kind]())
+    cfg = setup_cfg(str(PUBLISHED / f"{names[kind]}.yaml"), ["MODEL.DEVICE", "cpu"])
+    ours = build_model(cfg).eval()
+    frames = cfg.INPUT.NUM_FRAMES
+    video = torch.randint(0, 256, (3, frames, 64, 96), dtype=torch.uint8)
     boxes = torch.tensor([[3.0, 5.0, 40.0, 60.0], [50.0, 0.0, 96.0, 33.0]])
     clip = (video[None].float() / 255 - 0.45) / 0.225
 
     def pathways():  # a new list each time: their blocks write into it
-        slow, fast = clip[:, :, 7::16], clip[:, :, 1::4]
-        return [slow, fast] if kind == "slowfast" else slow
+        slow = clip[:, :, torch.linspace(0, frames - 1, frames // 4).long()]  # as PySlowFast packs
+        return [slow, clip] if kind == "slowfast" else clip
 
     rois = torch.cat([torch.zeros(2, 1), boxes], dim=1)
     with torch.no_grad():
@@ -194,7 +167,6 @@ def test_ava_detectors(tmp_path, caplog, source, kind):
     weights = theirs.state_dict()
     if source == "pyslowfast":
         weights = as_pyslowfast(theirs, "detection_head.proj")
-    ours = detector(backbone, 80).eval()
     with caplog.at_level(logging.INFO, LOGGER):
         load_for_inference(ours, published(tmp_path, weights))
     assert left_over(caplog) == [COUNTERS]
@@ -204,6 +176,94 @@ def test_ava_detectors(tmp_path, caplog, source, kind):
     assert 0.01 < expected.min() and expected.max() < 0.99
     scores = found.scores.reshape(2, 80)
     assert (scores - expected).abs().max() <= 1e-4 * expected.std()
+
+
+R101_50_50 = {  # PySlowFast's networks for AVA: in res4 six blocks look along time
+    "model_depth": 101,
+    "slowfast_fusion_conv_kernel_size": (5, 1, 1),
+    "stage_conv_a_kernel_sizes": (
+        [[(1, 1, 1)], [(1, 1, 1)], [(3, 1, 1)] * 6 + [(1, 1, 1)] * 17, [(3, 1, 1)]],
+        [[(3, 1, 1)], [(3, 1, 1)], [(3, 1, 1)] * 6 + [(1, 1, 1)] * 17, [(3, 1, 1)]],
+    ),
+}
+NON_LOCAL = (6, 13, 20)  # blocks of res4 that are followed by attention
+
+
+def add_non_local(network: nn.Module, names: dict[str, str]) -> None:
+    """Attention behind blocks of the slow res4, and its names in PySlowFast's files."""
+    blocks = network.blocks[3].multipathway_blocks[0].res_blocks
+    for i in NON_LOCAL:
+        layer = create_nonlocal(
+            dim_in=1024, dim_inner=512, pool_size=(2, 2, 2), instantiation="dot_product"
+        )
+        blocks[i].activation = nn.Sequential(blocks[i].activation, layer)
+        for name in layer.state_dict():
+            entry = name.replace("norm", "bn")
+            inside = f"blocks.3.multipathway_blocks.0.res_blocks.{i}.activation.1.{name}"
+            names[f"s4.pathway0_nonlocal{i}.{entry}"] = inside
+
+
+def pyslowfast_r101() -> dict[str, torch.Tensor]:
+    """All names and shapes of PySlowFast's R101 detectors for AVA."""
+    network = create_slowfast_with_roi_head(**R101_50_50)
+    weights = as_pyslowfast(network, "detection_head.proj")
+    names: dict[str, str] = {}
+    add_non_local(network.model, names)
+    state = network.model.state_dict()
+    return {**weights, **{theirs: state[name] for theirs, name in names.items()}}
+
+
+def as_caffe2(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A Slow network of PySlowFast under the names of its older files."""
+    entries = {"weight": "s", "bias": "b", "running_mean": "rm", "running_var": "riv"}
+    renamed = {}
+    for name, value in weights.items():
+        layer, _, entry = name.rpartition(".")
+        if entry == "num_batches_tracked":  # not kept there
+            continue
+        layer = layer.replace("s1.pathway0_stem.bn", "res_conv1_bn")
+        layer = layer.replace("s1.pathway0_stem.conv", "conv1")
+        layer = re.sub(r"s(\d)\.pathway0_res(\d+)\.", r"res\1_\2_", layer)
+        layer = layer.replace("branch2.", "branch2").replace("head.projection", "pred")
+        is_norm = layer.endswith("_bn")
+        renamed[f"{layer}_{entries[entry] if is_norm else entry[0]}"] = value
+    return renamed
+
+
+def slow_detector() -> dict[str, torch.Tensor]:
+    return as_pyslowfast(slow_r50_detection(), "detection_head.proj")
+
+
+FILES = {
+    "pytorchvideo_slow_R50_4x16": lambda: slow_r50_detection().state_dict(),
+    "pytorchvideo_slowfast_R50_8x8": lambda: slowfast_r50_detection().state_dict(),
+    "pyslowfast_slow_R50_4x16": lambda: as_caffe2(slow_detector()),
+    "pyslowfast_slowfast_R101_8x8": pyslowfast_r101,
+    "pyslowfast_slowfast_R101_8x8_v2.1": pyslowfast_r101,
+    "pyslowfast_slowfast_R101_16x8": pyslowfast_r101,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_published_detectors_fill_their_configuration(name):
+    """Every tensor has its place, and every place its tensor."""
+    with torch.device("meta"):
+        weights = FILES[name]()
+    source = recognise(weights)
+    assert source == name.partition("_")[0]
+    converted = convert(weights, source)
+    assert not converted.left_over
+    cfg = setup_cfg(str(PUBLISHED / f"{name}.yaml"), ["MODEL.DEVICE", "meta"])
+    model = build_model(cfg).state_dict()
+    found = {n: x.shape for n, x in converted.weights.items() if "num_batches" not in n}
+    assert found == {n: x.shape for n, x in model.items()}
+
+
+def test_every_published_configuration_is_checked_and_documented():
+    configs = {path.stem for path in PUBLISHED.glob("*.yaml") if not path.stem.startswith("Base")}
+    assert configs == set(FILES)
+    text = (CONFIGS.parent / "docs" / "weights.md").read_text()
+    assert [name for name in configs if f"configs/AVA/published/{name}.yaml" not in text] == []
 
 
 def released_names(shared, config: str) -> dict[str, torch.Tensor]:
@@ -260,6 +320,27 @@ def test_caffe2_names():
     assert recognise({name: x[..., 0] for name, x in values.items()}) is None, "of pictures"
 
 
+def test_normalisation_of_parts_of_a_batch():
+    """PySlowFast's sub-batch normalisation (multigrid training) keeps two kinds of statistics."""
+    network = create_resnet(model_depth=50, stem_conv_kernel_size=(1, 7, 7))
+    plain = as_pyslowfast(network, "blocks.5.proj")
+    split: dict[str, torch.Tensor] = {}
+    for name, value in plain.items():
+        layer, _, entry = name.rpartition(".")
+        if entry.startswith(("running", "num")):
+            split[f"{layer}.bn.{entry}"] = value
+            split[f"{layer}.split_bn.{entry}"] = value.repeat(2) if value.dim() else value
+        else:
+            split[name] = value
+    found, expected = convert(split, "pyslowfast"), convert(plain, "pyslowfast")
+    assert {n: x.shape for n, x in found.weights.items()} == {
+        n: x.shape for n, x in expected.weights.items()
+    }
+    reasons = {why for name, why in found.left_over.items() if "split_bn" in name}
+    assert reasons == {SPLIT_STATISTICS} and recognise(split) == "pyslowfast"
+    assert {n for n in found.left_over if "split_bn" not in n} == set(expected.left_over)
+
+
 def small(**options) -> BackboneOnly:
     sizes = {"depth": 18, "num_frames": 16, "tau": 4, "alpha": 2, "stem_channels": 8, "beta_inv": 4}
     return BackboneOnly(SlowFast(**{**sizes, "lateral": "pytorchvideo", **options}))
@@ -312,29 +393,17 @@ def as_pyslowfast_backbone(backbone: SlowFast) -> dict[str, torch.Tensor]:
 def test_networks_for_ava_of_pyslowfast(tmp_path):
     """R101: in res4 six blocks look along time, and three are followed by non-local blocks."""
     torch.manual_seed(0)
-    slow, fast = (1, 1, 1), (3, 1, 1)
-    res4 = [fast] * 6 + [slow] * 17
     theirs = create_slowfast(
-        model_depth=101,
-        slowfast_fusion_conv_kernel_size=(5, 1, 1),
-        stage_conv_a_kernel_sizes=([[slow], [slow], res4, [fast]], [[fast], [fast], res4, [fast]]),
+        **R101_50_50,
         stage_spatial_strides=((1, 2, 2, 1),) * 2,
         stage_conv_b_dilations=(((1, 1, 1),) * 3 + ((1, 2, 2),),) * 2,
     )
     names = dict(pyslowfast_names(theirs))
     blocks = theirs.blocks[3].multipathway_blocks[0].res_blocks
-    for i in (6, 13, 20):
-        layer = create_nonlocal(
-            dim_in=1024, dim_inner=512, pool_size=(2, 2, 2), instantiation="dot_product"
-        )
-        blocks[i].activation = nn.Sequential(blocks[i].activation, layer)
-        for name in layer.state_dict():
-            entry = name.replace("norm", "bn")
-            inside = f"blocks.3.multipathway_blocks.0.res_blocks.{i}.activation.1.{name}"
-            names[f"s4.pathway0_nonlocal{i}.{entry}"] = inside
+    add_non_local(theirs, names)
     theirs = randomised(theirs)
     with torch.no_grad():  # random layers give large values, whose cubes overflow
-        for i in (6, 13, 20):
+        for i in NON_LOCAL:
             for conv in (blocks[i].activation[1].conv_theta, blocks[i].activation[1].conv_phi):
                 conv.weight *= 1e-3
     state = theirs.state_dict()
@@ -342,7 +411,7 @@ def test_networks_for_ava_of_pyslowfast(tmp_path):
     options = {"depth": 101, "num_frames": 32, "tau": 8, "alpha": 4, "lateral": "pytorchvideo"}
     with pytest.raises(CheckpointMismatch, match="TEMPORAL_BLOCKS must be .3, 4, 6, 3."):
         load_for_inference(BackboneOnly(SlowFast(**options)), path)
-    options |= {"temporal_blocks": (3, 4, 6, 3), "non_local_blocks": (6, 13, 20)}
+    options |= {"temporal_blocks": (3, 4, 6, 3), "non_local_blocks": NON_LOCAL}
     ours = SlowFast(**options).eval()
     load_for_inference(BackboneOnly(ours), path)
     clip = torch.randn(1, 3, 32, 64, 64)

@@ -14,19 +14,9 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-import types
 from pathlib import Path
 
-
-def import_without_torch() -> None:
-    """Makes ``alphaaction_d2.evaluation`` importable without running the package's ``__init__``.
-
-    That one registers the models in detectron2, which takes seconds and needs torch; files of text
-    need neither.
-    """
-    package = types.ModuleType("alphaaction_d2")
-    package.__path__ = [str(Path(__file__).resolve().parents[1] / "alphaaction_d2")]
-    sys.modules["alphaaction_d2"] = package
+from without_torch import import_without_torch, run_scoring
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -68,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     from alphaaction_d2.ava_files import read_exclusions, read_label_map
     from alphaaction_d2.evaluation import evaluate_ava_files, results_as_json, results_as_text
 
-    try:
+    def score() -> str:
         label_map = read_label_map(args.label_map)
         result = evaluate_ava_files(
             args.ground_truth,
@@ -79,11 +69,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         if args.output:
             Path(args.output).write_text(results_as_json(result, label_map), encoding="utf-8")
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(results_as_text(result, label_map))
-    return 0
+        return results_as_text(result, label_map)
+
+    return run_scoring(score)
 
 
 if __name__ == "__main__":

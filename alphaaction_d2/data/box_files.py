@@ -53,7 +53,7 @@ from ..ava_files import (
     read_video_list,
     select_rows,
 )
-from .safe_pickle import UnsafePickleError, loads_numbers
+from ..safe_pickle import UnsafePickleError, loads_numbers
 
 __all__ = ["BoxFile", "at_keyframes", "is_person", "keyframe_seconds", "read_boxes"]
 

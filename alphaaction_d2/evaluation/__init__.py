@@ -1,7 +1,8 @@
-"""Evaluation: the metric (:mod:`average_precision`), AVA's rules, and detectron2's evaluators.
+"""Evaluation: the metric (:mod:`average_precision`), the rules of AVA, UCF101-24 and
+EPIC-Kitchens-55, and detectron2's evaluators.
 
 The evaluators need detectron2 and torch, the metrics only numpy; so the former are imported when
-they are first used.
+they are first used, and so is what scores the smaller data sets.
 """
 
 from __future__ import annotations
@@ -29,13 +30,21 @@ from .average_precision import (
 
 if TYPE_CHECKING:
     from .ava_evaluation import AVAEvaluator
+    from .epic55 import evaluate_epic55
+    from .ucf101_24 import UCF_PROTOCOLS, evaluate_ucf101_24
 
 # name -> module that has it
-_IMPORTED_ON_USE = {"AVAEvaluator": "ava_evaluation"}
+_IMPORTED_ON_USE = {
+    "AVAEvaluator": "ava_evaluation",
+    "UCF_PROTOCOLS": "ucf101_24",
+    "evaluate_epic55": "epic55",
+    "evaluate_ucf101_24": "ucf101_24",
+}
 
 __all__ = [
     "DEFAULT_DIALECT",
     "DIALECTS",
+    "UCF_PROTOCOLS",
     "AVAEvaluator",
     "Dialect",
     "FrameBoxes",
@@ -43,7 +52,9 @@ __all__ = [
     "InvertedBoxError",
     "evaluate_ava",
     "evaluate_ava_files",
+    "evaluate_epic55",
     "evaluate_frame_map",
+    "evaluate_ucf101_24",
     "get_dialect",
     "group_ap",
     "results_as_json",

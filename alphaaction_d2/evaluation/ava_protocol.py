@@ -36,8 +36,6 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_TICKS_PER_SECOND = 10**6  # the precision to which the dialect official2020 writes a timestamp
-
 
 def evaluate_ava_files(
     ground_truth: str | os.PathLike,
@@ -167,8 +165,10 @@ def _frame_numbers(
         videos.append(np.array([video for video, _ in extra], dtype=np.int64))
         seconds.append(np.array([time for _, time in extra], dtype=np.float64))
 
-    ticks = np.rint(np.concatenate(seconds) * _TICKS_PER_SECOND)
-    times, time_codes = np.unique(ticks, return_inverse=True)
+    times, time_codes = np.unique(np.concatenate(seconds), return_inverse=True)
+    # the dialect official2020 takes timestamps for the same that are so to the last digit of %.6f
+    texts = {text: i for i, text in enumerate(dict.fromkeys(f"{t:.6f}" for t in times.tolist()))}
+    time_codes = np.array([texts[f"{t:.6f}"] for t in times.tolist()], dtype=np.int64)[time_codes]
     keys = np.concatenate(videos) * len(times) + time_codes
     unique_keys, frames = np.unique(keys, return_inverse=True)
     ends = np.cumsum([num_gt_runs, num_det_runs, len(listed)])

@@ -23,10 +23,12 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+
+from .runs import ranges, runs, stable_descending
 
 __all__ = [
     "DEFAULT_DIALECT",
@@ -36,6 +38,7 @@ __all__ = [
     "FrameMAP",
     "InvertedBoxError",
     "average_precision",
+    "best_overlap",
     "evaluate_frame_map",
     "get_dialect",
     "pairwise_iou",
@@ -168,12 +171,14 @@ class InvertedBoxError(ValueError):
 # ------------------------------------------------------------------------------------- the formulas
 
 
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[..., 3] - boxes[..., 1]) * (boxes[..., 2] - boxes[..., 0])
+def _areas(boxes: np.ndarray, extra: float) -> np.ndarray:
+    return (boxes[..., 3] - boxes[..., 1] + extra) * (boxes[..., 2] - boxes[..., 0] + extra)
 
 
-def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0.0) -> np.ndarray:
     """IoU of boxes ``(..., 4)`` with others ``(..., 4)``, element by element.
+
+    ``extra`` is added to every width and height: 1 for boxes that include their last pixel.
 
     NOTE: the order of the operations decides on which side of 0.5 the quotient falls for boxes that
         overlap by exactly a
@@ -181,8 +186,8 @@ def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """
     width = np.minimum(boxes[..., 2], others[..., 2]) - np.maximum(boxes[..., 0], others[..., 0])
     height = np.minimum(boxes[..., 3], others[..., 3]) - np.maximum(boxes[..., 1], others[..., 1])
-    intersection = np.maximum(height, 0.0) * np.maximum(width, 0.0)
-    union = _areas(boxes) + _areas(others) - intersection
+    intersection = np.maximum(height + extra, 0.0) * np.maximum(width + extra, 0.0)
+    union = _areas(boxes, extra) + _areas(others, extra) - intersection
     # two boxes without area have no union: they do not overlap
     return np.divide(intersection, union, out=np.zeros_like(union), where=union != 0)
 
@@ -335,7 +340,7 @@ def evaluate_frame_map(
     ap = np.full(num_classes, np.nan)
     for c in np.flatnonzero(num_gt):
         rows = by_class[ends[c] - num_det[c] : ends[c]]
-        ranked = rows[_stable_descending(scores[rows])]
+        ranked = rows[stable_descending(scores[rows])]
         ap[c] = average_precision(*precision_recall(is_hit[ranked], num_gt[c]))
     return FrameMAP(
         mean_ap=float(ap[num_gt > 0].mean()) if num_gt.any() else float("nan"),
@@ -363,59 +368,26 @@ def _rows_of_classes(labels: np.ndarray, class_ids: list[int]) -> tuple[np.ndarr
 # ----------------------------------------------------------------------------------- orders of rows
 
 
-def _ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenates the ranges start, start + 1, ..., start + length - 1."""
-    ends = np.cumsum(lengths)
-    return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
-
-
-def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and lengths of the runs of equal neighbours."""
-    if not len(values):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
-    return starts, np.diff(starts, append=len(values))
-
-
-def _stable_descending(scores: np.ndarray) -> np.ndarray:
-    """Order of descending scores, equal ones in the given order.
-
-    What ``argsort(-scores, kind="stable")`` returns, in a third of the time: numpy's default sort
-    is vectorised, and only the equal scores, which it mixes up, are put in order afterwards.
-    """
-    order = np.argsort(-scores)
-    in_order = scores[order]
-    same = in_order[1:] == in_order[:-1]
-    if same.any():
-        is_tied = np.zeros(len(order), dtype=bool)
-        is_tied[1:] = same
-        is_tied[:-1] |= same
-        run = np.concatenate([[0], np.cumsum(~same)])[is_tied]
-        tied = order[is_tied]
-        order[is_tied] = tied[np.lexsort((tied, run))]
-    return order
-
-
 def _frame_order(frames: np.ndarray) -> np.ndarray | None:
     """Order that brings the rows of a frame together, frames in order of first appearance.
 
     Returns:
         (N,), or None if the rows are in that order already.
     """
-    starts, lengths = _runs(frames)
+    starts, lengths = runs(frames)
     _, first, frame_of_run = np.unique(frames[starts], return_index=True, return_inverse=True)
     if len(first) == len(starts):
         return None
     run_order = np.argsort(first[frame_of_run], kind="stable")
-    return _ranges(starts[run_order], lengths[run_order])
+    return ranges(starts[run_order], lengths[run_order])
 
 
 def _reversed_frames(frames: np.ndarray, keep_rows: bool) -> np.ndarray:
     """Order that puts the last frame first; ``keep_rows`` keeps the order inside of a frame."""
     if not keep_rows:
         return np.arange(len(frames))[::-1]
-    starts, lengths = _runs(frames)
-    return _ranges(starts[::-1], lengths[::-1])
+    starts, lengths = runs(frames)
+    return ranges(starts[::-1], lengths[::-1])
 
 
 def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np.ndarray:
@@ -439,7 +411,7 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
     order = _frame_order(table.frames[rows])
     if order is None:
         order = np.arange(len(rows))
-    starts, lengths = _runs(table.frames[rows[order]])
+    starts, lengths = runs(table.frames[rows[order]])
     frame = np.repeat(np.arange(len(starts)), lengths)
     if capacity is not None:
         # most rows are far from the best ones of their frame: leave them out of the sort
@@ -448,23 +420,22 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
     else:
         candidates = order
     labels, scores = table.labels[rows[candidates]], table.scores[rows[candidates]]
-    by_score = np.lexsort((labels, -scores, frame))
-    candidates, frame = candidates[by_score], frame[by_score]
-    labels, scores = labels[by_score], scores[by_score]
+    by_score = _descending_in_frames(scores, labels, frame)
+    candidates, labels, scores = candidates[by_score], labels[by_score], scores[by_score]
 
     same = (frame[1:] == frame[:-1]) & (scores[1:] == scores[:-1])
     has_ties = np.zeros(len(starts), dtype=bool)
     has_ties[frame[1:][same & (labels[1:] == labels[:-1])]] = True
     kept = np.ones(len(frame), dtype=bool)
     if capacity is not None:
-        candidate_starts, candidate_lengths = _runs(frame)
+        candidate_starts, candidate_lengths = runs(frame)
         place = np.arange(len(frame)) - np.repeat(candidate_starts, candidate_lengths)
         kept = place < capacity
         # what reaches the best scores but has no place ties with the last one that has
         has_ties[frame[~kept]] = True
     result = candidates[kept]
     if has_ties.any():
-        kept_starts, _ = _runs(frame[kept])  # every frame has at least one
+        kept_starts, _ = runs(frame[kept])  # every frame has at least one
         for number in np.flatnonzero(has_ties).tolist():
             inside = order[starts[number] : starts[number] + lengths[number]]
             at = kept_starts[number]
@@ -473,18 +444,50 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
     return result
 
 
+def _by_length(
+    starts: np.ndarray, lengths: np.ndarray, shortest: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Yields the rows of ranges of equal length together, as (n, length), and the length.
+
+    So numpy sorts the rows of many frames in one call. Ranges below ``shortest`` are left out.
+    """
+    for length in np.unique(lengths).tolist():
+        if length < shortest:
+            continue
+        first = starts[lengths == length]
+        at_a_time = max(_PAIRS_AT_A_TIME // length, 1)
+        for part in range(0, len(first), at_a_time):
+            yield first[part : part + at_a_time, None] + np.arange(length), length
+
+
 def _reaches_best(
     scores: np.ndarray, starts: np.ndarray, lengths: np.ndarray, count: int
 ) -> np.ndarray:
     """(N,) bool: is the score at least the ``count``-th best of its frame (a range of rows)?"""
     good = np.ones(len(scores), dtype=bool)
-    for start, length in zip(starts.tolist(), lengths.tolist()):
-        if length > count:
-            inside = scores[start : start + length]
-            good[start : start + length] = (
-                inside >= np.partition(inside, length - count)[length - count]
-            )
+    for rows, length in _by_length(starts, lengths, count + 1):
+        inside = scores[rows]
+        least = np.partition(inside, length - count, axis=1)[:, length - count]
+        good[rows] = inside >= least[:, None]
     return good
+
+
+def _descending_in_frames(scores: np.ndarray, labels: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Order by descending score inside of each run of equal frames, of equal scores by label."""
+    starts, lengths = runs(frames)
+    order = np.arange(len(scores))
+    for rows, _ in _by_length(starts, lengths, 2):
+        inside = np.argsort(-scores[rows], axis=1)
+        order[rows] = np.take_along_axis(rows, inside, axis=1)
+    in_order = scores[order]
+    same = (in_order[1:] == in_order[:-1]) & (frames[1:] == frames[:-1])
+    if same.any():  # few frames, unless scores were rounded
+        has_ties = np.zeros(len(starts), dtype=bool)
+        number = np.repeat(np.arange(len(starts)), lengths)
+        has_ties[number[1:][same]] = True
+        tied = np.flatnonzero(has_ties[number])
+        order[tied] = tied[np.lexsort((labels[tied], -scores[tied], number[tied]))]
+    return order
 
 
 def _through_heap(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> list[int]:
@@ -577,7 +580,7 @@ def _match(
         end = int(np.searchsorted(pair_ends, pairs_before + _PAIRS_AT_A_TIME, side="right"))
         end = max(end, begin + 1)
         part = slice(begin, end)
-        best_gt[part] = _best_overlap(
+        best_gt[part] = best_overlap(
             det_boxes[det_rows[candidates[part]]],
             gt_boxes,
             gt_starts[groups[part]],
@@ -592,18 +595,21 @@ def _match(
         order = np.argsort(best_gt, kind="stable")
     else:
         order = np.lexsort((-candidates, -scores[candidates], best_gt))
-    first, _ = _runs(best_gt[order])
+    first, _ = runs(best_gt[order])
     is_hit = np.zeros(len(det_rows), dtype=bool)
     is_hit[candidates[order[first]]] = True
     return is_hit
 
 
-def _best_overlap(
+def best_overlap(
     det_boxes: np.ndarray,
     gt_boxes: np.ndarray,
     starts: np.ndarray,
     counts: np.ndarray,
     iou_threshold: float,
+    *,
+    extra: float = 0.0,
+    free: np.ndarray | None = None,
 ) -> np.ndarray:
     """Best ground-truth box of each detection.
 
@@ -614,15 +620,19 @@ def _best_overlap(
         counts: (D,), at least 1: detection i is compared with ``gt_boxes[starts[i] : starts[i] +
             counts[i]]``.
         iou_threshold: the IoU that the best box must have.
+        extra: added to every width and height.
+        free: (G,) bool, the boxes that can still be chosen; None: all.
 
     Returns:
         (D,) index into ``gt_boxes`` of the first box with the highest IoU, -1 if that is too low.
     """
-    gt_index = _ranges(starts, counts)
-    iou = _iou(np.repeat(det_boxes, counts, axis=0), gt_boxes[gt_index])
+    gt_index = ranges(starts, counts)
+    iou = _iou(np.repeat(det_boxes, counts, axis=0), gt_boxes[gt_index], extra)
+    if free is not None:
+        iou[~free[gt_index]] = -1.0
     first_pair = np.cumsum(counts) - counts
     best = np.maximum.reduceat(iou, first_pair)
     is_best = np.flatnonzero(iou == np.repeat(best, counts))
     detection = np.repeat(np.arange(len(counts)), counts)[is_best]
-    first, _ = _runs(detection)
+    first, _ = runs(detection)
     return np.where(best >= iou_threshold, gt_index[is_best[first]], -1)

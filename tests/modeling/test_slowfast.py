@@ -79,6 +79,14 @@ def test_pathway_frames():
     assert pathway_indices(64, 16, 8, slow_start=15)[0] == [15, 31, 47, 63]
 
 
+def test_spread_slow_frames():
+    """As PySlowFast and pytorchvideo pack pathways: from the first fast frame to the last."""
+    slow, fast = pathway_indices(32, 4, 4, spread=True)
+    assert slow == [0, 4, 8, 13, 17, 22, 26, 31] and fast == list(range(32))
+    assert pathway_indices(64, 8, 4, spread=True)[0] == [0, 8, 16, 26, 34, 44, 52, 62]
+    assert pathway_indices(64, 16, 8, slow_start=15, spread=True)[0] == [15, 31, 47, 63]
+
+
 def small(**kwargs) -> SlowFast:
     options = {
         "depth": 18,

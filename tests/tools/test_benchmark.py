@@ -102,7 +102,7 @@ def test_a_missed_limit_is_an_exit_code(monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("area", ["memory", "tracking", "training"])
+@pytest.mark.parametrize("area", ["evaluation", "memory", "tracking", "training"])
 def test_other_areas_have_rows(tmp_path, area):
     result = benchmark(tmp_path, "--quick", "--rows", area, "--json", "rows.json")
     assert result.returncode == 0, result.stderr[-2000:]

@@ -14,7 +14,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-from check_golden import check_case, find_cases, main  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))
+
+from check_golden import KINDS, check_case, find_cases, main  # noqa: E402
+from golden_folder import Writer, write_folder  # noqa: E402
+from golden_maps_folder import write_maps  # noqa: E402
 
 SHARED = Path(os.environ.get("ALPHAACTION_SHARED", ROOT.parent / "shared"))
 FOLDER = SHARED / "golden" / "data"
@@ -115,6 +119,42 @@ def test_other_sizes_and_names_pass(shared, tmp_path):
         arrays[key] = arrays[key][:, 1:5]
     np.savez(tmp_path / "second.npz", **arrays)
     assert main([str(tmp_path)]) == 0
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_folder_nobody_has_seen_passes(tmp_path, seed):
+    """Cases of a second implementation, whose sizes and values are others, of every kind."""
+    write_folder(tmp_path, seed)
+    write_maps(Writer(tmp_path, seed))
+    kinds = set()
+    for case in find_cases(tmp_path):
+        kinds.add(check_case(case))
+        problems = [x for x in case.comparisons.values() if not x.ok]
+        assert case.ok, (case.name, problems[:5])
+        assert case.worst.share < 0.2, (case.name, case.worst)
+    # the recipe is that of the released configuration: it has no other sizes
+    assert kinds == {kind for kind, _, _ in KINDS} - {"recipe"}
+
+
+def test_other_recipes_pass(shared, tmp_path):
+    """Other rates and another schedule than the released ones, by the rules of README 2.9."""
+    name = "i2_optimizer_and_initialisation"
+    copy_case(shared, tmp_path, name)
+    recipe = json.loads((tmp_path / f"{name}.json").read_text())
+    solver = recipe["solver"]
+    solver |= {"BASE_LR": 0.002, "BIAS_LR_FACTOR": 3, "IA_LR_FACTOR": 4.0, "WEIGHT_DECAY": 1e-4}
+    solver |= {"WEIGHT_DECAY_BIAS": 1e-5, "STEPS": [50, 80], "GAMMA": 0.5, "WARMUP_ITERS": 10}
+    solver |= {"WARMUP_FACTOR": 0.1, "MAX_ITER": 100, "MOMENTUM": 0.85}
+    recipe["momentum"] = 0.85
+    for parameter, values in recipe["per_parameter"].items():
+        rate = 0.002 * (4 if "ia_structure" in parameter else 1)
+        values["lr"] = rate * (3 if "bias" in parameter else 1)
+        values["weight_decay"] = 1e-5 if "bias" in parameter else 1e-4
+    factors = {"0": 0.1, "5": 0.55, "10": 1, "49": 1, "50": 0.5, "80": 0.25, "99": 0.25}
+    recipe["schedule_factor_at_iteration"] = factors
+    (tmp_path / f"{name}.json").write_text(json.dumps(recipe))
+    (case,) = find_cases(tmp_path)
+    assert check_case(case) == "recipe" and case.ok, case.comparisons
 
 
 def test_where_there_is_nothing(tmp_path):

@@ -23,7 +23,7 @@ from .case import GoldenCase
 FPS = 25.0  # any rate will do: clips are sampled by time
 TURNED = "height and width are exchanged there when the short side fits already (a defect)"
 OBJECTS_STAY = "objects are not flipped with the clip there (a defect); compared with flipped ones"
-MEAN, STD = (122.7717, 115.9465, 102.9801), (57.375, 57.375, 57.375)  # as released
+MEAN, STD = [122.7717, 115.9465, 102.9801], [57.375, 57.375, 57.375]  # as released
 
 
 def sampled_indices(raw_frames: int, num_frames: int, rate: int) -> tuple[np.ndarray, bool]:
@@ -115,8 +115,9 @@ def check_pipeline(case: GoldenCase) -> None:
         draws = case.config.get(name)
         transform = _transform(case, frames[0], draws)
         result = _mapped(case, frames, transform, training=draws is not None)
-        clip = normalised(result["video"], MEAN, STD)
         config = case.config
+        mean, std = config.get("mean", MEAN), config.get("std", STD)
+        clip = normalised(result["video"], tuple(mean), tuple(std))
         start = draws["slow_start"] if draws else None
         slow, fast = pathway_indices(clip.shape[1], config["tau"], config["alpha"], start)
         case.compare(f"out/{name}_slow", clip[:, slow])

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Iterator
 from functools import partial
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -25,7 +26,12 @@ NORMS = {"BN": nn.BatchNorm3d, "FrozenBN": FrozenBatchNorm3d}
 
 
 def pathway_indices(
-    num_frames: int, tau: int, alpha: int, slow_start: int | None = None
+    num_frames: int,
+    tau: int,
+    alpha: int,
+    slow_start: int | None = None,
+    *,
+    spread: bool = False,
 ) -> tuple[list[int], list[int]]:
     """Which raw frames the slow and the fast pathway see.
 
@@ -38,12 +44,18 @@ def pathway_indices(
         tau: temporal stride of the slow pathway.
         alpha: frame-rate ratio of the pathways, a divisor of `tau`.
         slow_start: first slow frame, in [0, tau); None: (tau - 1) // 2.
+        spread: unless there is a `slow_start`, the slow frames are spread evenly over the fast ones
+            instead, from the first to the last (PySlowFast, pytorchvideo).
     """
     fast_stride = tau // alpha
+    spread = spread and slow_start is None
     if slow_start is None:
         slow_start = (tau - 1) // 2
     slow = list(range(slow_start, num_frames, tau))
     fast = list(range((fast_stride - 1) // 2, num_frames, fast_stride))
+    if spread:
+        # torch's own numbers, truncated: that is how those models were trained
+        slow = [fast[i] for i in torch.linspace(0, len(fast) - 1, len(slow)).long().tolist()]
     return slow, fast
 
 
@@ -64,6 +76,7 @@ class SlowFast(VideoBackbone):
         tau: int = 16,
         alpha: int = 8,
         slow_jitter: bool = False,
+        slow_spread: bool = False,
         stem_channels: int = 64,
         beta_inv: int = 8,
         stem_kernels: tuple[tuple[int, int, int], ...] = ((1, 7, 7), (5, 7, 7)),
@@ -83,8 +96,8 @@ class SlowFast(VideoBackbone):
             depth: 50 / 101 / 152 as in ResNet; 18 is one bottleneck block a stage (small networks).
             num_stages: 4 ends with res5; fewer make a small network.
             num_frames: raw frames T of a clip.
-            tau, alpha, slow_jitter: see :func:`pathway_indices`; jitter draws `slow_start` in
-                training.
+            tau, alpha, slow_jitter, slow_spread: see :func:`pathway_indices`; jitter draws
+                `slow_start` in training.
             stem_channels: channels of the slow stem; res2..res5 have 4, 8, 16, 32 times as many.
             beta_inv: slow channels divided by fast channels.
             stem_kernels: sizes of the slow and the fast stem convolution, odd numbers.
@@ -112,7 +125,7 @@ class SlowFast(VideoBackbone):
         if norm not in NORMS:
             raise ValueError(f"SlowFast: NORM {norm!r} is not one of {sorted(NORMS)}")
         self.num_frames, self.tau, self.alpha = num_frames, tau, alpha
-        self.slow_jitter = slow_jitter
+        self.slow_jitter, self.slow_spread = slow_jitter, slow_spread
         self.activation_checkpoint = activation_checkpoint
 
         conv_stride, pool_stride = stem_strides
@@ -174,6 +187,7 @@ class SlowFast(VideoBackbone):
             "tau": node.TAU,
             "alpha": node.ALPHA,
             "slow_jitter": node.SLOW_JITTER,
+            "slow_spread": node.SLOW_SPREAD,
             "stem_channels": node.STEM_CHANNELS,
             "beta_inv": node.BETA_INV,
             "stem_kernels": tuple(node.STEM_KERNELS),
@@ -198,7 +212,10 @@ class SlowFast(VideoBackbone):
             {"slow": (N, Cs, Ts, H / stride, W / stride), "fast": (N, Cf, Tf, H / stride, W /
             stride)}
         """
-        slow, fast = pathway_indices(self.num_frames, self.tau, self.alpha, self.slow_start(clips))
+        slow, fast = pathway_indices(
+            *(self.num_frames, self.tau, self.alpha, self.slow_start(clips)),
+            spread=self.slow_spread,
+        )
         pathways = [clips[:, :, slow], clips[:, :, fast]]
         run = _run_again_for_gradient if self.training and self.activation_checkpoint else _run
         for block in self.blocks:

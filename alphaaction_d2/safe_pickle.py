@@ -13,6 +13,7 @@ import math
 import pickle
 import pickletools
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,8 @@ _INSTRUCTIONS = frozenset(
     GLOBAL STACK_GLOBAL REDUCE BUILD
     """.split()
 )
-_DTYPE = re.compile(r"([<>|=]?)(b1|[iu][1248]|f[248])")
+_DTYPE = re.compile(r"([<>|=]?)(b1|[iu][1248]|f[248]|U\d{1,5})")
+_UTF_32 = {"<": "utf-32-le", ">": "utf-32-be", "=": f"utf-32-{sys.byteorder[0]}e"}
 
 
 class UnsafePickleError(ValueError):
@@ -51,7 +53,8 @@ def loads_numbers(data: bytes) -> Any:
         data: the pickle.
 
     Returns:
-        The object. Dicts of any kind are plain dicts; numpy's numbers are arrays without axes.
+        The object. Dicts of any kind are plain dicts, tuples are lists; numpy's numbers are arrays
+        without axes, its text is text.
 
     Raises:
         UnsafePickleError: with what the pickle wants, in one line.
@@ -133,7 +136,14 @@ class _Dtype:
             raise UnsafePickleError("a damaged pickle (the byte order of an array)")
         self._order = order
 
+    @property
+    def encoding(self) -> str | None:
+        """How a piece of text of this type is written; None for numbers."""
+        return _UTF_32.get(self._order) if self._text.startswith("U") else None
+
     def build(self) -> np.dtype:
+        if self._text.startswith("U"):
+            raise UnsafePickleError("a pickle with an array of text, not of numbers")
         return np.dtype(self._order + self._text)
 
 
@@ -177,7 +187,12 @@ def _from_buffer(data: object, dtype: object, shape: object, order: object, *_: 
     return array
 
 
-def _scalar(dtype: object, data: object = None) -> _Array:
+def _scalar(dtype: object, data: object = None) -> _Array | str:
+    if isinstance(dtype, _Dtype) and dtype.encoding is not None:
+        data = data.encode("latin1") if isinstance(data, str) else data  # of Python 2
+        if not isinstance(data, bytes):
+            raise UnsafePickleError("a damaged pickle (a piece of text)")
+        return data.decode(dtype.encoding).rstrip("\0")  # numpy fills its text up with zeros
     return _from_buffer(data, dtype, (), "C")
 
 
@@ -218,19 +233,27 @@ _STAND_INS = _stand_ins()
 
 
 def _plain(value: object) -> object:
-    """Puts the arrays in the place of their stand-ins, in dicts and in lists below them.
+    """Puts the arrays in the place of their stand-ins, at any depth.
 
-    Deeper structures are left as they are: a pickle can hold one list in itself a million times.
+    A pickle can hold one list in itself a million times: every object is looked at once.
     """
-    if isinstance(value, dict):
-        return {_finished(key): _shallow(item) for key, item in value.items()}
-    return _shallow(value)
+    done: dict[int, object] = {}
+    being_done = object()
 
+    def plain(item: object) -> object:
+        if type(item) not in (dict, list, tuple):
+            return _finished(item)
+        if id(item) not in done:
+            done[id(item)] = being_done
+            if type(item) is dict:
+                done[id(item)] = {_finished(key): plain(entry) for key, entry in item.items()}
+            else:
+                done[id(item)] = [plain(entry) for entry in item]
+        if done[id(item)] is being_done:
+            raise UnsafePickleError("a pickle with a container in itself")
+        return done[id(item)]
 
-def _shallow(value: object) -> object:
-    if type(value) in (list, tuple):
-        return [_finished(item) for item in value]
-    return _finished(value)
+    return plain(value)
 
 
 def _finished(value: object) -> object:

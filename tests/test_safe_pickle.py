@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alphaaction_d2.data.safe_pickle import UnsafePickleError, loads_numbers
+from alphaaction_d2.safe_pickle import UnsafePickleError, loads_numbers
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -166,6 +166,27 @@ def test_shape_and_bytes_must_fit():
     for shape in [(3,), (2**62, 4), (-1, -2), (2.0,), "ab", [2], (True, 2.5), (1,) * 9]:
         with pytest.raises(UnsafePickleError):
             loads_numbers(filled(shape, bytes(16)))
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_lies_deeper(protocol):
+    """As in the annotations of UCF101-24: text and arrays of numpy below dicts and lists."""
+    boxes = np.array([[250, 200, 60, 40]], np.uint8)
+    value = {np.str_("Dive/ü"): {"numf": np.uint8(9), "tubes": [{"boxes": boxes, "sf": 0}] * 2}}
+    back = loads_numbers(pickle.dumps(value, protocol))
+    assert list(back) == ["Dive/ü"] and type(next(iter(back))) is str
+    (video,) = back.values()
+    assert video["numf"].dtype == np.uint8 and int(video["numf"]) == 9
+    for tube in video["tubes"]:
+        assert tube["boxes"].dtype == np.uint8
+        np.testing.assert_array_equal(tube["boxes"], boxes)
+
+
+def test_a_container_in_itself_is_refused():
+    loop: list = [1]
+    loop.append({"a": loop})
+    with pytest.raises(UnsafePickleError, match="in itself"):
+        loads_numbers(pickle.dumps(loop))
 
 
 def test_a_list_in_itself_a_thousand_million_times_costs_nothing():

@@ -1,0 +1,342 @@
+"""Frame mAP on UCF101-24, by the three evaluators whose numbers are published.
+
+They differ in the frames that count, in the area of a box, in what becomes of a detection whose
+best box is taken, and in how the area under the curve is computed; see :data:`UCF_PROTOCOLS`. The
+frames matter most: of the same detections, all frames of the videos give 6 points less than those
+in which somebody acts. So every number is printed with its protocol.
+
+All sorts are stable: equal scores rank in the order of videos in the list, then of frames, then of
+rows. Letters: D detections, G annotated boxes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from tabulate import tabulate
+
+from ..ava_files import AVAFileError
+from ..ucf101_24_files import UCFAnnotations, UCFDetections, match_videos
+from .average_precision import average_precision, best_overlap, precision_recall
+from .runs import runs, stable_descending
+
+__all__ = [
+    "DEFAULT_UCF_PROTOCOL",
+    "UCF_PROTOCOLS",
+    "UCFFrameMAP",
+    "UCFProtocol",
+    "evaluate_ucf101_24",
+    "trapezoid_precision",
+    "ucf_results_as_json",
+    "ucf_results_as_text",
+]
+
+logger = logging.getLogger(__name__)
+
+FRAMES = ("annotated", "all")
+
+
+@dataclass(frozen=True)
+class UCFProtocol:
+    """The rules in which the evaluators differ.
+
+    Attributes:
+        name: what a result must be reported with.
+        frames: "annotated" (detections elsewhere are ignored) or "all" frames of the videos
+            (detections elsewhere are false positives), unless asked otherwise.
+        extra: pixels added to every width and height before areas are computed.
+        second_choice: a detection looks at the boxes that are still free; otherwise at all boxes,
+            and is a false positive when the best one is taken.
+        envelope: precision is made monotone, and the area taken at all points (VOC 2010);
+            otherwise the trapezoids under the curve as it is, in float32.
+        single_scores: scores are rounded to float32 first.
+        unseen: classes without annotated box: "zero" (they count in the mean), "left out", or
+            "refused" once something of them is detected.
+    """
+
+    name: str
+    frames: str
+    extra: float
+    second_choice: bool
+    envelope: bool
+    single_scores: bool
+    unseen: str
+
+
+DEFAULT_UCF_PROTOCOL = "gurkirt"
+UCF_PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        # gurkirt/realtime-action-detection
+        UCFProtocol("gurkirt", "annotated", 0.0, True, True, False, "zero"),
+        # ACT and MOC, frameAP
+        UCFProtocol("act", "all", 1.0, True, False, True, "refused"),
+        # YOWO, pascalvoc
+        UCFProtocol("yowo", "annotated", 1.0, False, True, False, "left out"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class UCFFrameMAP:
+    """The result of :func:`evaluate_ucf101_24`.
+
+    Attributes:
+        mean_ap: 0 to 1; NaN if no class counts.
+        ap: average precision of every class by number; NaN for classes that do not count.
+        num_ground_truth: annotated boxes of every class.
+        num_detections: of every class, those that took part.
+        protocol: name of the rules.
+        frames: "annotated" or "all".
+        iou_threshold: the IoU from which on a detection is a hit.
+        class_names: by number.
+    """
+
+    mean_ap: float
+    ap: list[float]
+    num_ground_truth: list[int]
+    num_detections: list[int]
+    protocol: str
+    frames: str
+    iou_threshold: float
+    class_names: list[str]
+
+    @property
+    def rules(self) -> str:
+        """The protocol in words, to be reported with every number."""
+        frames = "annotated frames only" if self.frames == "annotated" else "all frames"
+        return f"protocol {self.protocol}, {frames}"
+
+
+def evaluate_ucf101_24(
+    annotations: UCFAnnotations,
+    detections: UCFDetections,
+    protocol: str = DEFAULT_UCF_PROTOCOL,
+    *,
+    frames: str | None = None,
+    iou_threshold: float = 0.5,
+) -> UCFFrameMAP:
+    """Frame mAP of detections as one of the published evaluators computes it.
+
+    Args:
+        annotations: of the test videos.
+        detections: in any order; the order of a frame's rows decides among equal scores.
+        protocol: a name of :data:`UCF_PROTOCOLS`.
+        frames: "annotated" or "all"; None: what the protocol does.
+        iou_threshold: a detection with at least this IoU is a hit.
+
+    Raises:
+        AVAFileError: detections of unknown videos or classes, or of a class without annotated box
+            under a protocol that divides by their number ("act").
+        ValueError: unknown protocol or frames, or "yowo" on all frames, which nobody publishes.
+    """
+    rules = _get_protocol(protocol)
+    frames = rules.frames if frames is None else frames
+    if frames not in FRAMES:
+        raise ValueError(f"frames {frames!r}: expected one of {', '.join(FRAMES)}")
+    if rules.name == "yowo" and frames == "all":
+        raise ValueError("the protocol yowo knows annotated frames only; use gurkirt or act")
+    num_classes = len(annotations.class_names)
+    where = detections.source or "detections"
+    if len(detections.labels) and not 0 <= detections.labels.min() <= detections.labels.max() < (
+        num_classes
+    ):
+        raise AVAFileError(
+            f"{where}: classes {detections.labels.min()} to {detections.labels.max()}; expected 0 "
+            f"to {num_classes - 1}"
+        )
+    gt_frames, det_frames, rows = _frame_numbers(annotations, detections, frames)
+    det_frames, labels = det_frames[rows], detections.labels[rows]
+    scores, boxes = detections.scores[rows], detections.boxes[rows]
+    if rules.single_scores:
+        scores = scores.astype(np.float32)
+
+    gt_groups = gt_frames * num_classes + annotations.labels
+    det_groups = det_frames * num_classes + labels
+    order = stable_descending(scores)  # by rank from here on
+    is_hit = _match(
+        annotations.boxes, gt_groups, boxes[order], det_groups[order], rules, iou_threshold
+    )
+    labels = labels[order]
+    num_gt = np.bincount(annotations.labels, minlength=num_classes)
+    num_det = np.bincount(labels, minlength=num_classes)
+    ap = np.zeros(num_classes)
+    for c in range(num_classes):
+        if num_gt[c]:
+            precision, recall = precision_recall(is_hit[labels == c], num_gt[c])
+            area = average_precision if rules.envelope else trapezoid_precision
+            ap[c] = area(precision, recall)
+        elif rules.unseen == "left out":
+            ap[c] = math.nan
+        elif rules.unseen == "refused" and num_det[c]:
+            raise AVAFileError(
+                f"{where}: class {c} ({annotations.class_names[c]}) is detected but nowhere "
+                f"annotated; the protocol {rules.name} divides by the number of its boxes: leave "
+                "its rows out or use gurkirt"
+            )
+    counted = ap[~np.isnan(ap)]
+    return UCFFrameMAP(
+        mean_ap=float(counted.mean()) if len(counted) else math.nan,
+        ap=ap.tolist(),
+        num_ground_truth=num_gt.tolist(),
+        num_detections=num_det.tolist(),
+        protocol=rules.name,
+        frames=frames,
+        iou_threshold=iou_threshold,
+        class_names=annotations.class_names,
+    )
+
+
+def _get_protocol(name: str) -> UCFProtocol:
+    try:
+        return UCF_PROTOCOLS[name]
+    except KeyError:
+        known = ", ".join(UCF_PROTOCOLS)
+        raise ValueError(f"unknown protocol {name!r}; known are {known}") from None
+
+
+def trapezoid_precision(precision: np.ndarray, recall: np.ndarray) -> float:
+    """Area under the precision-recall curve as it is, by trapezoids, in float32 (ACT).
+
+    Args:
+        precision: (D,) in the order of descending scores.
+        recall: (D,) not decreasing.
+
+    Returns:
+        The area from recall 0 (where precision is 1) to the last recall.
+    """
+    precision = np.concatenate([[1.0], precision]).astype(np.float32)
+    recall = np.concatenate([[0.0], recall]).astype(np.float32)
+    steps, sums = recall[1:] - recall[:-1], precision[1:] + precision[:-1]
+    return float(np.sum(steps * sums * np.float32(0.5)))
+
+
+def _frame_numbers(
+    annotations: UCFAnnotations, detections: UCFDetections, frames: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers that frames of all videos share, and which detections count.
+
+    Returns:
+        frame of each annotated box (G,); frame of each detection (D,); rows of the detections that
+        count, in the order of their frames.
+    """
+    starts = np.cumsum(annotations.num_frames) - annotations.num_frames
+    gt_frames = starts[annotations.video_codes] + annotations.frames - 1
+    codes = match_videos(detections, annotations.videos)
+    det_frames = starts[codes] + detections.frames - 1
+    counts = detections.frames <= annotations.num_frames[codes]
+    if not counts.all():
+        row = int(np.flatnonzero(~counts)[0])
+        logger.warning(
+            "%s: %d rows are of frames after the end of their video, such as frame %d of %s, which "
+            "has %d; they are left out",
+            detections.source or "detections",
+            *((~counts).sum(), detections.frames[row], annotations.videos[codes[row]]),
+            annotations.num_frames[codes[row]],
+        )
+    if frames == "annotated":
+        is_annotated = np.zeros(annotations.num_frames.sum() + 1, dtype=bool)
+        is_annotated[gt_frames] = True
+        counts[counts] = is_annotated[det_frames[counts]]
+    rows = np.flatnonzero(counts)
+    return gt_frames, det_frames, rows[np.argsort(det_frames[rows], kind="stable")]
+
+
+def _match(
+    gt_boxes: np.ndarray,
+    gt_groups: np.ndarray,
+    det_boxes: np.ndarray,
+    det_groups: np.ndarray,
+    rules: UCFProtocol,
+    iou_threshold: float,
+) -> np.ndarray:
+    """Finds the detections that hit a box of their group (a frame and class).
+
+    What is free for a detection depends on those before it in its group alone, so all groups go
+    along together: first everybody's best detection, then everybody's second ...
+
+    Args:
+        gt_boxes: (G, 4).
+        gt_groups: (G,) of equal IoU the first box counts.
+        det_boxes: (D, 4) in descending order of the score.
+        det_groups: (D,).
+
+    Returns:
+        (D,) bool.
+    """
+    is_hit = np.zeros(len(det_groups), dtype=bool)
+    if not len(gt_groups):
+        return is_hit
+    gt_order = np.argsort(gt_groups, kind="stable")
+    gt_boxes, gt_groups = gt_boxes[gt_order], gt_groups[gt_order]
+    starts, counts = runs(gt_groups)
+    places = np.searchsorted(gt_groups[starts], det_groups).clip(max=len(starts) - 1)
+    candidates = np.flatnonzero(gt_groups[starts][places] == det_groups)
+    candidates = candidates[np.argsort(places[candidates], kind="stable")]
+    det_starts, det_counts = runs(places[candidates])
+    turns = np.arange(len(candidates)) - np.repeat(det_starts, det_counts)
+    by_turn = np.argsort(turns, kind="stable")
+    _, lengths = runs(turns[by_turn])
+    free = np.ones(len(gt_groups), dtype=bool)
+    for turn in np.split(by_turn, np.cumsum(lengths)[:-1]):
+        looking = candidates[turn]
+        best = best_overlap(
+            det_boxes[looking],
+            gt_boxes,
+            starts[places[looking]],
+            counts[places[looking]],
+            iou_threshold,
+            extra=rules.extra,
+            free=free if rules.second_choice else None,
+        )
+        hits = (best >= 0) & free[best]
+        is_hit[looking[hits]] = True
+        free[best[hits]] = False
+    return is_hit
+
+
+# ------------------------------------------------------------------------------------ summaries
+
+
+def ucf_results_as_json(result: UCFFrameMAP) -> str:
+    """The result as JSON text: fractions from 0 to 1, ``null`` for what does not count."""
+
+    def number(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    names = result.class_names
+    content = {
+        "metric": "UCF101-24 frame mAP",
+        "protocol": result.protocol,
+        "frames": result.frames,
+        "iou_threshold": result.iou_threshold,
+        f"mAP@{result.iou_threshold:g}": number(result.mean_ap),
+        "AP_per_class": dict(zip(names, map(number, result.ap))),
+        "num_ground_truth_per_class": dict(zip(names, result.num_ground_truth)),
+        "num_detections_per_class": dict(zip(names, result.num_detections)),
+    }
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def ucf_results_as_text(result: UCFFrameMAP) -> str:
+    """The result as a table in per cent, and the mAP with its protocol."""
+    columns = (result.num_ground_truth, result.num_detections, result.ap)
+    rows = [
+        (i, name, num_gt, num_det, f"{100 * ap:.2f}")
+        for i, (name, num_gt, num_det, ap) in enumerate(zip(result.class_names, *columns))
+    ]
+    table = tabulate(
+        rows,
+        headers=("class", "name", "gt boxes", "detections", "AP %"),
+        colalign=("right", "left", "right", "right", "right"),
+        disable_numparse=True,
+    )
+    return (
+        f"{table}\n\nframe mAP@{result.iou_threshold:g} = {100 * result.mean_ap:.2f} %   "
+        f"({result.rules}, {sum(result.num_ground_truth)} ground-truth boxes, "
+        f"{sum(result.num_detections)} detections)"
+    )
