@@ -21,7 +21,8 @@ from ..checkpoint import load_for_inference
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.samplers import WholeVideoSampler
 from ..memory import MemoryPool, MemoryWrite, slot_of
-from ..structures import ClipFeatures
+from ..modeling.interaction.inspection import AttentionRecorder
+from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
 
 
@@ -98,7 +99,7 @@ class DelayedInference(nn.Module):
     def _without_memory(self, x: dict) -> dict:
         features = self.model.extract([x])[0]
         self._identify(x, features)
-        return self.model.postprocess(self.model.classify([features], [None])[0], x)
+        return self.result(x, features, None)
 
     def _identify(self, x: dict, *views: ClipFeatures) -> None:
         """Complete the ids of a clip's persons; all views are of the same persons."""
@@ -146,8 +147,27 @@ class DelayedInference(nn.Module):
 
     def _classify(self, waiting: _Waiting) -> dict:
         window = self.pool.read(str(waiting.clip["video_id"]), waiting.slot, training=False)
-        instances = self.model.classify([waiting.features], [window])[0]
-        return self.model.postprocess(instances, waiting.clip)
+        return self.result(waiting.clip, waiting.features, window)
+
+    def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
+        """The result of one clip, from its features and its memory window."""
+        instances = self.model.classify([features], [window])[0]
+        return self.model.postprocess(instances, clip)
+
+
+class AttentiveInference(DelayedInference):
+    """The same results, with what the interaction module looked at.
+
+    A model that has attention adds `attention` to every result, a `ClipAttention`.
+    """
+
+    def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
+        """See the class."""
+        with AttentionRecorder(self.model.roi_heads.interaction) as recorder:
+            result = super().result(clip, features, window)
+        if recorder.clips:
+            result["attention"] = recorder.clips[0]
+        return result
 
 
 class WithEnd:
@@ -212,12 +232,14 @@ def build_frozen_model(cfg: CfgNode) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def build_delayed_inference(cfg: CfgNode, model: nn.Module) -> DelayedInference:
+def build_delayed_inference(
+    cfg: CfgNode, model: nn.Module, form: type[DelayedInference] = DelayedInference
+) -> DelayedInference:
     """The testing form of a model, with a pool of its own and the configured delay."""
     delay = cfg.MODEL.MEMORY.DELAY
     pool = build_memory_pool(cfg, model)
     frozen = bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS) and pool is not None
-    return DelayedInference(
+    return form(
         model,
         pool,
         delay=None if delay < 0 else delay,
