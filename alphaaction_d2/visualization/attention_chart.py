@@ -1,0 +1,185 @@
+"""Attention to the memory over time: which seconds, which persons, and how much of each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.patches import Rectangle
+
+from .attention import AttendedMemory, KeyframeAttention, PersonAttention
+from .drawing import format_time
+from .figures import LINE, SOFT, bare_axes, headline, new_figure, save, shorten, write
+from .palette import IDENTITY_COLOURS, RGB, hex_colour, mix
+
+_OTHERS = -2  # row of those for whom there is no room
+_GREY = (150, 156, 166)
+_BAR = 0.9  # width of a bar, as a share of the way to the next one
+_INCHES_PER_ROW = 0.27
+_LEFT, _RIGHT, _GAP = 1.25, 0.2, 0.25  # inches
+
+
+def memory_attention_chart(
+    path: str | os.PathLike,
+    attention: KeyframeAttention,
+    colours: Mapping[int, int],
+    *,
+    max_persons: int = 6,
+    max_rows: int = 6,
+) -> Path:
+    """A block per person of the keyframe, in it a column per attention and a row per remembered.
+
+    A bar stands at the second that is attended to; its height is the weight, its colour that of the
+    remembered person. A pale ground says that the person was seen then. The first row is the
+    person's own track, if the memory has it.
+
+    Args:
+        path: PNG file to write.
+        attention: of one keyframe.
+        colours: person id -> index into the identity colours.
+        max_persons: blocks, the first persons.
+        max_rows: rows of a block, those with the most weight; the others are summed in one more.
+    """
+    shown = [person for person in attention.persons if person.memory][:max_persons]
+    rows = [_rows(person, max_rows) for person in shown]
+    names = [memory.name for memory in shown[0].memory] if shown else [""]
+    blocks = [_INCHES_PER_ROW * max(1, len(ids)) + 0.62 for ids in rows]
+    width = 9 + 1.5 * (len(names) - 1)
+    height = 1.3 + (sum(blocks) if shown else 0.6)
+    figure = new_figure(width, height)
+    time = format_time(attention.timestamp)
+    parts = ["height of a bar: share of the attention", "pale: the person was seen then"]
+    parts.append("line: the keyframe")
+    if len(attention.persons) > len(shown) > 0:
+        parts.append(f"{len(shown)} of {len(attention.persons)} persons")
+    headline(figure, f"Attention to the memory at {time}", "; ".join(parts))
+    if not shown:
+        style = {"ha": "center", "va": "center", "color": SOFT}
+        write(figure, 0.5, 0.3, "nobody was detected", **style)
+        return save(figure, path)
+
+    limits = _limits(attention.timestamp, shown)
+    column = (width - _LEFT - _RIGHT - _GAP * (len(names) - 1)) / len(names)
+    top = 0.8
+    for person, ids, block in zip(shown, rows, blocks):
+        _write_person(figure, person, top)
+        for index, memory in enumerate(person.memory):
+            left = _LEFT + index * (column + _GAP)
+            axes = bare_axes(
+                figure,
+                left=left,
+                right=width - left - column,
+                top=top + 0.5,
+                bottom=height - top - block + 0.12,
+            )
+            _draw_memory(axes, memory, ids, colours)
+            axes.axvline(attention.timestamp, color="#16181d", linewidth=0.9, zorder=1.5)
+            axes.set_xlim(*limits)
+            last = person is shown[-1]
+            _label_time(axes, last)
+            if index == 0:
+                _label_rows(axes, ids, person, colours)
+        top += block
+    return save(figure, path)
+
+
+def _rows(person: PersonAttention, max_rows: int) -> list[int]:
+    """Ids in the order of the rows: the own track, then by weight over all attentions."""
+    totals: dict[int, float] = {}
+    for memory in person.memory:
+        for person_id, weight in zip(memory.person_ids.tolist(), memory.weights.tolist()):
+            totals[person_id] = totals.get(person_id, 0.0) + weight
+    own = person.person.person_id
+    ids = sorted(totals, key=lambda i: (i != own or own < 0, -totals[i], i))
+    return ids if len(ids) <= max_rows else [*ids[: max_rows - 1], _OTHERS]
+
+
+def _limits(timestamp: float, persons: Sequence[PersonAttention]) -> tuple[float, float]:
+    """The time that is shown: whatever is remembered of anybody, and the keyframe."""
+    starts, ends = [timestamp - 0.5], [timestamp + 0.5]
+    for memory in (memory for person in persons for memory in person.memory):
+        if len(memory.times):
+            starts.append(memory.times.min() - memory.step / 2)
+            ends.append(memory.times.max() + memory.step / 2)
+    return min(starts), max(ends)
+
+
+def _draw_memory(
+    axes, memory: AttendedMemory, ids: Sequence[int], colours: Mapping[int, int]
+) -> None:
+    """One column of a block."""
+    # Unknown persons of one second, and those who share a row, add up to one bar.
+    rows = [ids.index(i) if i in ids else len(ids) - 1 for i in memory.person_ids.tolist()]
+    bars: dict[tuple[int, float], float] = {}
+    for row, time, weight in zip(rows, memory.times.tolist(), memory.weights.tolist()):
+        bars[row, time] = bars.get((row, time), 0.0) + weight
+    tallest = max(bars.values(), default=0.0)
+    for row in range(max(1, len(ids))):
+        axes.axhline(row + 0.95, color=LINE, linewidth=0.8, zorder=0)
+    for (row, time), weight in bars.items():
+        colour = _colour(ids[row], colours)
+        pale, full = mix(colour, (255, 255, 255), 0.13), mix(colour, (40, 44, 52), 0.85)
+        _bar(axes, time, row, memory.step, 1.0, pale, zorder=1)
+        if tallest > 0:
+            _bar(axes, time, row, memory.step * _BAR, weight / tallest, full, zorder=2)
+    axes.set_ylim(max(1, len(ids)), 0)
+    axes.set_yticks([])
+    every = "" if memory.step == 1 else f", every {memory.step:g} s"
+    title = f"{memory.name}{every}"
+    title += f": tallest {tallest:.0%}" if tallest >= 0.01 else ""
+    if memory.elsewhere >= 0.005:
+        title += f"; {memory.elsewhere:.0%} on empty places"
+    style = {"transform": axes.transAxes, "va": "bottom", "fontsize": 8.5, "color": SOFT}
+    write(axes, 0, 1.02, title, **style)
+    if not bars:
+        style = {"transform": axes.transAxes, "ha": "center", "va": "center", "color": SOFT}
+        write(axes, 0.5, 0.5, "nobody in the memory", **style)
+
+
+def _bar(
+    axes, time: float, row: int, width: float, share: float, colour: RGB, zorder: float
+) -> None:
+    """A rectangle around a time, as high as its share of the row."""
+    height = 0.9 * share
+    corner = (time - width / 2, row + 0.95 - height)
+    style = {"linewidth": 0, "facecolor": hex_colour(colour), "zorder": zorder}
+    axes.add_patch(Rectangle(corner, width, height, **style))
+
+
+def _colour(person_id: int, colours: Mapping[int, int]) -> RGB:
+    if person_id < 0:
+        return _GREY
+    return IDENTITY_COLOURS[colours.get(person_id, person_id) % len(IDENTITY_COLOURS)]
+
+
+def _write_person(figure, person: PersonAttention, top: float) -> None:
+    """The heading of a block: a coloured mark, identity and action."""
+    width, height = figure.get_size_inches()
+    y = 1 - (top + 0.16) / height
+    mark = Rectangle((0.15 / width, y - 0.08 / height), 0.16 / width, 0.16 / height)
+    mark.set(facecolor=hex_colour(person.rgb), edgecolor="#16181d", linewidth=0.5)
+    figure.add_artist(mark)
+    write(figure, 0.4 / width, y, shorten(person.label, 80), weight="bold", va="center")
+
+
+def _label_rows(
+    axes, ids: Sequence[int], person: PersonAttention, colours: Mapping[int, int]
+) -> None:
+    transform = axes.get_yaxis_transform()
+    own = person.person.person_id
+    for row, person_id in enumerate(ids):
+        name = {-1: "unknown", _OTHERS: "others"}.get(person_id, f"#{person_id}")
+        is_own = person_id == own >= 0
+        text = f"{name} itself" if is_own else name
+        style = {"weight": "bold"} if is_own else {"color": SOFT}
+        write(axes, -0.03, row + 0.5, text, ha="right", va="center", transform=transform, **style)
+
+
+def _label_time(axes, written: bool) -> None:
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
+    axes.xaxis.set_major_formatter(
+        lambda value, _: format_time(value)[:-2] if written and value >= 0 else ""
+    )
+    axes.tick_params(axis="x", pad=1)
+    axes.xaxis.grid(True, color=LINE, linewidth=0.6)
