@@ -106,6 +106,17 @@ class DelayedInference(nn.Module):
         if self.linker is None:
             return
         persons = views[0].persons
+        first_id = x.get("first_new_id", first_new_id([]))
+        for seconds, seen in x.get("persons_between", ()):  # by their boxes: they have no features
+            self.linker(
+                str(x["video_id"]),
+                seconds,
+                seen.proposal_boxes.tensor,
+                seen.image_size,
+                person_ids=seen.person_ids,
+                scores=seen.objectness_logits,
+                first_id=first_id,
+            )
         ids = self.linker(
             str(x["video_id"]),
             x["timestamp"],
@@ -114,7 +125,7 @@ class DelayedInference(nn.Module):
             person_ids=persons.person_ids,
             scores=persons.objectness_logits,
             features=persons.roi_features,
-            first_id=x.get("first_new_id", first_new_id([])),
+            first_id=first_id,
         )
         for view in views:
             view.persons.person_ids = torch.from_numpy(ids).to(persons.roi_features.device)
@@ -135,6 +146,7 @@ class DelayedInference(nn.Module):
         results += self._classify_up_to(slot - self.after - 1)
         self.pool.update([MemoryWrite.from_clip(x, remembered.persons, self.pool.dtype)], loss=1.0)
         identification = {k: v for k, v in x.items() if not isinstance(v, torch.Tensor)}
+        identification.pop("persons_between", None)
         self._waiting.append(_Waiting(slot, identification, features))
         return results + self._classify_up_to(slot - self.after)
 
@@ -206,7 +218,9 @@ def _with_first_new_id(keyframes: list[dict]) -> list[dict]:
     """The keyframes with `first_new_id`: nobody new gets an id that a box of the video carries."""
     given: dict[str, set[int]] = {}
     for x in keyframes:
-        given.setdefault(x["video_id"], set()).update(x["persons"]["person_ids"].tolist())
+        for name in ("persons", "persons_between"):
+            if name in x:
+                given.setdefault(x["video_id"], set()).update(x[name]["person_ids"].tolist())
     first = {video: first_new_id(ids) for video, ids in given.items()}
     return [{**x, "first_new_id": first[x["video_id"]]} for x in keyframes]
 

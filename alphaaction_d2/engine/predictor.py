@@ -87,7 +87,10 @@ class VideoPredictor(DefaultPredictor):
         else:
             frames = iter(video)
         if boxes is None:
-            boxes = DetectedBoxes(self.detector) if self.detector else whole_frame_boxes
+            boxes = whole_frame_boxes
+            if self.detector:
+                looks = self.cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND
+                boxes = DetectedBoxes(self.detector, looks)
         if isinstance(boxes, DetectedBoxes):
             frames = boxes.watch(frames)
         return self._predict(frames, boxes, video_id or "video")
