@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from matplotlib.collections import PolyCollection
 from matplotlib.patches import Rectangle
 
 from .attention import AttendedMemory, KeyframeAttention, PersonAttention
@@ -13,7 +15,7 @@ from .drawing import format_time
 from .figures import LINE, SOFT, bare_axes, headline, new_figure, save, shorten, write
 from .palette import IDENTITY_COLOURS, RGB, hex_colour, mix
 
-_OTHERS = -2  # row of those for whom there is no room
+_UNKNOWN, _OTHERS = -1, -2  # rows of persons without id, and of those who found no room
 _GREY = (150, 156, 166)
 _BAR = 0.9  # width of a bar, as a share of the way to the next one
 _INCHES_PER_ROW = 0.27
@@ -88,7 +90,7 @@ def _rows(person: PersonAttention, max_rows: int) -> list[int]:
     """Ids in the order of the rows: the own track, then by weight over all attentions."""
     totals: dict[int, float] = {}
     for memory in person.memory:
-        for person_id, weight in zip(memory.person_ids.tolist(), memory.weights.tolist()):
+        for person_id, weight in zip(_known(memory), memory.weights.tolist()):
             totals[person_id] = totals.get(person_id, 0.0) + weight
     own = person.person.person_id
     ids = sorted(totals, key=lambda i: (i != own or own < 0, -totals[i], i))
@@ -110,19 +112,19 @@ def _draw_memory(
 ) -> None:
     """One column of a block."""
     # Unknown persons of one second, and those who share a row, add up to one bar.
-    rows = [ids.index(i) if i in ids else len(ids) - 1 for i in memory.person_ids.tolist()]
+    rows = [ids.index(i) if i in ids else len(ids) - 1 for i in _known(memory)]
     bars: dict[tuple[int, float], float] = {}
     for row, time, weight in zip(rows, memory.times.tolist(), memory.weights.tolist()):
         bars[row, time] = bars.get((row, time), 0.0) + weight
     tallest = max(bars.values(), default=0.0)
     for row in range(max(1, len(ids))):
         axes.axhline(row + 0.95, color=LINE, linewidth=0.8, zorder=0)
-    for (row, time), weight in bars.items():
-        colour = _colour(ids[row], colours)
-        pale, full = mix(colour, (255, 255, 255), 0.13), mix(colour, (40, 44, 52), 0.85)
-        _bar(axes, time, row, memory.step, 1.0, pale, zorder=1)
-        if tallest > 0:
-            _bar(axes, time, row, memory.step * _BAR, weight / tallest, full, zorder=2)
+    shades = [_colour(ids[row], colours) for row, _ in bars]
+    pale = [mix(colour, (255, 255, 255), 0.13) for colour in shades]
+    full = [mix(colour, (40, 44, 52), 0.85) for colour in shades]
+    shares = [weight / tallest if tallest > 0 else 0.0 for weight in bars.values()]
+    _draw_bars(axes, list(bars), memory.step, [1.0] * len(bars), pale, zorder=1)
+    _draw_bars(axes, list(bars), memory.step * _BAR, shares, full, zorder=2)
     axes.set_ylim(max(1, len(ids)), 0)
     axes.set_yticks([])
     every = "" if memory.step == 1 else f", every {memory.step:g} s"
@@ -137,14 +139,31 @@ def _draw_memory(
         write(axes, 0.5, 0.5, "nobody in the memory", **style)
 
 
-def _bar(
-    axes, time: float, row: int, width: float, share: float, colour: RGB, zorder: float
+def _draw_bars(
+    axes,
+    places: Sequence[tuple[int, float]],
+    width: float,
+    shares: Sequence[float],
+    colours: Sequence[RGB],
+    zorder: float,
 ) -> None:
-    """A rectangle around a time, as high as its share of the row."""
-    height = 0.9 * share
-    corner = (time - width / 2, row + 0.95 - height)
-    style = {"linewidth": 0, "facecolor": hex_colour(colour), "zorder": zorder}
-    axes.add_patch(Rectangle(corner, width, height, **style))
+    """Rectangles at (row, time), as high as their share of the row; all of them are one artist."""
+    corners = np.zeros((len(places), 4, 2))
+    if places:
+        rows, times = np.array(places).T
+        corners[:, [0, 1], 0] = (times - width / 2)[:, None]
+        corners[:, [2, 3], 0] = (times + width / 2)[:, None]
+        corners[:, [0, 3], 1] = (rows + 0.95)[:, None]
+        corners[:, [1, 2], 1] = (rows + 0.95 - 0.9 * np.array(shares))[:, None]
+    faces = [hex_colour(colour) for colour in colours]
+    bars = PolyCollection(corners, facecolors=faces, linewidths=0, antialiaseds=False)
+    bars.set_zorder(zorder)
+    axes.add_collection(bars, autolim=False)
+
+
+def _known(memory: AttendedMemory) -> list[int]:
+    """Person ids; whoever is unknown has the same."""
+    return np.maximum(memory.person_ids, _UNKNOWN).tolist()
 
 
 def _colour(person_id: int, colours: Mapping[int, int]) -> RGB:
@@ -169,7 +188,7 @@ def _label_rows(
     transform = axes.get_yaxis_transform()
     own = person.person.person_id
     for row, person_id in enumerate(ids):
-        name = {-1: "unknown", _OTHERS: "others"}.get(person_id, f"#{person_id}")
+        name = {_UNKNOWN: "unknown", _OTHERS: "others"}.get(person_id, f"#{person_id}")
         is_own = person_id == own >= 0
         text = f"{name} itself" if is_own else name
         style = {"weight": "bold"} if is_own else {"color": SOFT}
