@@ -106,17 +106,21 @@ def test_a_file_with_boxes_of_all_frames_does_the_same(dance, tmp_path):
         torch.testing.assert_close(a["instances"].scores, b["instances"].scores)
 
 
-def test_other_trackers_see_all_moments_too(dance):
+TRACKERS = {
+    "detectron2's": {"NAME": "VanillaHungarianBBoxIOUTracker", "IOU_THRESHOLD": 0.2},
+    "appearance at keyframes": {"NAME": "PersonTracker", "IOU_THRESHOLD": 0.5},
+}
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_other_trackers_see_all_moments_too(dance, tracker, monkeypatch):
     video, predict = dance
-    cfg = predict.cfg
-    predict.cfg = cfg.clone()
-    predict.cfg.TRACKER_HEADS.TRACKER_NAME = "VanillaHungarianBBoxIOUTracker"
-    predict.cfg.TRACKER_HEADS.TRACK_IOU_THRESHOLD = 0.2
-    try:
-        found = ids_of_shades(predict(video, DetectedBoxes(find_persons, 10)))
-    finally:
-        predict.cfg = cfg
-    assert found == SAME
+    cfg = predict.cfg.clone()
+    cfg.TRACKER_HEADS.TRACKER_NAME = TRACKERS[tracker]["NAME"]
+    cfg.TRACKER_HEADS.TRACK_IOU_THRESHOLD = TRACKERS[tracker]["IOU_THRESHOLD"]
+    cfg.TRACKER_HEADS.APPEARANCE_WEIGHT = 0.5
+    monkeypatch.setattr(predict, "cfg", cfg)
+    assert ids_of_shades(predict(video, DetectedBoxes(find_persons, 10))) == SAME
 
 
 def test_a_data_set_with_dense_detections_equals_the_stream(dance, tmp_path):
