@@ -94,6 +94,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.PERSON_DETECTOR = CN()
     cfg.MODEL.PERSON_DETECTOR.CONFIG = ""
     cfg.MODEL.PERSON_DETECTOR.WEIGHTS = ""
+    # How often a second it looks at a video. Once is at the keyframes; the persons of more often
+    # are only linked, so that identities survive what happens between two keyframes.
+    cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND = 1
 
     # ---------------------------------------------------------------- SlowFast backbone
     cfg.MODEL.SLOWFAST = CN()

@@ -17,80 +17,37 @@ import logging
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-from detectron2.config import CfgNode
 from detectron2.utils.logger import setup_logger
 
-from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.data import VideoError
-from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes, whole_frame_boxes
 from alphaaction_d2.data.video import probe_video
-from alphaaction_d2.engine import VideoPredictor
+from alphaaction_d2.engine import AttentionPredictor
 from alphaaction_d2.engine.command_line import describe_error, run_tool
-from alphaaction_d2.engine.predictor import BoxSource, class_names
+from alphaaction_d2.engine.predictor import class_names
+from alphaaction_d2.engine.video_arguments import add_model_and_boxes, box_sources, model_cfg
 from alphaaction_d2.engine.video_results import VideoFolder, process_video
 from alphaaction_d2.visualization import write_report
-
-WHOLE_FRAME = "whole-frame"
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, help="configuration of the model")
-    parser.add_argument("--weights", default="", help="checkpoint; default: MODEL.WEIGHTS")
     parser.add_argument("--input", required=True, nargs="+", metavar="VIDEO", help="video files")
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--boxes", nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'")
-    parser.add_argument(
-        "--person-detector",
-        nargs="+",
-        metavar=("CONFIG", "WEIGHTS"),
-        help="configuration of a detectron2 detector (file or name in its model zoo), and weights "
-        "(file or address; not needed for the zoo)",
-    )
     parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is shown")
-    parser.add_argument(
-        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs of the configuration"
-    )
+    add_model_and_boxes(parser)
     return parser.parse_args()
-
-
-def box_sources(args: argparse.Namespace, cfg: CfgNode) -> Callable[[str], BoxSource | None]:
-    """What gives the boxes of a video, as command line and configuration say."""
-    if args.person_detector and (args.boxes or len(args.person_detector) > 2):
-        raise ValueError("--person-detector takes CONFIG and WEIGHTS, and no --boxes besides")
-    if args.person_detector:
-        cfg.MODEL.PERSON_DETECTOR.CONFIG, *weights = args.person_detector
-        cfg.MODEL.PERSON_DETECTOR.WEIGHTS = weights[0] if weights else ""
-    if args.boxes == [WHOLE_FRAME]:
-        return lambda video: whole_frame_boxes
-    if args.boxes:
-        return lambda video: KeyframeBoxes.from_files(args.boxes, Path(video).stem)
-    if not cfg.MODEL.PERSON_DETECTOR.CONFIG:
-        raise ValueError(
-            'where are the persons? Give one of: --boxes FILE (see README, "Boxes"), '
-            "--person-detector CONFIG WEIGHTS (a detectron2 detector), "
-            f"--boxes {WHOLE_FRAME} (the whole picture is one person)"
-        )
-    return lambda video: None
 
 
 def main(args: argparse.Namespace) -> int:
     setup_logger(name="alphaaction_d2")
     logger = logging.getLogger("alphaaction_d2.demo")
-    cfg = setup_cfg(args.config_file, args.opts)
-    if args.weights:
-        cfg.MODEL.WEIGHTS = args.weights
-    try:
-        register_datasets(cfg)
-    except FileNotFoundError as error:
-        logger.info("Class names: %s", error)
+    cfg = model_cfg(args)
     boxes_of = box_sources(args, cfg)
-    predictor = VideoPredictor(cfg)
+    predictor = AttentionPredictor(cfg)
     names = class_names(cfg)
 
     output = Path(args.output)

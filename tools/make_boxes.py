@@ -67,6 +67,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--every-second", action="store_true", help="with --dataset: not only where it is annotated"
     )
+    parser.add_argument(
+        "--looks-per-second",
+        type=int,
+        default=1,
+        metavar="N",
+        help="more than 1: persons between keyframes, too; they are linked, not classified",
+    )
     parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is written")
     parser.add_argument(
         "--short-side", type=int, default=0, help="pixels; default: what the configuration says"
@@ -137,6 +144,8 @@ def main(args: argparse.Namespace) -> int:
         raise ValueError(f"--detector takes CONFIG and WEIGHTS, got {len(args.detector)} words")
     if args.batch_size < 1:
         raise ValueError(f"--batch-size {args.batch_size}: give a number from 1 on")
+    if args.looks_per_second < 1:
+        raise ValueError(f"--looks-per-second {args.looks_per_second}: give a number from 1 on")
     tasks = make_tasks(args)
     check_outputs(tasks, args.overwrite)
     detector = load_detector(
@@ -154,11 +163,17 @@ def main(args: argparse.Namespace) -> int:
         "class-names": args.class_names,
         "opts": args.opts,
         "every-second": args.every_second,
+        "looks-per-second": args.looks_per_second,
     }
     failed, total = [], sum(len(task.jobs) for task in tasks)
     for task in tasks:
         lost = write_boxes(
-            task.jobs, detector, task.parts, settings=settings, batch_size=args.batch_size
+            task.jobs,
+            detector,
+            task.parts,
+            settings=settings,
+            batch_size=args.batch_size,
+            looks_per_second=args.looks_per_second,
         )
         merge_parts(task.jobs, task.parts, task.outputs)
         logger.info("Wrote %s", ", ".join(map(str, task.outputs)))

@@ -20,7 +20,7 @@ from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.data.datasets import datasets_root
 from alphaaction_d2.data.datasets.puppets import generate_puppets
 from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes
-from alphaaction_d2.engine import VideoPredictor
+from alphaaction_d2.engine import AttentionPredictor
 from alphaaction_d2.engine.command_line import run_tool
 from alphaaction_d2.engine.experiment import run_experiment
 from alphaaction_d2.engine.predictor import class_names
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     logger.info("3/4 Annotating videos")
     cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
     register_datasets(cfg)
-    predictor = VideoPredictor(cfg)
+    predictor = AttentionPredictor(cfg)
     names = class_names(cfg)
     boxes_file = puppets / "boxes" / "val_persons.csv"
     folders = []

@@ -55,7 +55,14 @@ from ..ava_files import (
 )
 from ..safe_pickle import UnsafePickleError, loads_numbers
 
-__all__ = ["BoxFile", "at_keyframes", "is_person", "keyframe_seconds", "read_boxes"]
+__all__ = [
+    "BoxFile",
+    "at_keyframes",
+    "between_keyframes",
+    "is_person",
+    "keyframe_seconds",
+    "read_boxes",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -166,16 +173,10 @@ def at_keyframes(rows: AVARows) -> AVARows:
 
     Files with boxes for every frame would otherwise give every person many times over.
     """
-    seconds = keyframe_seconds(rows.timestamps)
-    offsets = np.abs(rows.timestamps - seconds)
+    offsets = np.abs(rows.timestamps - keyframe_seconds(rows.timestamps))
     if not offsets.any():
         return rows
-    keys = np.stack([rows.video_codes.astype(np.int64), seconds], axis=1)
-    _, group = np.unique(keys, axis=0, return_inverse=True)
-    group = group.reshape(-1)
-    nearest = np.full(group.max() + 1, np.inf)
-    np.minimum.at(nearest, group, offsets)
-    keep = offsets <= nearest[group] + 1e-6
+    keep = _nearest_to_keyframes(rows)
     if not keep.all():
         logger.warning(
             "%s: used the %d rows nearest to whole seconds, not the other %d",
@@ -188,6 +189,25 @@ def at_keyframes(rows: AVARows) -> AVARows:
             *(rows.source, aside.sum(), offsets[aside].max()),
         )
     return select_rows(rows, keep)
+
+
+def between_keyframes(rows: AVARows) -> AVARows:
+    """The rows that :func:`at_keyframes` leaves out."""
+    return select_rows(rows, ~_nearest_to_keyframes(rows))
+
+
+def _nearest_to_keyframes(rows: AVARows) -> np.ndarray:
+    """(N,) bool: the rows at the time that is nearest to its whole second, in each video."""
+    seconds = keyframe_seconds(rows.timestamps)
+    offsets = np.abs(rows.timestamps - seconds)
+    if not offsets.any():
+        return np.ones(len(rows), dtype=bool)
+    keys = np.stack([rows.video_codes.astype(np.int64), seconds], axis=1)
+    _, group = np.unique(keys, axis=0, return_inverse=True)
+    group = group.reshape(-1)
+    nearest = np.full(group.max() + 1, np.inf)
+    np.minimum.at(nearest, group, offsets)
+    return offsets <= nearest[group] + 1e-6
 
 
 # --------------------------------------------------------------------------------- whose boxes

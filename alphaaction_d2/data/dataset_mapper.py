@@ -165,7 +165,10 @@ class ActionDatasetMapper:
                 dataset_dict, transform, image_size
             )
         else:
-            result["proposals"] = self._detected(dataset_dict, transform, image_size)
+            result["proposals"] = self._detected(dataset_dict["persons"], transform, image_size)
+            if "persons_between" in dataset_dict:
+                between = dataset_dict["persons_between"]
+                result["persons_between"] = self._detected_between(between, transform, image_size)
         return result
 
     def _annotated(
@@ -192,10 +195,26 @@ class ActionDatasetMapper:
         proposals.person_ids = torch.from_numpy(person_ids)
         return instances, proposals
 
+    def _detected_between(
+        self, persons: dict, transform: T.Transform, image_size: tuple[int, int]
+    ) -> list[tuple[float, Instances]]:
+        """The same at the moments between this keyframe and the one before it, in order."""
+        moments, starts = np.unique(persons["timestamps"], return_index=True)
+        stops = [*starts[1:], len(persons["timestamps"])]
+        return [
+            (
+                float(moment),
+                self._detected(
+                    {name: x[start:stop] for name, x in persons.items()}, transform, image_size
+                ),
+            )
+            for moment, start, stop in zip(moments, starts, stops)
+        ]
+
     def _detected(
-        self, dataset_dict: dict, transform: T.Transform, image_size: tuple[int, int]
+        self, persons: dict, transform: T.Transform, image_size: tuple[int, int]
     ) -> Instances:
-        persons = dataset_dict["persons"]
+        """Detected persons whose score suffices."""
         keep = persons["scores"] >= self.person_score_thresh
         proposals = Instances(image_size)
         boxes = _transform_boxes(persons["boxes"][keep], transform, image_size)
@@ -259,7 +278,7 @@ def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> l
 
 
 # Keys of the dataset dict that the mapper turns into something else.
-_CONSUMED = ("annotations", "persons", "objects")
+_CONSUMED = ("annotations", "persons", "objects", "persons_between")
 
 
 def merge_annotations(

@@ -10,13 +10,15 @@ import numpy as np
 
 from ..ava_files import AVARows, select_rows
 from .box_files import BoxFile, at_keyframes, is_person, keyframe_seconds, read_boxes
+from .dense_boxes import DensePersons, persons_between
 
 
 class KeyframeBoxes:
     """Where persons and objects are at each keyframe of one video, from one or more files.
 
     Call it with a keyframe's time and the picture's size; it returns the `persons` and `objects`
-    of a dataset dict (see :func:`load_ava`), empty where the file says nothing.
+    of a dataset dict (see :func:`load_ava`), empty where the file says nothing. Files with boxes
+    for more moments than keyframes also give `persons_between`, those of the second before.
     """
 
     def __init__(self, tables: Sequence[AVARows | BoxFile]) -> None:
@@ -26,6 +28,7 @@ class KeyframeBoxes:
                 is a person, anything else an object. A row belongs to the nearest whole second.
         """
         files = [table if isinstance(table, BoxFile) else BoxFile(table) for table in tables]
+        self._between = [persons_between(file) for file in files]
         self._files = [replace(file, rows=at_keyframes(file.rows)) for file in files]
         rows = [file.rows for file in self._files]
         self._scores = np.concatenate([x.scores for x in rows]).astype(np.float32)
@@ -33,6 +36,7 @@ class KeyframeBoxes:
         self._is_person = np.concatenate([is_person(x) for x in rows])
         self._keyframe = np.concatenate([keyframe_seconds(x.timestamps) for x in rows])
         self._fractions: dict[tuple[int, int], np.ndarray] = {}  # by picture size
+        self._dense: dict[tuple[int, int], DensePersons] = {}
 
     @classmethod
     def from_files(cls, paths: Sequence[str | Path], video_id: str) -> KeyframeBoxes:
@@ -50,20 +54,28 @@ class KeyframeBoxes:
 
     @property
     def largest_person_id(self) -> int:
-        """Of all keyframes; -1 when no person has an id."""
-        return int(self._person_ids.max(initial=-1))
+        """Of all moments; -1 when no person has an id."""
+        between = [x.rows.person_ids.max(initial=-1) for x in self._between]
+        return int(max(self._person_ids.max(initial=-1), *between))
 
     def __call__(self, timestamp: float, height: int, width: int) -> dict[str, dict]:
         """See the class. Raises AVAFileError when boxes in pixels do not fit into the picture."""
         if (width, height) not in self._fractions:
             boxes = [x.as_fractions(lambda _: (width, height)).rows.boxes for x in self._files]
             self._fractions[width, height] = np.concatenate(boxes)
+            between = [x.as_fractions(lambda _: (width, height)).rows for x in self._between]
+            self._dense[width, height] = DensePersons([_of_one_video(x) for x in between])
         boxes = self._fractions[width, height] * [width, height, width, height]
         here = self._keyframe == round(timestamp)
-        return {
+        found = {
             "persons": self._arrays(here & self._is_person, boxes),
             "objects": self._arrays(here & ~self._is_person, boxes),
         }
+        dense = self._dense[width, height]
+        if len(dense):
+            size = (width, height)
+            found["persons_between"] = dense.between("", timestamp - 1, timestamp, size)
+        return found
 
     def _arrays(self, mask: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
         return {
@@ -78,6 +90,11 @@ def whole_frame_boxes(timestamp: float, height: int, width: int) -> dict[str, di
     box = np.array([[0, 0, width, height]], dtype=np.float32)
     persons = {"boxes": box, "scores": np.ones(1, np.float32), "person_ids": np.array([-1])}
     return {"persons": persons, "objects": {key: value[:0] for key, value in persons.items()}}
+
+
+def _of_one_video(rows: AVARows) -> AVARows:
+    """The same rows, of the video "" whatever the file calls it."""
+    return replace(rows, videos=[""], video_codes=np.zeros_like(rows.video_codes))
 
 
 def _boxes_of_video(path: str | Path, video_id: str) -> BoxFile:

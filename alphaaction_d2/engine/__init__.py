@@ -2,7 +2,7 @@
 
 from .hooks import MemoryHook
 from .inference import DelayedInference
-from .predictor import VideoPredictor
+from .predictor import AttentionPredictor, VideoPredictor
 from .trainer import Trainer
 
-__all__ = ["DelayedInference", "MemoryHook", "Trainer", "VideoPredictor"]
+__all__ = ["AttentionPredictor", "DelayedInference", "MemoryHook", "Trainer", "VideoPredictor"]

@@ -26,6 +26,7 @@ from ..data.datasets.ava import AVAFiles, find_videos, keyframes_of, read_metada
 from ..data.video import VideoError, VideoReader, iterate_frames
 from ..files import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector
+from ..visualization.results_io import format_timestamp
 from .command_line import describe_error
 
 logger = logging.getLogger(__name__)
@@ -43,17 +44,24 @@ class DetectedBoxes:
 
     The predictor passes a video's frames through `watch`. A keyframe's boxes are found as soon as
     it is known which frame it shows; only boxes are kept, and only until they are asked for.
+
+    With more looks than keyframes, the persons in between come as `persons_between` with the next
+    keyframe (see `DensePersons`): they are linked, but not classified.
     """
 
-    def __init__(self, detect: PictureDetector, period: float = 1.0) -> None:
+    def __init__(self, detect: PictureDetector, looks_per_second: int = 1) -> None:
         """
         Args:
             detect: finds boxes in pictures.
-            period: seconds between keyframes.
+            looks_per_second: how often; once, at the keyframes, or a multiple of that.
         """
+        if looks_per_second < 1:
+            raise ValueError(
+                f"MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND {looks_per_second}: use at least 1"
+            )
         self._detect = detect
-        self._period = period
-        self._found: dict[float, PictureBoxes] = {}
+        self._looks = looks_per_second
+        self._found: dict[int, PictureBoxes] = {}  # by number of the look
 
     def watch(
         self, frames: Iterable[tuple[float, np.ndarray]]
@@ -62,21 +70,41 @@ class DetectedBoxes:
         self._found.clear()
         number, shown, shown_time = 0, None, -1.0
         for seconds, frame in frames:
-            while shown is not None and not is_shown_by(seconds, number * self._period):
+            while shown is not None and not is_shown_by(seconds, number / self._looks):
                 self._look(number, shown)
                 number += 1
             shown, shown_time = frame, seconds
             yield seconds, frame
-        while number < len(keyframe_timestamps(shown_time, self._period)):
+        while number < len(keyframe_timestamps(shown_time, 1 / self._looks)):
             self._look(number, shown)
             number += 1
 
     def _look(self, number: int, picture: np.ndarray) -> None:
-        self._found[number * self._period] = self._detect([picture])[0]
+        self._found[number] = self._detect([picture])[0]
 
     def __call__(self, timestamp: float, height: int, width: int) -> dict[str, dict]:
         """The boxes of a keyframe that has gone by; each is given once."""
-        return self._found.pop(timestamp).by_kind()
+        number = round(timestamp * self._looks)
+        found = self._found.pop(number).by_kind()
+        if self._looks > 1:
+            before = range(max(number - self._looks, 0) + 1, number)
+            found["persons_between"] = _joined(
+                {n / self._looks: self._found.pop(n) for n in before}
+            )
+        return found
+
+
+def _joined(moments: Mapping[float, PictureBoxes]) -> dict[str, np.ndarray]:
+    """The persons of several moments, in order of time, as `persons_between`."""
+    persons = [found.by_kind()["persons"] for found in moments.values()]
+    nobody = {
+        "boxes": np.zeros((0, 4), np.float32),
+        "scores": np.zeros(0, np.float32),
+        "person_ids": np.zeros(0, np.int64),
+    }
+    joined = {name: np.concatenate([x, *(p[name] for p in persons)]) for name, x in nobody.items()}
+    times = np.repeat(np.array(list(moments), float), [len(p["boxes"]) for p in persons])
+    return {"timestamps": times, **joined}
 
 
 @dataclass(frozen=True)
@@ -155,7 +183,7 @@ def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
 
 
 def keyframe_pictures(
-    path: str | Path, timestamps: Sequence[float] | None = None
+    path: str | Path, timestamps: Sequence[float] | None = None, looks_per_second: int = 1
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield (timestamp, (H, W, 3) uint8 RGB picture) of a video's keyframes.
 
@@ -163,22 +191,37 @@ def keyframe_pictures(
 
     Args:
         path: the video.
-        timestamps: increasing seconds; those after the video's end are left out. Default: every
-            second.
+        timestamps: increasing whole seconds; those after the video's end are left out. Default:
+            every second.
+        looks_per_second: more than 1 also gives moments between keyframes that are one second
+            apart.
 
     Raises:
         VideoError: the video cannot be opened.
     """
     if timestamps is None:
-        clips = iterate_clips(iterate_frames(path), num_frames=1, sampling_rate=1, fps=1)
-        for timestamp, _, picture in clips:
-            yield timestamp, picture
+        clips = iterate_clips(
+            iterate_frames(path), num_frames=1, sampling_rate=1, fps=1, period=1 / looks_per_second
+        )
+        for number, (_, _, picture) in enumerate(clips):
+            yield number / looks_per_second, picture
         return
+    timestamps = _with_looks_between(timestamps, looks_per_second)
     with VideoReader(path) as reader:
         duration = reader.info.duration
         for timestamp in timestamps:
             if duration is None or timestamp <= duration:
                 yield timestamp, reader.pictures([timestamp])[0]
+
+
+def _with_looks_between(timestamps: Sequence[float], looks_per_second: int) -> list[float]:
+    """Keyframes, and before each that follows another after a second the moments in between."""
+    moments, known = [], set(timestamps)
+    for timestamp in timestamps:
+        if timestamp - 1 in known:
+            moments += [timestamp - 1 + n / looks_per_second for n in range(1, looks_per_second)]
+        moments.append(timestamp)
+    return moments
 
 
 def detect_keyframes(
@@ -207,7 +250,7 @@ def box_rows(
     """Rows video_id,timestamp,x1,y1,x2,y2,class,score of one keyframe, persons first.
 
     Coordinates are fractions with five decimals; a box that is nothing at that precision is left
-    out.
+    out. Between keyframes, at broken seconds, only persons matter.
 
     Args:
         size: height and width of the picture in which the boxes are.
@@ -217,10 +260,12 @@ def box_rows(
     rows = []
     for index in sorted(range(len(boxes)), key=lambda i: (found.names[i] != "", -found.scores[i])):
         x1, y1, x2, y2 = boxes[index].tolist()
-        if x1 < x2 and y1 < y2:
+        matters = found.names[index] == "" or timestamp == round(timestamp)
+        if matters and x1 < x2 and y1 < y2:
             corners = [f"{value:.5f}" for value in (x1, y1, x2, y2)]
             score = f"{found.scores[index]:.6f}"
-            rows.append([video_id, f"{timestamp:04.0f}", *corners, found.names[index], score])
+            time = format_timestamp(timestamp)
+            rows.append([video_id, time, *corners, found.names[index], score])
     return rows
 
 
@@ -231,6 +276,7 @@ def write_boxes(
     *,
     settings: Mapping[str, object],
     batch_size: int = 1,
+    looks_per_second: int = 1,
 ) -> list[str]:
     """Look at videos and write each one's boxes into a file of its own in `parts`.
 
@@ -241,6 +287,7 @@ def write_boxes(
         settings: what the boxes depend on besides the videos. Parts with other settings are not
             mixed with new ones.
         batch_size: pictures that go through the detector together.
+        looks_per_second: see :func:`keyframe_pictures`.
 
     Returns:
         One line for each video that could not be used.
@@ -258,11 +305,15 @@ def write_boxes(
         try:
             if job.path is None:
                 raise VideoError(f"{job.video_id}: video not found")
-            rows, keyframes = [], 0
-            pictures = keyframe_pictures(job.path, job.timestamps)
+            rows, looks, complete = [], 0, 0
+            pictures = keyframe_pictures(job.path, job.timestamps, looks_per_second)
             for timestamp, size, found in detect_keyframes(pictures, detect, batch_size):
                 rows += box_rows(job.video_id, timestamp, size, found)
-                keyframes += 1
+                looks += 1
+                if timestamp == round(timestamp):
+                    complete = len(rows)
+            # After the last keyframe nobody is linked any more, and the next second is none.
+            del rows[complete:]
         except VideoError as error:
             failed.append(describe_error(error))
             logger.error("%s", failed[-1])
@@ -270,8 +321,8 @@ def write_boxes(
         write_atomically(_part(parts, job), _csv_text(rows))
         persons = sum(row[6] == "" for row in rows)
         logger.info(
-            "%d of %d: %s: %d keyframes, %d persons, %d objects, %.1f s",
-            *(number, len(missing), job.video_id, keyframes, persons, len(rows) - persons),
+            "%d of %d: %s: %d pictures, %d persons, %d objects, %.1f s",
+            *(number, len(missing), job.video_id, looks, persons, len(rows) - persons),
             time.monotonic() - start,
         )
     return failed

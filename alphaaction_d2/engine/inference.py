@@ -21,7 +21,8 @@ from ..checkpoint import load_for_inference
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.samplers import WholeVideoSampler
 from ..memory import MemoryPool, MemoryWrite, slot_of
-from ..structures import ClipFeatures
+from ..modeling.interaction.inspection import AttentionRecorder
+from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
 
 
@@ -98,13 +99,24 @@ class DelayedInference(nn.Module):
     def _without_memory(self, x: dict) -> dict:
         features = self.model.extract([x])[0]
         self._identify(x, features)
-        return self.model.postprocess(self.model.classify([features], [None])[0], x)
+        return self.result(x, features, None)
 
     def _identify(self, x: dict, *views: ClipFeatures) -> None:
         """Complete the ids of a clip's persons; all views are of the same persons."""
         if self.linker is None:
             return
         persons = views[0].persons
+        first_id = x.get("first_new_id", first_new_id([]))
+        for seconds, seen in x.get("persons_between", ()):  # by their boxes: they have no features
+            self.linker(
+                str(x["video_id"]),
+                seconds,
+                seen.proposal_boxes.tensor,
+                seen.image_size,
+                person_ids=seen.person_ids,
+                scores=seen.objectness_logits,
+                first_id=first_id,
+            )
         ids = self.linker(
             str(x["video_id"]),
             x["timestamp"],
@@ -113,7 +125,7 @@ class DelayedInference(nn.Module):
             person_ids=persons.person_ids,
             scores=persons.objectness_logits,
             features=persons.roi_features,
-            first_id=x.get("first_new_id", first_new_id([])),
+            first_id=first_id,
         )
         for view in views:
             view.persons.person_ids = torch.from_numpy(ids).to(persons.roi_features.device)
@@ -134,6 +146,7 @@ class DelayedInference(nn.Module):
         results += self._classify_up_to(slot - self.after - 1)
         self.pool.update([MemoryWrite.from_clip(x, remembered.persons, self.pool.dtype)], loss=1.0)
         identification = {k: v for k, v in x.items() if not isinstance(v, torch.Tensor)}
+        identification.pop("persons_between", None)
         self._waiting.append(_Waiting(slot, identification, features))
         return results + self._classify_up_to(slot - self.after)
 
@@ -146,8 +159,27 @@ class DelayedInference(nn.Module):
 
     def _classify(self, waiting: _Waiting) -> dict:
         window = self.pool.read(str(waiting.clip["video_id"]), waiting.slot, training=False)
-        instances = self.model.classify([waiting.features], [window])[0]
-        return self.model.postprocess(instances, waiting.clip)
+        return self.result(waiting.clip, waiting.features, window)
+
+    def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
+        """The result of one clip, from its features and its memory window."""
+        instances = self.model.classify([features], [window])[0]
+        return self.model.postprocess(instances, clip)
+
+
+class AttentiveInference(DelayedInference):
+    """The same results, with what the interaction module looked at.
+
+    A model that has attention adds `attention` to every result, a `ClipAttention`.
+    """
+
+    def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
+        """See the class."""
+        with AttentionRecorder(self.model.roi_heads.interaction) as recorder:
+            result = super().result(clip, features, window)
+        if recorder.clips:
+            result["attention"] = recorder.clips[0]
+        return result
 
 
 class WithEnd:
@@ -186,7 +218,9 @@ def _with_first_new_id(keyframes: list[dict]) -> list[dict]:
     """The keyframes with `first_new_id`: nobody new gets an id that a box of the video carries."""
     given: dict[str, set[int]] = {}
     for x in keyframes:
-        given.setdefault(x["video_id"], set()).update(x["persons"]["person_ids"].tolist())
+        for name in ("persons", "persons_between"):
+            if name in x:
+                given.setdefault(x["video_id"], set()).update(x[name]["person_ids"].tolist())
     first = {video: first_new_id(ids) for video, ids in given.items()}
     return [{**x, "first_new_id": first[x["video_id"]]} for x in keyframes]
 
@@ -212,12 +246,14 @@ def build_frozen_model(cfg: CfgNode) -> nn.Module:
     return model.requires_grad_(False)
 
 
-def build_delayed_inference(cfg: CfgNode, model: nn.Module) -> DelayedInference:
+def build_delayed_inference(
+    cfg: CfgNode, model: nn.Module, form: type[DelayedInference] = DelayedInference
+) -> DelayedInference:
     """The testing form of a model, with a pool of its own and the configured delay."""
     delay = cfg.MODEL.MEMORY.DELAY
     pool = build_memory_pool(cfg, model)
     frozen = bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS) and pool is not None
-    return DelayedInference(
+    return form(
         model,
         pool,
         delay=None if delay < 0 else delay,

@@ -19,10 +19,11 @@ from ..data.datasets.ava_classes import AVA_CLASSES
 from ..data.keyframe_boxes import whole_frame_boxes
 from ..data.video import iterate_frames
 from ..modeling.detector import configured_detector
+from ..modeling.interaction.inspection import has_attention
 from ..structures import UNKNOWN_PERSON
 from ..tracking import first_new_id
 from .box_detection import DetectedBoxes
-from .inference import DelayedInference, build_delayed_inference
+from .inference import AttentiveInference, DelayedInference, build_delayed_inference
 
 # (timestamp, height, width) -> {"persons": ..., "objects": ...}, see KeyframeBoxes
 BoxSource = Callable[[float, int, int], dict[str, dict]]
@@ -37,6 +38,8 @@ class VideoPredictor(DefaultPredictor):
         for result in predictor("film.mp4", KeyframeBoxes.from_files(["boxes.csv"], "film")):
             print(result["timestamp"], result["instances"])
     """
+
+    inference = DelayedInference
 
     def __init__(self, cfg: CfgNode) -> None:
         """Build the configured model and load `cfg.MODEL.WEIGHTS`, which must cover all of it."""
@@ -84,7 +87,10 @@ class VideoPredictor(DefaultPredictor):
         else:
             frames = iter(video)
         if boxes is None:
-            boxes = DetectedBoxes(self.detector) if self.detector else whole_frame_boxes
+            boxes = whole_frame_boxes
+            if self.detector:
+                looks = self.cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND
+                boxes = DetectedBoxes(self.detector, looks)
         if isinstance(boxes, DetectedBoxes):
             frames = boxes.watch(frames)
         return self._predict(frames, boxes, video_id or "video")
@@ -95,7 +101,7 @@ class VideoPredictor(DefaultPredictor):
         boxes: BoxSource,
         video_id: str,
     ) -> Iterator[dict]:
-        delayed = build_delayed_inference(self.cfg, self.model).eval()
+        delayed = build_delayed_inference(self.cfg, self.model, self.inference).eval()
         first = next(frames, None)
         if first is None:
             return
@@ -120,6 +126,17 @@ class VideoPredictor(DefaultPredictor):
             }
             yield from _ready(delayed, [self.mapper.map_scaled_clip(keyframe, clip, scale)])
         yield from _ready(delayed, [])
+
+
+class AttentionPredictor(VideoPredictor):
+    """The same results, with what the model looked at: see :class:`AttentiveInference`."""
+
+    inference = AttentiveInference
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the model has attention to show."""
+        return has_attention(self.model.roi_heads.interaction)
 
 
 def _ready(delayed: DelayedInference, batch: list[dict]) -> list[dict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +25,13 @@ from ..visualization import (
     write_results_json,
 )
 from ..visualization.charts import timeline_chart
+from .attention_pictures import KeyframeChoice, attended_keyframe, write_attention_pictures
 from .predictor import BoxSource, VideoPredictor
 
 logger = logging.getLogger(__name__)
 
 MAX_FPS = 60.0  # of annotated videos
+ATTENTION_KEYFRAMES = 3  # of which attention is drawn, per video
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class VideoFolder:
     poster: Path
     csv: Path
     json: Path
+    attention: Mapping[str, Path]  # what a picture shows -> its file
 
     def section(self) -> VideoSection:
         """The part of the report about this video."""
@@ -51,6 +54,7 @@ class VideoFolder:
             result=self.result,
             timeline=self.timeline,
             poster=self.poster,
+            attention=self.attention,
         )
 
 
@@ -66,7 +70,8 @@ def process_video(
     """Predict, then write annotated.mp4, timeline.png, poster.png, results.csv and results.json.
 
     The video is decoded twice, since labels are known only when their memory window is complete;
-    memory stays bounded.
+    memory stays bounded. With an `AttentionPredictor` of a model that has attention there are also
+    pictures of it, at a few keyframes (:class:`KeyframeChoice`).
 
     Args:
         boxes: where persons and objects are; None: what `VideoPredictor` does without.
@@ -78,10 +83,11 @@ def process_video(
         VideoError: the video cannot be opened.
     """
     info = probe_video(video)
-    keyframes = [
-        keyframe_result(x["timestamp"], x["instances"], class_names)
-        for x in predictor(video, boxes)
-    ]
+    keyframes, choice = [], KeyframeChoice(ATTENTION_KEYFRAMES)
+    for x in predictor(video, boxes):
+        keyframes.append(keyframe_result(x["timestamp"], x["instances"], class_names))
+        if "attention" in x:
+            choice.add(attended_keyframe(x, keyframes[-1]))
     result = VideoResult(Path(video).stem, info.width, info.height, class_names, keyframes)
     folder.mkdir(parents=True, exist_ok=True)
     files = VideoFolder(
@@ -91,6 +97,7 @@ def process_video(
         poster=folder / "poster.png",
         csv=folder / "results.csv",
         json=folder / "results.json",
+        attention=write_attention_pictures(video, folder, choice.chosen, result),
     )
     write_results_csv(files.csv, result)
     write_results_json(files.json, result)
@@ -107,8 +114,7 @@ def keyframe_result(
 ) -> KeyframeResult:
     """The persons of one keyframe from the rows of :func:`action_inference`."""
     instances = instances.to("cpu")
-    index = instances.person_index.numpy()
-    _, first_rows = np.unique(index, return_index=True)
+    _, first_rows = np.unique(instances.person_index.numpy(), return_index=True)
     # Copies of these rows: views would keep all rows, one a class, for as long as the result lives.
     rows = instances[torch.from_numpy(first_rows)]
     persons = [

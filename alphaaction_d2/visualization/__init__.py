@@ -8,7 +8,13 @@ from .annotate import FrameAnnotator, annotate_frame, annotate_frames
 from .drawing import DrawStyle, draw_persons, enlargement
 from .report import VideoSection, write_report
 from .results import ClassAP, KeyframeResult, PersonResult, VideoResult
-from .results_io import read_class_aps, read_results_json, write_results_csv, write_results_json
+from .results_io import (
+    read_class_aps,
+    read_evaluation,
+    read_results_json,
+    write_results_csv,
+    write_results_json,
+)
 from .tracks import interpolate_persons, link_persons
 
 __all__ = [
@@ -26,6 +32,7 @@ __all__ = [
     "interpolate_persons",
     "link_persons",
     "read_class_aps",
+    "read_evaluation",
     "read_results_json",
     "write_report",
     "write_results_csv",

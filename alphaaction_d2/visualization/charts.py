@@ -1,79 +1,23 @@
-"""Charts as PNG files: average precision per class, actions over time, methods compared.
-
-Figures are built without pyplot: no window system, no global state, safe in threads.
-"""
+"""Charts as PNG files: average precision per class, actions over time, methods compared."""
 
 from __future__ import annotations
 
-import io
 import math
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..files import write_atomically
 from .drawing import format_time, printable
+from .figures import INK, LINE, SOFT, bare_axes, headline, new_figure, save, shorten, write
 from .palette import GROUP_COLOURS, IDENTITY_COLOURS, RGB, hex_colour, mix
 from .results import ClassAP, VideoResult, group_classes, mean_ap
 from .tracks import identify
 
-_DPI = 120
-_INK = "#16181d"
-_SOFT = "#626a76"
-_LINE = "#dfe3e8"
 _INCHES_PER_ROW = 0.25
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=_DPI, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _bare_axes(figure: Figure, left: float, right: float, top: float, bottom: float):
-    """Axes with margins in inches, without a frame."""
-    width, height = figure.get_size_inches()
-    axes = figure.add_axes(
-        (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
-    )
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.tick_params(length=0, labelsize=8.5, labelcolor=_SOFT)
-    axes.set_axisbelow(True)
-    return axes
-
-
-def _write(figure_or_axes, x: float, y: float, text: str, **style):
-    # Class names are plain text: a "$" must not start a formula.
-    style = {"color": _INK, "fontsize": 9, "parse_math": False, **style}
-    return figure_or_axes.text(x, y, printable(text), **style)
-
-
-def _headline(figure: Figure, title: str, subtitle: str = "") -> None:
-    width, height = figure.get_size_inches()
-    _write(figure, 0.15 / width, 1 - 0.3 / height, title, fontsize=12.5, weight="bold", va="center")
-    if subtitle:
-        y = 1 - 0.58 / height
-        _write(figure, 0.15 / width, y, subtitle, fontsize=9.5, color=_SOFT, va="center")
-
-
-def _shorten(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 3].rstrip() + "..."
-
-
-def _save(figure: Figure, path: str | os.PathLike) -> Path:
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # Scripts that the built-in font lacks appear as empty squares: not worth a warning each.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(buffer, format="png", dpi=_DPI)
-    return write_atomically(path, buffer.getvalue())
 
 
 def class_ap_chart(
@@ -100,10 +44,10 @@ def class_ap_chart(
     named = any(groups)
     num_rows = len(classes) + (1.5 * len(groups) if named else 0)
     height = 1.35 + _INCHES_PER_ROW * num_rows
-    figure = _new_figure(9, height)
-    names = [_shorten(entry.name, 34) for entry in classes]
+    figure = new_figure(9, height)
+    names = [shorten(entry.name, 34) for entry in classes]
     left = min(3.2, 0.5 + 0.078 * max(len(name) for name in names))
-    axes = _bare_axes(figure, left=left, right=0.75, top=0.85, bottom=0.5)
+    axes = bare_axes(figure, left=left, right=0.75, top=0.85, bottom=0.5)
 
     average = mean_ap(classes)
     measured = sum(not math.isnan(entry.ap) for entry in classes)
@@ -111,10 +55,9 @@ def class_ap_chart(
     boxes = sum(entry.num_boxes for entry in classes)
     parts = [dialect, f"{measured} of {len(classes)} classes with ground truth"]
     parts.append(f"{boxes:,} ground-truth boxes (number beside the bar)" if boxes else "")
-    _headline(figure, title + number, ", ".join(part for part in parts if part))
+    headline(figure, title + number, ", ".join(part for part in parts if part))
 
-    largest = max((entry.ap for entry in classes if not math.isnan(entry.ap)), default=100)
-    limit = min(100, max(10, 10 * math.ceil((largest + 1e-9) / 10)))
+    limit = _axis_end(classes)
     y = 0.0
     for index, (group, members) in enumerate(groups.items()):
         colour = hex_colour(GROUP_COLOURS[index % len(GROUP_COLOURS)])
@@ -125,7 +68,7 @@ def class_ap_chart(
             x = (0.15 - left) / (9 - left - 0.75)  # the figure's left edge, in shares of the axes
             box = {"facecolor": "white", "linewidth": 0, "pad": 1}  # above the grid
             style = {"color": colour, "weight": "bold", "va": "center", "bbox": box}
-            _write(axes, x, y + 0.55, label, transform=axes.get_yaxis_transform(), **style)
+            write(axes, x, y + 0.55, label, transform=axes.get_yaxis_transform(), **style)
             y += 1.2
         for entry in members:
             _class_bar(axes, y + 0.5, entry, colour, limit)
@@ -134,17 +77,23 @@ def class_ap_chart(
     axes.set_xlim(0, limit)
     axes.set_ylim(y, 0)
     axes.set_yticks([])
-    axes.xaxis.grid(True, color=_LINE, linewidth=0.8)
-    axes.set_xlabel("average precision (%)", fontsize=9, color=_SOFT)
-    return _save(figure, path)
+    axes.xaxis.grid(True, color=LINE, linewidth=0.8)
+    axes.set_xlabel("average precision (%)", fontsize=9, color=SOFT)
+    return save(figure, path)
+
+
+def _axis_end(classes: Sequence[ClassAP]) -> float:
+    """A round number that no average precision exceeds."""
+    largest = max((entry.ap for entry in classes if not math.isnan(entry.ap)), default=100)
+    return min(100, max(10, 10 * math.ceil((largest + 1e-9) / 10)))
 
 
 def _class_bar(axes, y: float, entry: ClassAP, colour: str, limit: float) -> None:
-    name = _shorten(entry.name, 34)
+    name = shorten(entry.name, 34)
     missing = math.isnan(entry.ap)
-    _write(axes, -0.012 * limit, y, name, ha="right", va="center", color=_SOFT if missing else _INK)
+    write(axes, -0.012 * limit, y, name, ha="right", va="center", color=SOFT if missing else INK)
     if missing:
-        _write(axes, 0.012 * limit, y, "\u2013  no ground truth", color=_SOFT, va="center")
+        write(axes, 0.012 * limit, y, "\u2013  no ground truth", color=SOFT, va="center")
         return
     value = min(max(entry.ap, 0), 100)
     axes.barh(y, value, height=0.72, color=colour)
@@ -154,8 +103,8 @@ def _class_bar(axes, y: float, entry: ClassAP, colour: str, limit: float) -> Non
     outside = boxes if inside else "   ".join(part for part in (f"{entry.ap:.1f}", boxes) if part)
     if inside:
         x = value - 0.012 * limit
-        _write(axes, x, y, f"{entry.ap:.1f}", color="white", ha="right", va="center", weight="bold")
-    _write(axes, value + 0.012 * limit, y, outside, color=_SOFT, va="center", fontsize=8)
+        write(axes, x, y, f"{entry.ap:.1f}", color="white", ha="right", va="center", weight="bold")
+    write(axes, value + 0.012 * limit, y, outside, color=SOFT, va="center", fontsize=8)
 
 
 def timeline_chart(
@@ -183,13 +132,13 @@ def timeline_chart(
     shown = dict(list(persons.items())[:max_persons])
     num_rows = sum(max(1, len(strips)) for _, _, strips in shown.values()) + 0.5 * len(shown)
     num_rows = max(num_rows, 2)
-    figure = _new_figure(9, 1.4 + _INCHES_PER_ROW * num_rows)
-    axes = _bare_axes(figure, left=3.0, right=0.25, top=0.85, bottom=0.5)
+    figure = new_figure(9, 1.4 + _INCHES_PER_ROW * num_rows)
+    axes = bare_axes(figure, left=3.0, right=0.25, top=0.85, bottom=0.5)
 
     subtitle = f"scores from {min_score:.0%} to 100%, pale to full colour"
     if len(persons) > len(shown):
         subtitle += f"; the {len(shown)} persons seen longest out of {len(persons)}"
-    _headline(figure, f"Actions over time: {_shorten(result.video_id, 60)}", subtitle)
+    headline(figure, f"Actions over time: {shorten(result.video_id, 60)}", subtitle)
 
     times = [keyframe.timestamp for keyframe in result.keyframes]
     start, end = (times[0] - period / 2, times[-1] + period / 2) if times else (0.0, 1.0)
@@ -202,25 +151,25 @@ def timeline_chart(
             _strip(axes, y + row, cells, rgb, (start, end), period, min_score)
             _left_label(axes, y + row + 0.5, name)
         if not strips:
-            _left_label(axes, y + 0.5, "no action above the threshold", color=_SOFT)
+            _left_label(axes, y + 0.5, "no action above the threshold", color=SOFT)
         y += height + 0.5
     if not shown:
-        style = {"ha": "center", "va": "center", "color": _SOFT, "transform": axes.transAxes}
-        _write(axes, 0.5, 0.5, "nobody was detected", **style)
+        style = {"ha": "center", "va": "center", "color": SOFT, "transform": axes.transAxes}
+        write(axes, 0.5, 0.5, "nobody was detected", **style)
         y = num_rows
     axes.set_xlim(start, end)
     axes.set_ylim(y, 0)
     axes.set_yticks([])
     axes.xaxis.get_major_locator().set_params(integer=True, nbins=10)
     axes.xaxis.set_major_formatter(lambda value, _: format_time(value)[:-2] if value >= 0 else "")
-    axes.set_xlabel("time (min:s)", fontsize=9, color=_SOFT)
-    return _save(figure, path)
+    axes.set_xlabel("time (min:s)", fontsize=9, color=SOFT)
+    return save(figure, path)
 
 
 def _left_label(axes, y: float, text: str, **style) -> None:
     transform = axes.get_yaxis_transform()
     style = {"ha": "right", "va": "center", "fontsize": 8.5, "transform": transform, **style}
-    _write(axes, -0.015, y, _shorten(text, 30), **style)
+    write(axes, -0.015, y, shorten(text, 30), **style)
 
 
 def _strip(
@@ -249,7 +198,7 @@ def _person_label(axes, y: float, height: float, label: str, colour: RGB) -> Non
     bar = Rectangle((-0.50, y + 0.1), 0.008, height - 0.2, facecolor=hex_colour(colour))
     bar.set(transform=transform, clip_on=False, linewidth=0)
     axes.add_patch(bar)
-    _write(axes, -0.485, y + 0.5, label, weight="bold", va="center", transform=transform)
+    write(axes, -0.485, y + 0.5, label, weight="bold", va="center", transform=transform)
 
 
 def _persons_over_time(
@@ -302,9 +251,9 @@ def comparison_chart(
             raise ValueError(
                 f"{path}: run {name!r} has {len(values)} values for {len(groups)} groups"
             )
-    figure = _new_figure(max(7, min(16, 1.6 + 0.3 * len(groups) * (len(runs) + 1))), 4.6)
-    axes = _bare_axes(figure, left=0.65, right=0.2, top=1.2, bottom=0.5)
-    _headline(figure, title, subtitle)
+    figure = new_figure(max(7, min(16, 1.6 + 0.3 * len(groups) * (len(runs) + 1))), 4.6)
+    axes = bare_axes(figure, left=0.65, right=0.2, top=1.2, bottom=0.5)
+    headline(figure, title, subtitle)
     width = 0.82 / len(runs)
     for index, (name, values) in enumerate(runs.items()):
         x = np.arange(len(groups)) + (index - (len(runs) - 1) / 2) * width
@@ -313,15 +262,15 @@ def comparison_chart(
         axes.bar(x, heights, width * 0.92, color=colour, label=name)
         for position, value, height in zip(x, values, heights):
             text = "\u2013" if math.isnan(value) else f"{value:.0f}"
-            style = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": _SOFT}
-            _write(axes, position, height + 1, text, **style)
+            style = {"ha": "center", "va": "bottom", "fontsize": 8.5, "color": SOFT}
+            write(axes, position, height + 1, text, **style)
     axes.set_xlim(-0.5, len(groups) - 0.5)
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 20))
-    axes.set_xticks(range(len(groups)), [printable(_shorten(group, 22)) for group in groups])
-    axes.tick_params(axis="x", labelcolor=_INK, labelsize=9.5)
-    axes.yaxis.grid(True, color=_LINE, linewidth=0.8)
-    axes.set_ylabel("AP (%)", fontsize=9, color=_SOFT)
+    axes.set_xticks(range(len(groups)), [printable(shorten(group, 22)) for group in groups])
+    axes.tick_params(axis="x", labelcolor=INK, labelsize=9.5)
+    axes.yaxis.grid(True, color=LINE, linewidth=0.8)
+    axes.set_ylabel("AP (%)", fontsize=9, color=SOFT)
     legend = axes.legend(
         loc="lower left",
         bbox_to_anchor=(-0.01, 1.0),
@@ -331,4 +280,143 @@ def comparison_chart(
     )
     for text in [*axes.get_xticklabels(), *legend.get_texts()]:
         text.set_parse_math(False)
-    return _save(figure, path)
+    return save(figure, path)
+
+
+def class_gain_chart(
+    path: str | os.PathLike,
+    before: Sequence[ClassAP],
+    after: Sequence[ClassAP],
+    names: tuple[str, str],
+    *,
+    dialect: str = "",
+) -> Path:
+    """What a method does to every class, compared with another one (IGMN, Fig. 6).
+
+    One line a class, from the average precision of the first run to that of the second, by group,
+    largest gain first.
+
+    Args:
+        path: PNG file to write.
+        before, after: the classes of two runs, the same in both.
+        names: of the two runs.
+        dialect: name of the evaluation protocol, for the second line.
+
+    Raises:
+        ValueError: when there are no classes, or the runs have different ones.
+    """
+    pairs = _paired(path, before, after, names)
+    groups: dict[str, list[tuple[ClassAP, ClassAP]]] = {}
+    for pair in pairs:
+        groups.setdefault(pair[0].group, []).append(pair)
+    for members in groups.values():
+        members.sort(key=lambda pair: (math.isnan(_gain(pair)), -_gain(pair)))
+    named = any(groups)
+    num_rows = len(pairs) + (1.5 * len(groups) if named else 0)
+    figure = new_figure(9, 1.6 + _INCHES_PER_ROW * num_rows)
+    labels = [shorten(entry.name, 34) for entry in before]
+    left = min(3.2, 0.5 + 0.078 * max(len(label) for label in labels))
+    axes = bare_axes(figure, left=left, right=0.75, top=1.1, bottom=0.5)
+
+    means = [mean_ap([pair[i] for pair in pairs if not math.isnan(_gain(pair))]) for i in (0, 1)]
+    measured = [_gain(pair) for pair in pairs if not math.isnan(_gain(pair))]
+    title = f"{names[1]} against {names[0]}"
+    if measured:
+        title += f": mAP {means[1]:.1f} against {means[0]:.1f} ({means[1] - means[0]:+.1f})"
+    better = sum(gain > 0 for gain in measured)
+    counts = f"{better} of {len(measured)} classes are better with {names[1]}"
+    headline(figure, title, ", ".join(part for part in (dialect, counts) if part))
+    _gain_legend(figure, names)
+    y = 0.0
+    for group, members in groups.items():
+        if named:
+            gains = [_gain(pair) for pair in members if not math.isnan(_gain(pair))]
+            value = f", mean {np.mean(gains):+.1f}" if gains else ""
+            x = (0.15 - left) / (9 - left - 0.75)  # the figure's left edge, in shares of the axes
+            box = {"facecolor": "white", "linewidth": 0, "pad": 1}  # above the grid
+            style = {"weight": "bold", "va": "center", "bbox": box}
+            heading = (group.replace("_", " ").lower() or "other") + value
+            write(axes, x, y + 0.55, heading, transform=axes.get_yaxis_transform(), **style)
+            y += 1.2
+        for pair in members:
+            _gain_line(axes, y + 0.5, pair)
+            y += 1
+        y += 0.3 if named else 0
+    axes.set_xlim(0, _axis_end([*before, *after]))
+    axes.set_ylim(y, 0)
+    axes.set_yticks([])
+    axes.xaxis.grid(True, color=LINE, linewidth=0.8)
+    axes.set_xlabel("average precision (%)", fontsize=9, color=SOFT)
+    return save(figure, path)
+
+
+_GAIN, _LOSS = hex_colour(GROUP_COLOURS[0]), hex_colour(GROUP_COLOURS[1])
+
+
+def _paired(
+    path: str | os.PathLike,
+    before: Sequence[ClassAP],
+    after: Sequence[ClassAP],
+    names: tuple[str, str],
+) -> list[tuple[ClassAP, ClassAP]]:
+    """The classes of two runs side by side."""
+    second = {entry.name: entry for entry in after}
+    strangers = sorted({entry.name for entry in before} ^ set(second))
+    if strangers:
+        raise ValueError(
+            f"{names[0]} and {names[1]} were not evaluated on the same classes: {strangers[0]!r} "
+            f"is only in one of them ({len(strangers)} such classes)"
+        )
+    if not before:
+        raise ValueError(f"{path}: no classes to draw")
+    return [(entry, second[entry.name]) for entry in before]
+
+
+def _gain(pair: tuple[ClassAP, ClassAP]) -> float:
+    return pair[1].ap - pair[0].ap
+
+
+def _gain_line(axes, y: float, pair: tuple[ClassAP, ClassAP]) -> None:
+    """Name, a line between two dots, and the difference."""
+    gain = _gain(pair)
+    missing = math.isnan(gain)
+    name = shorten(pair[0].name, 34)
+    transform = axes.get_yaxis_transform()
+    style = {"va": "center", "transform": transform}
+    write(axes, -0.015, y, name, ha="right", color=SOFT if missing else INK, **style)
+    if missing:
+        write(axes, 0.015, y, "\u2013  no ground truth", color=SOFT, **style)
+        return
+    colour = _GAIN if gain >= 0 else _LOSS
+    start, end = (min(max(entry.ap, 0), 100) for entry in pair)
+    axes.plot([start, end], [y, y], color=colour, linewidth=4, alpha=0.45, solid_capstyle="butt")
+    hollow = {"color": "white", "markeredgecolor": SOFT, "clip_on": False}
+    axes.plot([start], [y], "o", markersize=6, **hollow)
+    axes.plot([end], [y], "o", color=colour, markersize=7, clip_on=False)
+    x = 1 + 0.68 / (axes.figure.get_size_inches()[0] * axes.get_position().width)
+    style |= {"color": colour, "weight": "bold", "ha": "right", "fontsize": 8.5}
+    write(axes, x, y, f"{gain:+.1f}", **style)
+
+
+def _gain_legend(figure, names: tuple[str, str]) -> None:
+    """Which dot is which run."""
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color="white", markeredgecolor=SOFT),
+        Line2D([], [], marker="o", linestyle="", color=_GAIN),
+        Line2D([], [], marker="o", linestyle="", color=_LOSS),
+    ]
+    labels = [names[0], f"{names[1]}, better", f"{names[1]}, worse"]
+    width, height = figure.get_size_inches()
+    legend = figure.legend(
+        handles,
+        [printable(shorten(label, 40)) for label in labels],
+        loc="upper left",
+        bbox_to_anchor=(0.1 / width, 1 - 0.72 / height),
+        borderaxespad=0,
+        ncols=3,
+        frameon=False,
+        fontsize=9,
+        handletextpad=0.2,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)

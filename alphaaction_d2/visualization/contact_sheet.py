@@ -30,12 +30,14 @@ class Tile:
         boxes: (P, 4) XYXY in pixels of the picture.
         labels: of each box, its lines of text.
         title: written below the picture.
+        colours: of each box; without, boxes take the identity colours in turn.
     """
 
     picture: np.ndarray
     boxes: np.ndarray
     labels: Sequence[Sequence[str]]
     title: str
+    colours: Sequence[RGB] = ()
 
 
 def contact_sheet(tiles: Sequence[Tile], *, columns: int = 4, tile_width: int = 440) -> np.ndarray:
@@ -99,7 +101,9 @@ def draw_tile(
     canvas = cv2.resize(np.ascontiguousarray(tile.picture), size, interpolation=how)
     boxes = np.asarray(tile.boxes, np.float64).reshape(-1, 4)
     boxes = np.clip(boxes * (np.array(size * 2) / (width, height, width, height)), 0, size * 2)
-    colours = [IDENTITY_COLOURS[i % len(IDENTITY_COLOURS)] for i in range(len(boxes))]
+    colours = tile.colours or [
+        IDENTITY_COLOURS[i % len(IDENTITY_COLOURS)] for i in range(len(boxes))
+    ]
     for box, colour in zip(boxes, colours):
         first, last = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int) - 1
         cv2.rectangle(canvas, first.tolist(), last.tolist(), (0, 0, 0), 4)

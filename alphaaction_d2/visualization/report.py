@@ -11,7 +11,7 @@ import html
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,6 +34,7 @@ class VideoSection:
         result: for the table of detections.
         timeline: PNG of `charts.timeline_chart`.
         poster: PNG or JPEG, shown until the video plays.
+        attention: what a picture (PNG or JPEG) shows of what the model looked at -> its file.
     """
 
     title: str
@@ -41,6 +42,7 @@ class VideoSection:
     result: VideoResult | None = None
     timeline: str | os.PathLike | None = None
     poster: str | os.PathLike | None = None
+    attention: Mapping[str, str | os.PathLike] = field(default_factory=dict)
 
 
 def write_report(
@@ -174,6 +176,10 @@ def _video_section(
         )
     if section.timeline is not None:
         yield _embedded_picture(section.timeline, f"Actions over time in {section.title}")
+    if section.attention:
+        yield "<h3>What the model looked at</h3>"
+        for what, path in section.attention.items():
+            yield _embedded_picture(path, f"{what} in {section.title}")
     if section.result is not None:
         video_id = f"video{index}" if section.video is not None else ""
         yield _detection_table(section.result, video_id, min_score, max_actions)
@@ -272,6 +278,7 @@ body { margin: 0; background: var(--page); color: var(--text);
 main { max-width: 1060px; margin: 0 auto; padding: 28px 18px 60px; }
 h1 { font-size: 1.8rem; line-height: 1.2; margin: 0; overflow-wrap: anywhere; }
 h2 { font-size: 1.15rem; margin: 36px 0 12px; overflow-wrap: anywhere; }
+h3 { font-size: 1rem; margin: 24px 0 10px; }
 .sub { color: var(--soft); margin: 6px 0 0; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 .warn { list-style: none; padding: 12px 16px; margin: 18px 0 0; border-left: 5px solid #e69f00; }

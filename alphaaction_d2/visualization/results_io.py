@@ -161,15 +161,36 @@ def read_class_aps(path: str | os.PathLike) -> list[ClassAP]:
 
     Returns:
         One entry per class of the label map, in per cent; NaN without ground truth.
+
+    Raises:
+        ValueError: one line, when the file is not such a file.
     """
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    groups = content["group_of_class"]
-    return [
-        ClassAP(
-            name=content["class_names"][number],
-            ap=math.nan if ap is None else 100 * ap,
-            group=groups[number],
-            num_boxes=content["num_ground_truth_per_class"][number],
-        )
-        for number, ap in content["AP_per_class"].items()
-    ]
+    return read_evaluation(path)[0]
+
+
+def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
+    """Read the average precision of every class, and the protocol that it was measured by.
+
+    Returns:
+        See :func:`read_class_aps`; the name of the evaluator's dialect.
+
+    Raises:
+        ValueError: one line, when the file is not an `ava_results.json`.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        groups = content["group_of_class"]
+        classes = [
+            ClassAP(
+                name=content["class_names"][number],
+                ap=math.nan if ap is None else 100 * ap,
+                group=groups[number],
+                num_boxes=content["num_ground_truth_per_class"][number],
+            )
+            for number, ap in content["AP_per_class"].items()
+        ]
+        return classes, str(content["dialect"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not a result file of the AVA evaluator (ava_results.json): {error!r}"
+        ) from error

@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 from alphaaction_d2.engine.inference import DelayedInference, build_delayed_inference
 from alphaaction_d2.memory import FixedSlots, MemoryPool, MemoryWrite
 from tests.helpers import model_input, small_cfg
+from tests.modeling.test_igmn import igmn_cfg
 
 
 @pytest.fixture(scope="module")
@@ -159,3 +160,34 @@ def test_without_a_tracker_ids_stay_as_they_are(model_and_cfg):
     with torch.no_grad():
         results = delayed(without_ids(cfg)[:1]) + delayed([])
     assert set(results[0]["instances"].person_ids.tolist()) == {-1}
+
+
+IDS = {  # of three persons who stand still, second by second
+    "swapped": lambda t: [1, 2, 3] if t % 2 else [2, 3, 1],
+    "fragmented": lambda t: [10 * t, 10 * t + 1, 10 * t + 2],
+    "all alike": lambda t: [7, 7, 7],
+    "unknown": lambda t: [-1, -1, -1],
+    "large": lambda t: [2**40, 2**40 + t, -(2**40)],
+}
+
+
+@pytest.mark.parametrize("tracker", ["PersonTracker", ""])
+@pytest.mark.parametrize("kind", IDS)
+def test_wrong_identities_degrade_and_nothing_else(kind, tracker):
+    cfg = igmn_cfg(None, "IGMN", "MODEL.MEMORY.WINDOW", "(4,4)")
+    cfg.TRACKER_HEADS.TRACKER_NAME = tracker
+    torch.manual_seed(0)
+    delayed = build_delayed_inference(cfg, build_model(cfg).eval())
+    boxes = torch.tensor([[2.0, 4, 20, 44], [22, 4, 38, 44], [40, 4, 60, 44]])
+    clips = [model_input(cfg, 3, 0, timestamp=t) for t in range(10)]
+    for t, x in enumerate(clips):
+        x["proposals"].proposal_boxes.tensor = boxes
+        x["proposals"].person_ids = torch.tensor(IDS[kind](t))
+    with torch.no_grad():
+        results = delayed(clips) + delayed([])
+    assert len(results) == 10
+    for result in results:
+        rows = result["instances"]
+        assert len(rows) == 9 and rows.scores.isfinite().all()
+        ids = {int(k): int(i) for k, i in zip(rows.person_index, rows.person_ids)}
+        assert not tracker or len(set(ids.values())) == 3  # at most once in a keyframe

@@ -75,6 +75,17 @@ def test_videos_of_a_folder(detector, tool, tmp_path, capsys):
     assert read_ava_csv(output, "boxes").videos == ["a"]
 
 
+def test_persons_between_keyframes(detector, tool, tmp_path, capsys):
+    videos, output = write_videos(tmp_path / "videos", "a"), tmp_path / "boxes.csv"
+    given = (*detector, "--input", videos, "--output", output)
+    assert tool(*given, "--looks-per-second", 0) == 2
+    assert "--looks-per-second 0" in capsys.readouterr().err
+    assert tool(*given, "--looks-per-second", 4) == 0
+    rows = read_ava_csv(output, "boxes")
+    assert sorted(set(rows.timestamps[rows.labels == -1])) == [n / 4 for n in range(9)]
+    assert set(rows.timestamps[rows.labels == 0]) == {0, 1, 2}
+
+
 def test_a_bad_video_is_listed_and_tried_again(detector, tool, tmp_path, capsys):
     videos = write_videos(tmp_path / "videos", "a")
     (videos / "bad.mp4").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alphaaction_d2.visualization.charts import class_ap_chart, comparison_chart, timeline_chart
+from alphaaction_d2.visualization.charts import (
+    class_ap_chart,
+    class_gain_chart,
+    comparison_chart,
+    timeline_chart,
+)
 from alphaaction_d2.visualization.palette import GROUP_COLOURS, IDENTITY_COLOURS
 from alphaaction_d2.visualization.results import (
     ClassAP,
@@ -111,3 +116,46 @@ def test_comparison_has_a_bar_per_run(tmp_path):
     pixels = read(comparison_chart(tmp_path / "chart.png", ["pose", "memory"], runs))
     sizes = [count(pixels, GROUP_COLOURS[i]) for i in range(3)]
     assert 0 < sizes[0] < sizes[1] < sizes[2]
+
+
+def test_gains_are_sorted_coloured_and_counted(tmp_path):
+    def run(*aps):
+        return [ClassAP(f"class $ {i}", ap, "pose", 9) for i, ap in enumerate(aps)]
+
+    def drawn(before, after):
+        path = class_gain_chart(tmp_path / "chart.png", before, after, ("HGNN", "IGMN $"))
+        return read(path)
+
+    better, worse = GROUP_COLOURS[0], GROUP_COLOURS[1]
+    pixels = drawn(run(10.0, 50.0), run(90.0, 40.0))
+    rows = [np.argwhere((pixels[130:] == c).all(axis=2))[:, 0] for c in (better, worse)]
+    assert len(rows[0]) and len(rows[1])
+    assert rows[0].mean() < rows[1].mean()  # the gain comes first, whatever the order was
+    reverse = drawn(run(50.0, 10.0), run(40.0, 90.0))
+    rows = [np.argwhere((reverse[130:] == c).all(axis=2))[:, 0] for c in (better, worse)]
+    assert rows[0].mean() < rows[1].mean()
+    only = drawn(run(10.0), run(20.0))
+    assert not (only[130:] == worse).all(axis=2).any()
+
+
+@pytest.mark.parametrize("num_classes", [1, 12, 60])
+def test_gains_of_many_classes(tmp_path, num_classes):
+    rng = np.random.default_rng(0)
+    runs = [
+        [
+            ClassAP(f"class number {k}", math.nan if k == 5 else ap, f"g{k % 3}", k)
+            for k, ap in enumerate(rng.uniform(0, 100, num_classes))
+        ]
+        for _ in range(2)
+    ]
+    path = class_gain_chart(tmp_path / "chart.png", *runs, ("a", "b"), dialect="official2018")
+    height = read(path).shape[0]
+    assert 25 * num_classes < height < 400 + 36 * num_classes
+
+
+def test_gains_of_different_classes_are_refused(tmp_path):
+    before, after = [ClassAP("walk", 1.0)], [ClassAP("walk", 1.0), ClassAP("run", 1.0)]
+    with pytest.raises(ValueError, match="A and B were not evaluated .* 'run' is only in one"):
+        class_gain_chart(tmp_path / "chart.png", before, after, ("A", "B"))
+    with pytest.raises(ValueError, match="no classes"):
+        class_gain_chart(tmp_path / "chart.png", [], [], ("A", "B"))

@@ -162,3 +162,11 @@ def test_a_missing_file_is_named(tmp_path):
         with pytest.raises(FileNotFoundError, match="missing.mp4"):
             write_report(tmp_path, title="t", **arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_of_attention_are_inside(tmp_path, picture):
+    section = VideoSection("v", attention={"Attention maps at 0:03.0": picture})
+    page = Page(write_report(tmp_path, title="t", videos=[section, VideoSection("w")]))
+    (image,) = page.of("img")
+    assert image["alt"] == "Attention maps at 0:03.0 in v"
+    assert page.text.count("What the model looked at") == 1

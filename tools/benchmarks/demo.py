@@ -20,7 +20,7 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data.video import VideoWriter
-from alphaaction_d2.engine import VideoPredictor
+from alphaaction_d2.engine import AttentionPredictor
 from alphaaction_d2.engine.predictor import class_names
 from alphaaction_d2.engine.video_results import process_video
 from benchmarks.data import write_moving_video
@@ -110,7 +110,7 @@ def run_demo(config: str, options: list, video: Path) -> DemoRun:
     with tempfile.TemporaryDirectory() as folder:
         cfg.MODEL.WEIGHTS = str(Path(folder, "random.pth"))
         torch.save({"model": build_model(cfg).state_dict()}, cfg.MODEL.WEIGHTS)
-        predictor = VideoPredictor(cfg)
+        predictor = AttentionPredictor(cfg)  # as tools/demo.py
         run = DemoRun()
         clock = time.perf_counter
         start = clock()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import math
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from ...ava_files import (
     select_rows,
 )
 from ..box_files import BoxFile, at_keyframes, keyframe_seconds, read_boxes
+from ..dense_boxes import DensePersons, persons_between
 from ..video import VideoError, VideoInfo, probe_video
 from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
@@ -150,7 +152,8 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     Returns:
         Dicts with `file_name`, `video_id`, `timestamp` (s), `image_id`, `height`, `width`,
         `annotations` (`bbox` XYXY in pixels, `category_id`, `person_id`), `persons` and `objects`
-        (`boxes` (n, 4) in pixels, `scores` (n,), `person_ids` (n,)). Annotations of one box share
+        (`boxes` (n, 4) in pixels, `scores` (n,), `person_ids` (n,)). If persons were detected
+        between keyframes, too, `persons_between` (see `DensePersons`). Annotations of one box share
         its list of numbers, and boxes, scores and ids of all keyframes lie in a few large arrays.
 
     Raises:
@@ -160,8 +163,8 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     _check_files(name, files)
     label_map = _set_metadata(name, files)
     annotations = read_annotations(name, files, label_map)
-    persons = _read_box_files(files, "persons")
-    objects = _read_box_files(files, "objects")
+    persons, between = _read_box_files(files, "persons")
+    objects, _ = _read_box_files(files, "objects")
     if not persons:
         instead = "testing uses the annotated boxes" if annotations is not None else "none are used"
         logger.warning("%s: no detected persons; %s", name, instead)
@@ -183,6 +186,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
         }
         _log_unused(name, tables, set(kept), excluded, videos)
         dicts = _build(kept, videos, tables, detected=bool(persons))
+    _add_between(dicts, DensePersons([x.as_fractions(sizes.get).rows for x in between]))
     logger.info("%s: %d keyframes of %d videos", name, len(dicts), len(videos))
     return dicts
 
@@ -215,6 +219,16 @@ def _build(
             }
         )
     return dicts
+
+
+def _add_between(dicts: list[dict], dense: DensePersons) -> None:
+    """Give every keyframe the persons who were detected since the one before it."""
+    last: dict[str, float] = {}
+    for x in dicts if len(dense) else ():
+        video, second = x["video_id"], x["timestamp"]
+        start = last.get(video, -math.inf)
+        x["persons_between"] = dense.between(video, start, second, (x["width"], x["height"]))
+        last[video] = second
 
 
 @contextlib.contextmanager
@@ -323,12 +337,11 @@ def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows
     return at_keyframes(rows)
 
 
-def _read_box_files(files: AVAFiles, role: str) -> list[BoxFile]:
-    tables = []
-    for path in files.paths(role):
-        boxes = read_boxes(path, role)
-        tables.append(BoxFile(at_keyframes(boxes.rows), boxes.short_side))
-    return tables
+def _read_box_files(files: AVAFiles, role: str) -> tuple[list[BoxFile], list[BoxFile]]:
+    """Boxes at keyframes, and the persons between them."""
+    read = [read_boxes(path, role) for path in files.paths(role)]
+    tables = [BoxFile(at_keyframes(boxes.rows), boxes.short_side) for boxes in read]
+    return tables, [persons_between(boxes) for boxes in read]
 
 
 def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:

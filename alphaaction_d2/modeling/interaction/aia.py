@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ...structures import ClipFeatures, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
 from .build import INTERACTION_REGISTRY
+from .inspection import MemoryAttention
 
 
 class InteractionAggregation(nn.Module, metaclass=ABCMeta):
@@ -120,6 +121,11 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
             "init_std": node.INIT_STD,
             "position_scale": node.POSITION_SCALE,
         }
+
+    def memory_attention(self) -> list[MemoryAttention]:
+        """See INTERACTION_REGISTRY."""
+        blocks = [block for name, block in self.blocks.items() if name[0] == "M"]
+        return [MemoryAttention(f"M-block {i}", b.weights) for i, b in enumerate(blocks, 1)]
 
     @staticmethod
     def first_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:

@@ -58,6 +58,17 @@ def attention_weights(logits: Tensor, mask: Tensor | None) -> Tensor:
     return weights * mask
 
 
+class AttentionWeights(nn.Module):
+    """:func:`attention_weights` as a module of its own, without parameters.
+
+    So that a forward hook sees who looks at whom, see :class:`inspection.AttentionRecorder`.
+    """
+
+    def forward(self, logits: Tensor, mask: Tensor | None) -> Tensor:
+        """See :func:`attention_weights`."""
+        return attention_weights(logits, mask)
+
+
 class InteractionBlock(nn.Module):
     """One P-, O- or M-block (AIA, Sec. 3.2 and Fig. 3a; METHODS: "Interaction block").
 
@@ -100,6 +111,7 @@ class InteractionBlock(nn.Module):
         self.value = nn.Linear(dim_other, dim_inner)
         self.out = nn.Linear(dim_inner, dim_out)
         self.shortcut = nn.Linear(dim_query, dim_out) if dim_query != dim_out else nn.Identity()
+        self.weights = AttentionWeights()
         self.layer_norm = layer_norm
         self.dropout = nn.Dropout(dropout)
         self.num_slots = num_slots
@@ -132,7 +144,7 @@ class InteractionBlock(nn.Module):
         logits = torch.matmul(F.linear(x, self.key.weight.t()), others.transpose(1, 2))
         # Whatever is added to all keys of a slot adds the same to all its logits ...
         logits = logits.unflatten(-1, slots) + F.linear(x, key_offsets)[..., None]
-        weights = attention_weights(logits.flatten(2), mask)
+        weights = self.weights(logits.flatten(2), mask)
         x = F.linear(torch.matmul(weights, others), self.value.weight)
         # ... and what is added to all its values counts with the sum of its weights.
         x = x + torch.matmul(weights.unflatten(-1, slots).sum(dim=-1), value_offsets)

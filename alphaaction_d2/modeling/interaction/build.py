@@ -22,6 +22,10 @@ It returns `(features, losses)`: (R, dim_out) for all persons of the batch, and 
 losses (`loss_*`, already weighted, empty when testing). Its attribute `dim_out` is the width of the
 result, `needs_memory` says whether it looks at the memory at all. Every parameter takes part in
 every call, also without persons, objects or memory: distributed training needs a gradient for each.
+
+Two members are optional; by them `inspection.AttentionRecorder` sees what a module looks at: a
+method `memory_attention()`, the list of its `MemoryAttention`s, and an attribute `map_attention`, a
+module that returns `AttentionMaps` of all R persons.
 """
 
 

@@ -16,6 +16,7 @@ from ...structures import ClipFeatures, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
 from .build import INTERACTION_REGISTRY
 from .graph import NOBODY, TrackGraph, build_graph, down_sample, same_track, track_starts
+from .inspection import MemoryAttention
 
 
 class OrderedAggregator(nn.Module):
@@ -236,8 +237,7 @@ class HGNN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList()
         for i in range(num_layers):
-            stride = 2**i if down_sample else 1
-            num_slots = sum(half // stride for half in window) + 1
+            num_slots = sum(half // self.stride(i) for half in window) + 1
             self.layers.append(
                 GraphLayer(
                     dim=dim_inner,
@@ -276,6 +276,17 @@ class HGNN(nn.Module):
             "init_std": shared.INIT_STD,
             "position_scale": shared.POSITION_SCALE,
         }
+
+    def memory_attention(self) -> list[MemoryAttention]:
+        """See INTERACTION_REGISTRY."""
+        return [
+            MemoryAttention(f"layer {i + 1}", layer.inter_clip.weights, self.stride(i))
+            for i, layer in enumerate(self.layers)
+        ]
+
+    def stride(self, layer: int) -> int:
+        """Slots of the window from one slot to the next in a layer."""
+        return 2**layer if self.down_sample else 1
 
     def forward(
         self, clips: list[ClipFeatures], memory: MemoryWindow

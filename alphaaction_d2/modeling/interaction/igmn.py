@@ -12,6 +12,7 @@ from ...structures import ClipFeatures, MemoryWindow
 from .build import INTERACTION_REGISTRY
 from .dam import DualAttentionModule
 from .hgnn import HGNN
+from .inspection import MemoryAttention
 
 
 @INTERACTION_REGISTRY.register()
@@ -39,6 +40,15 @@ class IGMN(nn.Module):
             "hgnn": hgnn,
             "dam": DualAttentionModule(cfg, num_channels, hgnn.dim_inner, hgnn.dim_out),
         }
+
+    def memory_attention(self) -> list[MemoryAttention]:
+        """See INTERACTION_REGISTRY."""
+        return self.hgnn.memory_attention()
+
+    @property
+    def map_attention(self) -> nn.Module:
+        """See INTERACTION_REGISTRY."""
+        return self.dam.attention
 
     def forward(
         self, clips: list[ClipFeatures], memory: MemoryWindow

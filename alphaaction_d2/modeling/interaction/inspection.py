@@ -1,0 +1,214 @@
+"""What an interaction module looks at, read off while it works.
+
+Forward hooks listen to the modules that compute attention. Nothing is computed a second time, and
+nothing changes for the module: its results are the same with and without a recorder.
+
+Shape letters: N clips, Ri persons of clip i, P persons of a clip after padding, S slots and M
+persons a slot of the memory window, J persons of the memory that an attention reaches, K RoI grid
+side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from ...structures import ClipFeatures, MemoryWindow
+from .dam import AttentionMaps, pooled_boxes
+
+
+@dataclass(frozen=True)
+class MemoryAttention:
+    """Where a module attends to the memory window.
+
+    Attributes:
+        name: such as "layer 1".
+        weights: the `AttentionWeights` at work there. Its J others are the M persons of every slot
+            it reaches, slots outermost.
+        stride: it reaches the slots whose distance from the clip's own is a multiple of this.
+    """
+
+    name: str
+    weights: nn.Module
+    stride: int = 1
+
+    def places(self, memory: MemoryWindow) -> Tensor:
+        """(J,) indices of the J persons among the S * M of the window."""
+        num_slots, max_persons = memory.valid.shape[-2:]
+        reached = (torch.arange(num_slots) - memory.centre) % self.stride == 0
+        return reached.repeat_interleave(max_persons).nonzero()[:, 0]
+
+
+@dataclass(frozen=True)
+class MemoryWeights:
+    """How the persons of one clip share their attention among the memory.
+
+    Attributes:
+        name: of the `MemoryAttention`.
+        step: time from one slot to the next, in the unit of `offsets`.
+        offsets: (J,) time relative to the clip, as in `MemoryWindow`.
+        person_ids: (J,), -1 where unknown.
+        seen: (Ri, J) bool, somebody is there and counts. With `ATTEND_PADDING` attention also falls
+            on places where nobody is.
+        weights: (Ri, J). A person's weights add up to 1, or to 0 for who sees nobody.
+    """
+
+    name: str
+    step: int
+    offsets: Tensor
+    person_ids: Tensor
+    seen: Tensor
+    weights: Tensor
+
+
+@dataclass(frozen=True)
+class ClipAttention:
+    """All that was recorded of one clip, on the CPU.
+
+    Attributes:
+        map_boxes: (Ri, 4) boxes that the maps divide, XYXY as fractions of the picture's width and
+            height.
+        maps: name -> (Ri, K, K) in (0, 1), rows first: "semantic" and "identity", as far as the
+            module has them. The identity map is the one in use, multiplied with the semantic one.
+        memory: one entry per attention to the memory, in order of computation.
+    """
+
+    map_boxes: Tensor
+    maps: dict[str, Tensor]
+    memory: Sequence[MemoryWeights]
+
+
+def has_attention(interaction: nn.Module | None) -> bool:
+    """Whether there is anything to record."""
+    return bool(_memory_attention(interaction)) or _map_attention(interaction) is not None
+
+
+class AttentionRecorder:
+    """Records the attention of every clip that goes through an interaction module.
+
+    Example::
+
+        with AttentionRecorder(model.roi_heads.interaction) as recorder:
+            results = model(batched_inputs)
+        for result, attention in zip(results, recorder.clips): ...
+
+    Attributes:
+        clips: one `ClipAttention` per clip, in the order of the calls and in each of its clips.
+    """
+
+    def __init__(self, interaction: nn.Module | None) -> None:
+        """
+        Args:
+            interaction: of INTERACTION_REGISTRY. Of None, or of a module that has no attention,
+                nothing is recorded.
+        """
+        self.clips: list[ClipAttention] = []
+        self._interaction = interaction
+        self._heard: dict[nn.Module, tuple[tuple, Any]] = {}  # inputs and output of this call
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> AttentionRecorder:
+        if has_attention(self._interaction):
+            sources = [x.weights for x in _memory_attention(self._interaction)]
+            maps = _map_attention(self._interaction)
+            sources += [] if maps is None else [maps]
+            self._handles = [x.register_forward_hook(self._hear) for x in sources]
+            self._handles.append(self._interaction.register_forward_hook(self._end_call))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._heard.clear()
+
+    def _hear(self, module: nn.Module, inputs: tuple, output: Any) -> None:
+        self._heard[module] = (inputs, output)
+
+    def _end_call(self, _: nn.Module, inputs: tuple, __: Any) -> None:
+        clips, memory = inputs
+        counts = [len(clip.persons) for clip in clips]
+        maps = _map_attention(self._interaction)
+        named = {} if maps is None else _named_maps(self._heard[maps][1])
+        maps_per_clip = {name: x.split(counts) for name, x in named.items()}
+        memory_per_clip = [
+            _memory_weights(attention, *self._heard[attention.weights], memory, counts)
+            for attention in _memory_attention(self._interaction)
+        ]
+        for i, clip in enumerate(clips):
+            self.clips.append(
+                ClipAttention(
+                    map_boxes=_on_cpu(_relative_boxes(clip)),
+                    maps={name: _on_cpu(x[i]) for name, x in maps_per_clip.items()},
+                    memory=[x[i] for x in memory_per_clip],
+                )
+            )
+        self._heard.clear()
+
+
+def _memory_attention(interaction: nn.Module | None) -> list[MemoryAttention]:
+    return interaction.memory_attention() if hasattr(interaction, "memory_attention") else []
+
+
+def _map_attention(interaction: nn.Module | None) -> nn.Module | None:
+    return getattr(interaction, "map_attention", None)
+
+
+def _named_maps(found: AttentionMaps) -> dict[str, Tensor]:
+    """By name, those (R, K, K) that are switched on."""
+    maps = {"semantic": found.semantic}
+    if found.identity is not None:
+        maps["identity"] = found.own_action
+    return {name: x for name, x in maps.items() if x is not None}
+
+
+def _relative_boxes(clip: ClipFeatures) -> Tensor:
+    height, width = clip.persons.image_size
+    boxes = pooled_boxes(clip.persons)
+    return boxes / boxes.new_tensor([width, height, width, height])
+
+
+def _memory_weights(
+    attention: MemoryAttention,
+    inputs: tuple[Tensor, Tensor | None],
+    output: Tensor,
+    memory: MemoryWindow,
+    counts: list[int],
+) -> list[MemoryWeights]:
+    """Per clip, from what `AttentionWeights` was given (logits, mask) and gave (N, P, J)."""
+    places = attention.places(memory).to(output.device)
+    valid = memory.valid.flatten(1)[:, places]  # N x J
+    # A person may attend from several places, each of which counts alike.
+    per_person = (max([1, *counts]), -1)
+    weights = output.unflatten(1, per_person).mean(dim=2)  # N x P x J
+    seen = valid[:, None].expand_as(weights)
+    mask = inputs[1]
+    if mask is not None:
+        mask = mask[:, None].expand_as(output) if mask.dim() == 2 else mask
+        seen = seen & mask.unflatten(1, per_person).any(dim=2)
+    offsets = memory.offsets.to(output.device)
+    steps = offsets.diff()
+    step = attention.stride * (int(steps[0]) if len(steps) else 1)
+    offsets = offsets.repeat_interleave(memory.valid.shape[-1])[places]
+    person_ids = memory.person_ids.flatten(1)[:, places]
+    return [
+        MemoryWeights(
+            name=attention.name,
+            step=step,
+            offsets=_on_cpu(offsets),
+            person_ids=_on_cpu(person_ids[i]),
+            seen=_on_cpu(seen[i, :n]),
+            weights=_on_cpu(weights[i, :n].float()),
+        )
+        for i, n in enumerate(counts)
+    ]
+
+
+def _on_cpu(x: Tensor) -> Tensor:
+    """A copy that holds nothing else in memory."""
+    return x.detach().to("cpu", copy=True)

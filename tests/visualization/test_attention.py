@@ -1,0 +1,194 @@
+"""Attention drawn: maps land where their boxes are, bars where their seconds and persons are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alphaaction_d2.visualization.attention import (
+    AttendedMemory,
+    KeyframeAttention,
+    PersonAttention,
+    attention_map_sheet,
+    overlay_map,
+    view_around,
+)
+from alphaaction_d2.visualization.attention_chart import memory_attention_chart
+from alphaaction_d2.visualization.palette import IDENTITY_COLOURS, mix
+from alphaaction_d2.visualization.results import PersonResult
+
+BLACK = np.zeros((100, 160, 3), np.uint8)
+CORNER = np.zeros((7, 7))
+CORNER[0, 6] = 1  # the cell at the top right
+
+
+def brightness(picture: np.ndarray) -> np.ndarray:
+    """(H, W): on black ground it grows with what is laid over it."""
+    return picture.astype(int).sum(axis=2)
+
+
+def test_a_map_lands_on_its_box():
+    box = np.array([20.0, 10.0, 90.0, 80.0])  # cells of 10 x 10
+    drawn = brightness(overlay_map(BLACK, box, CORNER))
+    inside = np.zeros(drawn.shape, bool)
+    inside[10:80, 20:90] = True
+    assert not drawn[~inside].any()
+    y, x = np.unravel_index(drawn.argmax(), drawn.shape)
+    assert 80 <= x < 90 and 10 <= y < 20
+    # A cell's value stands at its centre and is gone at the centres of the cells beside it.
+    for row, column in ((0, 0), (3, 2), (6, 6)):
+        one = np.zeros((7, 7))
+        one[row, column] = 1
+        drawn = brightness(overlay_map(BLACK, box, one))[15:80:10, 25:90:10]
+        strong = drawn > 0.5 * drawn.max()
+        assert np.argwhere(strong).tolist() == [[row, column]]
+        assert (drawn[~strong] < 0.15 * drawn.max()).all()
+
+
+def test_a_flipped_picture_is_drawn_flipped():
+    values = np.random.default_rng(0).random((7, 7))
+    picture = np.random.default_rng(1).integers(0, 255, BLACK.shape, dtype=np.uint8)
+    box = np.array([21.5, 10.25, 88.0, 79.0])
+    flipped = np.array([160 - box[2], box[1], 160 - box[0], box[3]])
+    drawn = overlay_map(picture, box, values)
+    again = overlay_map(picture[:, ::-1], flipped, values[:, ::-1])[:, ::-1]
+    assert np.abs(drawn.astype(int) - again).max() <= 12  # steps of the colour map
+
+
+def test_a_larger_picture_shows_the_same_larger():
+    values = np.random.default_rng(0).random((7, 7))
+    box = np.array([20.0, 10.0, 90.0, 80.0])
+    drawn = overlay_map(BLACK, box, values).astype(float)
+    large = overlay_map(BLACK.repeat(3, axis=0).repeat(3, axis=1), 3 * box, values)
+    centres = large[1::3, 1::3].astype(float)
+    assert np.abs(drawn - centres).max() <= 12
+
+
+def test_boxes_that_leave_the_picture():
+    box = np.array([-70.0, 20.0, 70.0, 90.0])
+    seen = brightness(overlay_map(BLACK, box, np.eye(7)))
+    wide = np.zeros((100, 300, 3), np.uint8)
+    whole = brightness(overlay_map(wide, box + [100, 0, 100, 0], np.eye(7)))
+    np.testing.assert_allclose(seen[:, :70], whole[:, 100:170], atol=6)
+    for outside in ([-50, 0, -10, 40], [170, 0, 200, 40], [10, 120, 20, 140], [30, 30, 30, 30]):
+        assert not brightness(overlay_map(BLACK, np.array(outside, float), CORNER)).any()
+
+
+@pytest.mark.parametrize("box", [[0, 0, 3, 5], [60, 40, 100, 60], [-20, -20, 200, 150]])
+def test_a_view_has_the_pictures_proportions_and_its_box(box):
+    view = view_around(np.array(box, float), 160, 100)
+    assert (view[:2] >= 0).all() and (view[2:] <= [160, 100]).all()
+    width, height = view[2:] - view[:2]
+    assert abs(width * 100 - height * 160) <= 160
+    inside = np.clip(box, 0, [160, 100, 160, 100])
+    assert (view[:2] <= inside[:2]).all() and (view[2:] >= inside[2:]).all()
+
+
+def person(number: int, box, maps=True, memory=()) -> PersonAttention:
+    result = PersonResult.from_scores(box, [0.9, 0.2], ["walk", "stand"], number)
+    values = {"semantic": CORNER, "identity": 0.5 * CORNER} if maps else {}
+    return PersonAttention(result, max(number, 0), np.array(box, float), values, memory)
+
+
+def test_a_sheet_has_a_row_per_person_and_a_column_per_map():
+    boxes = [[20, 10, 90, 80], [60, 20, 120, 90], [5, 5, 15, 30], [0, 0, 160, 100]]
+    persons = [person(i, box) for i, box in enumerate(boxes)]
+    heights = []
+    for count in (1, 2, 4):
+        sheet = attention_map_sheet(BLACK, KeyframeAttention(3.0, persons[:count]))
+        heights.append(sheet.shape[0])
+        assert sheet.dtype == np.uint8 and sheet.shape[1] > 3 * 440
+    assert heights[0] < heights[1] < heights[2]
+    short = attention_map_sheet(BLACK, KeyframeAttention(3.0, persons), max_persons=2)
+    assert short.shape[0] == heights[1]
+    # The identity map is half as strong everywhere: one scale for both shows it.
+    one = attention_map_sheet(BLACK, KeyframeAttention(3.0, [persons[3]]))
+    corners = [one[14:50, 8 + 448 * i + 380 : 8 + 448 * i + 430] for i in (1, 2)]
+    semantic, identity = (brightness(corner).mean() for corner in corners)
+    assert semantic > 2 * identity > 0
+
+
+def test_a_sheet_shows_whose_boxes_they_are():
+    persons = [person(2, [20, 10, 90, 80]), person(-1, [60, 20, 120, 90])]
+    sheet = attention_map_sheet(BLACK, KeyframeAttention(0.0, persons))
+    counts = [(sheet == IDENTITY_COLOURS[i]).all(axis=2).sum() for i in (2, 0, 5)]
+    assert counts[0] > 500 and counts[1] > 500 and counts[2] == 0
+
+
+def test_no_maps_and_nobody():
+    for persons in ([], [person(1, [0, 0, 9, 9], maps=False)]):
+        with pytest.raises(ValueError, match="no attention maps at 7 s"):
+            attention_map_sheet(BLACK, KeyframeAttention(7.0, persons))
+
+
+# ------------------------------------------------------------------------------------- the memory
+
+
+def memory(times, ids, weights, **options) -> AttendedMemory:
+    options = {"name": "layer 1", "step": 1.0, **options}
+    return AttendedMemory(
+        times=np.array(times, float),
+        person_ids=np.array(ids, int),
+        weights=np.array(weights, float),
+        **options,
+    )
+
+
+def draw(tmp_path, persons, colours=None, **options) -> np.ndarray:
+    path = memory_attention_chart(
+        tmp_path / "chart.png", KeyframeAttention(5.0, persons), colours or {}, **options
+    )
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        return np.asarray(image.convert("RGB"))
+
+
+def pixels(picture: np.ndarray, colour_index: int) -> np.ndarray:
+    """Where the bars of an identity are."""
+    colour = mix(IDENTITY_COLOURS[colour_index], (40, 44, 52), 0.85)
+    return (picture == colour).all(axis=2)
+
+
+def test_bars_stand_where_the_weight_is(tmp_path):
+    # Person 4 (colour 2) has three quarters at second 2, person 7 (colour 5) a quarter at 8.
+    attended = memory([2, 2, 8, 8], [4, 7, 4, 7], [0.75, 0, 0, 0.25])
+    picture = draw(tmp_path, [person(4, [0, 0, 9, 9], memory=[attended])], {4: 2, 7: 5})
+    first, second = np.argwhere(pixels(picture, 2)), np.argwhere(pixels(picture, 5))
+    assert len(first) > 2.5 * len(second) > 0
+    width = picture.shape[1]
+    assert first[:, 1].max() < width / 2 < second[:, 1].min()  # seconds 2 and 8 around second 5
+    assert first[:, 0].mean() < second[:, 0].min()  # the own row is the first one
+
+
+def test_a_coarse_level_has_wide_bars(tmp_path):
+    sizes = []
+    for step in (1.0, 4.0):
+        attended = memory([1, 9], [3, 3], [1, 0], step=step)
+        picture = draw(tmp_path, [person(3, [0, 0, 9, 9], memory=[attended])], {3: 0})
+        sizes.append(pixels(picture, 0).any(axis=0).sum() / (9 + step))
+    assert sizes[1] > 1.5 * sizes[0]
+
+
+def test_rows_up_to_the_limit_and_a_sum_of_the_others(tmp_path):
+    def attended(count):
+        return memory(np.arange(count), np.arange(count), np.full(count, 1 / count))
+
+    heights = [
+        draw(tmp_path, [person(0, [0, 0, 9, 9], memory=[attended(n)])], max_rows=6).shape[0]
+        for n in (2, 6, 7, 60)
+    ]
+    assert heights[0] < heights[1] == heights[2] == heights[3]
+
+
+def test_blocks_columns_and_strange_cases(tmp_path):
+    nothing = memory([], [], [])
+    unknown = memory([1, 1, 2], [-1, -1, -1], [0.2, 0.3, 0.1], elsewhere=0.4)
+    several = [person(i, [0, 0, 9, 9], memory=[unknown, nothing]) for i in (-1, 3)]
+    both = draw(tmp_path, several)
+    one = draw(tmp_path, several[:1])
+    assert both.shape[0] > one.shape[0] and both.shape[1] == one.shape[1]
+    assert draw(tmp_path, several, max_persons=1).shape == one.shape
+    single = [person(1, [0, 0, 9, 9], memory=[nothing])]
+    assert draw(tmp_path, single).shape[1] < one.shape[1]
+    assert (draw(tmp_path, []) < 128).any()  # says that there is nobody
