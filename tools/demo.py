@@ -26,7 +26,7 @@ from detectron2.utils.logger import setup_logger
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.data import VideoError
 from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes, whole_frame_boxes
-from alphaaction_d2.data.video import probe_video
+from alphaaction_d2.data.video import probe_video, video_name
 from alphaaction_d2.engine import VideoPredictor
 from alphaaction_d2.engine.command_line import describe_error, run_tool
 from alphaaction_d2.engine.predictor import BoxSource, class_names
@@ -42,7 +42,13 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument("--config-file", required=True, help="configuration of the model")
     parser.add_argument("--weights", default="", help="checkpoint; default: MODEL.WEIGHTS")
-    parser.add_argument("--input", required=True, nargs="+", metavar="VIDEO", help="video files")
+    parser.add_argument(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="VIDEO",
+        help="video files; folders of numbered pictures or of one-second clips (docs/own_data.md)",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--boxes", nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'")
     parser.add_argument(
@@ -69,7 +75,7 @@ def box_sources(args: argparse.Namespace, cfg: CfgNode) -> Callable[[str], BoxSo
     if args.boxes == [WHOLE_FRAME]:
         return lambda video: whole_frame_boxes
     if args.boxes:
-        return lambda video: KeyframeBoxes.from_files(args.boxes, Path(video).stem)
+        return lambda video: KeyframeBoxes.from_files(args.boxes, video_name(video))
     if not cfg.MODEL.PERSON_DETECTOR.CONFIG:
         raise ValueError(
             'where are the persons? Give one of: --boxes FILE (see README, "Boxes"), '
@@ -94,16 +100,16 @@ def main(args: argparse.Namespace) -> int:
     names = class_names(cfg)
 
     output = Path(args.output)
-    stems = Counter(Path(video).stem for video in args.input)
-    if stems.most_common(1)[0][1] > 1:
-        raise ValueError(f"several videos are called {stems.most_common(1)[0][0]}; rename one")
+    name, count = Counter(map(video_name, args.input)).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"several videos are called {name}; rename one")
     folders: list[VideoFolder] = []
     failed: list[str] = []
     for video in args.input:
         try:
             probe_video(video)  # a broken video is a broken video, whether it has boxes or not
             boxes = boxes_of(video)
-            folder = output / Path(video).stem if len(args.input) > 1 else output
+            folder = output / video_name(video) if len(args.input) > 1 else output
             folders.append(
                 process_video(predictor, video, boxes, folder, names, min_score=args.min_score)
             )

@@ -34,9 +34,9 @@ from ..ava_files import (
 )
 from .box_files import at_keyframes, keyframe_seconds, read_boxes
 from .clip_sampling import TIME_TOLERANCE, clip_times, iterate_clips
-from .datasets.ava import AVAFiles, Keyframe, class_names, find_videos, keyframes_of
+from .datasets.ava import AVAFiles, Keyframe, class_names, keyframes_of, span_text
 from .datasets.ava_classes import with_groups
-from .video import VideoError, VideoInfo, iterate_frames, probe_video
+from .video import VideoError, VideoInfo, find_videos, iterate_frames, probe_video
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +47,11 @@ MISTAKEN_SHARE = 0.01  # of the persons may have two classes that exclude each o
 _MAX_ROUNDS = 200  # of reading a file with bad rows; each finds some and leaves them out
 _SHOWN = 3
 _MAX_LISTED = 20
+# What to look at when no keyframe lies in a video, by whether that is a folder.
+_TIMES_OF = {
+    False: "are the times seconds from its first frame?",
+    True: "is 'start' in frames.yaml the second of its first picture (900 in AVA's usual frames)?",
+}
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,12 @@ class SeenVideo:
 
     def shows(self, second: float) -> bool:
         """Whether training keeps this keyframe."""
-        return self.info.duration is None or second <= self.info.duration
+        return self.info.spans(second)
 
     def ends_before(self, second: float) -> bool:
         """Whether the last frame is over by then, as far as is known."""
         if self.last_frame is None:
-            return not self.shows(second)
+            return self.info.end is not None and second > self.info.end
         return second > self.last_frame + 1 / self.info.average_fps + TIME_TOLERANCE
 
 
@@ -390,7 +395,7 @@ def _first_that_opens(
             problems.append(_where_and_what(str(error), str(path)))
             continue
         if len(paths) > 1:
-            report.add(False, path, f"is taken of {len(paths)} files called {video}")
+            report.add(False, path, f"is taken of {len(paths)} videos called {video}")
         return path
     for where, what in problems[:1]:
         report.add(True, where, f"{what} ({_many(count, 'row')} of it)")
@@ -401,7 +406,7 @@ def _look(
     video: str, path: Path, touched: Sequence[int], wanted: set[int], report: DatasetReport
 ) -> Iterator[tuple[Keyframe, np.ndarray]]:
     """Decode a video from its start to the last keyframe."""
-    last, ended = 0.0, False
+    last, ended = report.videos[video].info.begin, False
 
     def watched() -> Iterator[tuple[float, np.ndarray]]:
         nonlocal last, ended
@@ -412,7 +417,7 @@ def _look(
 
     if not touched:
         return
-    with _warnings_noted(report):
+    with _noting(report, path):
         for second, _, picture in iterate_clips(watched(), 1, 1, 1, timestamps=touched):
             if second in wanted:
                 yield (video, int(second)), picture
@@ -534,7 +539,7 @@ def _check_boxes(report: DatasetReport, split: SplitData) -> None:
 
 
 def _check_times(report: DatasetReport, split: SplitData) -> None:
-    """Keyframes after the end of their video."""
+    """Keyframes outside their video."""
     by_video: dict[str, list[int]] = {}
     for video, second in split.keyframes:
         by_video.setdefault(video, []).append(second)
@@ -543,16 +548,16 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
         seen = report.videos.get(video)
         if seen is None:
             continue
-        after = [second for second in seconds if not seen.shows(second)]
+        outside = [second for second in seconds if not seen.shows(second)]
         frozen = [s for s in seconds if seen.shows(s) and seen.ends_before(s)]
-        if after:
-            end = f"the video ends at {seen.info.duration:.1f} s"
-            if len(after) == len(seconds):
-                what = f"all keyframes of {video} ({len(seconds)}) lie after its end ({end}): are"
-                report.add(True, where, f"{what} the times seconds from its first frame?")
+        if outside:
+            span = f"the video has {span_text(seen.info)}"
+            if len(outside) == len(seconds):
+                what = f"all keyframes of {video} ({len(seconds)}) lie outside it ({span}): "
+                report.add(True, where, what + _TIMES_OF[seen.info.path.is_dir()])
             else:
-                what = f"left out {len(after)} of {len(seconds)} keyframes of {video}, without a"
-                report.add(False, where, f"{what} frame: {end}")
+                what = f"left out {len(outside)} of {len(seconds)} keyframes of {video}, without a"
+                report.add(False, where, f"{what} frame: {span}")
         if frozen:
             what = f"{_many(len(frozen), 'keyframe')} of {video} after its last frame"
             report.add(False, where, f"{what}, at {seen.last_frame:.1f} s, which they show")
@@ -595,7 +600,7 @@ def _check_unused_videos(report: DatasetReport) -> None:
     for folder in dict.fromkeys(split.files.videos for split in report.splits):
         if folder.is_dir() and (unused := sorted(set(find_videos(folder)) - used)):
             more = ", ..." if len(unused) > _SHOWN else ""
-            what = f"{_many(len(unused), 'file')} that no row names"
+            what = f"{_many(len(unused), 'video')} that no row names"
             report.add(False, folder, f"{what}: {', '.join(unused[:_SHOWN])}{more}")
 
 
@@ -653,9 +658,9 @@ def summarise(
         keys = {key for key in keys if report.videos[key[0]].shows(key[1])}
 
         def at_end(key: Keyframe) -> bool:
-            return key[1] + offsets[0] < -TIME_TOLERANCE or report.videos[key[0]].ends_before(
-                key[1] + offsets[-1]
-            )
+            seen = report.videos[key[0]]
+            starts_early = key[1] + offsets[0] < seen.info.begin - TIME_TOLERANCE
+            return starts_early or seen.ends_before(key[1] + offsets[-1])
 
         def count(rows: AVARows | None, keys: set[Keyframe] = keys) -> int:
             return 0 if rows is None else sum(key in keys for key in row_keyframes(rows))

@@ -1,6 +1,10 @@
-"""Reading and writing video files; the one file that knows the decoder (PyAV, which is FFmpeg).
+"""Reading and writing videos; the one file that knows the decoder (PyAV, which is FFmpeg).
 
-Everything leaves here as upright RGB uint8 (H, W, 3) pictures with seconds from the first frame.
+A video is a file, a folder of numbered pictures (`frame_folder.py`) or a folder of one-second clips
+(`clip_folder.py`); readers do not see the difference.
+
+Everything leaves here as upright RGB uint8 (H, W, 3) pictures with seconds from the first frame (in
+a folder that holds a part of a film: the film's seconds, see `VideoInfo.begin`).
 `iterate_frames` goes through a file once, `VideoReader` answers "what is on screen at these
 moments" for a data loader, and both agree for every file: the reader seeks only where the
 container stores the time of each picture, and decodes from the start anywhere else.
@@ -12,22 +16,26 @@ opened gives a `VideoError` of one line.
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, dropwhile, islice
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
+from .clip_folder import VIDEO_SUFFIXES, ClipFolder, is_clip_length, numbered_clips
 from .clip_sampling import frames_shown_at, is_shown_by
+from .frame_folder import TIMING_FILE, FrameFolder, PictureSeries, picture_series
+from .frame_source import FrameSource, VideoError, VideoInfo
 
 logger = logging.getLogger(__name__)
 
@@ -54,52 +62,17 @@ _LFS_MARK = b"version https://git-lfs"
 _COPY_AGAIN = "copy or download it again"
 
 
-class VideoError(ValueError):
-    """A video that cannot be used; the message is one line: file, reason, what to do."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What the header and the first frame say.
-
-    Attributes:
-        path: the file.
-        width, height: pixels of the upright picture, as `iterate_frames` gives it.
-        average_fps: frames per second on average; a guess where the header has none.
-        duration: seconds of the video stream as promised by the header, None if it is silent.
-            A truncated file ends earlier.
-        rotation: degrees by which stored pictures are turned counter-clockwise to stand upright,
-            a multiple of 90.
-        codec: FFmpeg's name of the compression, such as "h264".
-        start_time: seconds on the container's clock of the first frame; every time elsewhere
-            counts from there.
-        pixel_aspect: width / height of one pixel of the upright picture; 1 if square or unknown.
-        stream: index of the video stream among all streams of the file.
-    """
-
-    path: Path
-    width: int
-    height: int
-    average_fps: float
-    duration: float | None
-    rotation: int
-    codec: str
-    start_time: float
-    pixel_aspect: Fraction
-    stream: int
-
-
 def probe_video(path: str | os.PathLike, stream: int | None = None) -> VideoInfo:
     """Read a video's header and decode its first frame.
 
     Args:
-        path: a video file.
+        path: a video file, or a folder that holds a video.
         stream: which stream of a file with several videos, see `iterate_frames`.
 
     Raises:
         VideoError: the file cannot be opened or nothing in it can be decoded.
     """
-    source = _FrameSource(path, stream, threads=1)
+    source = _open_source(path, stream, threads=1)
     try:
         return source.info
     finally:
@@ -114,24 +87,23 @@ def iterate_frames(
     A truncated or damaged file gives the frames that can be decoded, then one warning in the log.
 
     Args:
-        path: a video file.
+        path: a video file, or a folder that holds a video.
         stream: index (among all streams of the file) of the video to take. By default the one
             FFmpeg thinks best, mostly the largest picture.
         threads: of the decoder; 0 takes all cores. The frames are the same, but where a file is
             damaged.
 
     Returns:
-        Iterator of (seconds since the first frame, RGB uint8 (H, W, 3)); seconds start at 0 and
-        are strictly increasing. All pictures have the size of the first.
+        Iterator of (seconds since the first frame, RGB uint8 (H, W, 3)); seconds start at 0 (at
+        `VideoInfo.begin`) and are strictly increasing. All pictures have the size of the first.
 
     Raises:
         VideoError: at once, when the file cannot be opened or has no frame that can be decoded.
     """
-    source = _FrameSource(path, stream, threads)
-    return _iterate_rgb(source)
+    return _iterate_rgb(_open_source(path, stream, threads))
 
 
-def _iterate_rgb(source: _FrameSource) -> Iterator[tuple[float, np.ndarray]]:
+def _iterate_rgb(source: FrameSource) -> Iterator[tuple[float, np.ndarray]]:
     try:
         while (timed_frame := source.next_frame()) is not None:
             seconds, frame = timed_frame
@@ -153,7 +125,7 @@ class VideoReader:
         frames_decoded: how many frames came out of the decoder so far.
 
     Args:
-        path: a video file.
+        path: a video file, or a folder that holds a video.
         stream, threads: see `iterate_frames`. One thread is right in a loader's worker.
         prepare: applied to a picture when it is first wanted, once however many reads want it.
             All reads then give its results (of one shape) in place of the pictures.
@@ -170,7 +142,7 @@ class VideoReader:
         threads: int = 1,
         prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        self._source = _FrameSource(path, stream, threads)
+        self._source = _open_source(path, stream, threads)
         self._prepare = prepare
         self.info = self._source.info
         # Consecutive decoded frames: seconds and, until the frame is first picked, the decoder's
@@ -187,8 +159,8 @@ class VideoReader:
         """Give the frame shown at each moment, see `clip_sampling.frames_shown_at`.
 
         Args:
-            times: (T,) seconds since the first frame, in any order. Moments before the first
-                frame get the first, moments after the last get the last that can be decoded.
+            times: (T,) seconds as `iterate_frames` counts them, in any order. Moments before the
+                first frame get the first, moments after the last get the last that can be decoded.
 
         Returns:
             (T, H, W, 3) uint8 RGB, or (T, ...) of what `prepare` makes; the caller's own copy.
@@ -241,13 +213,13 @@ class VideoReader:
         """Whether decoding on from the current position is the way to the moment `first`."""
         if not is_shown_by(self._held[0].seconds, first):
             # The frame before is gone; the first of the file, though, has none before it.
-            return self._held[0].seconds == 0.0
+            return self._held[0].seconds == self.info.begin
         position = self._held[-1].seconds
         if self._at_end or not is_shown_by(position, first):
             return True
         return not self._source.can_skip_ahead(position, first)
 
-    def _append(self, timed_frame: tuple[float, av.VideoFrame] | None) -> None:
+    def _append(self, timed_frame: tuple[float, Any] | None) -> None:
         if timed_frame is None:
             self._at_end = True
             self._source.warn_if_incomplete()
@@ -275,13 +247,13 @@ class _HeldFrame:
 
     __slots__ = ("seconds", "_frame", "_picture")
 
-    def __init__(self, seconds: float, frame: av.VideoFrame) -> None:
+    def __init__(self, seconds: float, frame: Any) -> None:
         self.seconds = seconds
-        self._frame: av.VideoFrame | None = frame
+        self._frame = frame  # as its source gives it
         self._picture: np.ndarray | None = None
 
     def picture(
-        self, source: _FrameSource, prepare: Callable[[np.ndarray], np.ndarray] | None
+        self, source: FrameSource, prepare: Callable[[np.ndarray], np.ndarray] | None
     ) -> np.ndarray:
         if self._picture is None:
             rgb = source.to_rgb(self._frame)
@@ -290,6 +262,101 @@ class _HeldFrame:
             self._picture.flags.writeable = False
             self._frame = None
         return self._picture
+
+
+# ------------------------------------------------------------------------------ files and folders
+
+
+def _open_source(path: str | os.PathLike, stream: int | None, threads: int) -> FrameSource:
+    """Open a video, whatever it is, and stand before its first frame."""
+    if threads < 0:
+        raise ValueError(f"threads is {threads}: give 0 for all cores, or a number above 0")
+    path = Path(path)
+    if not _is_folder(path):
+        return _VideoFile(path, stream, threads)
+    if stream is not None:
+        raise VideoError(f"{path}: stream {stream} of a folder: only files have streams")
+    content = _look_into(path)
+    if isinstance(content, PictureSeries):
+        return FrameFolder(path, content)
+    if content is not None:
+        return ClipFolder(path, content, lambda file: _VideoFile(file, None, threads))
+    raise VideoError(
+        f"{path}: a directory without numbered pictures or one-second clips: give a video file"
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _look_into(folder: Path) -> PictureSeries | dict[int, str] | None:
+    """What a folder holds: pictures of a video, clips of one, or neither."""
+    try:
+        return _content_of(folder, folder.stat().st_mtime_ns)
+    except OSError as error:
+        raise VideoError(f"{folder}: cannot be read ({_say(error)}): check the folder") from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _content_of(folder: Path, changed: int) -> PictureSeries | dict[int, str] | None:
+    """List a folder once: random clips of many films would list 27,000 names for each."""
+    names = os.listdir(folder)
+    clips, pictures = numbered_clips(folder, names), picture_series(folder, names)
+    if clips and pictures:
+        raise VideoError(
+            f"{folder}: pictures ({pictures.name(0)}) and clips ({next(iter(clips.values()))}) "
+            "in one folder: leave one kind there"
+        )
+    has_videos = any(os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES for name in names)
+    return clips or (None if has_videos else pictures)
+
+
+def video_name(path: str | os.PathLike) -> str:
+    """The `video_id` of a video: the file's name without extension, or the folder's name."""
+    path = Path(path)
+    return Path(os.path.abspath(path)).name if _is_folder(path) else path.stem
+
+
+def is_video_folder(path: str | os.PathLike) -> bool:
+    """Whether a folder is one video, not a place where videos lie.
+
+    Videos whose names are all numbers are clips of one video if the first lasts about a second.
+
+    Raises:
+        VideoError: the folder cannot be read, or holds a mixture.
+    """
+    content = _look_into(Path(path)) if _is_folder(Path(path)) else None
+    if not isinstance(content, dict):
+        return content is not None
+    for name in content.values():
+        try:
+            duration = probe_video(Path(path) / name).duration
+        except VideoError:
+            continue
+        return duration is None or is_clip_length(duration)
+    return False
+
+
+def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:
+    """Everything in a folder that may be a video, by `video_name`, in alphabetical order.
+
+    Of one name files come before folders: they know their times themselves.
+    """
+    found: dict[str, list[Path]] = {}
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda e: (e.is_dir(), e.name)):
+            is_hidden = entry.name.startswith(".") or entry.name == TIMING_FILE
+            if not is_hidden and (entry.is_file() or entry.is_dir()):
+                path = Path(entry.path)
+                found.setdefault(entry.name if entry.is_dir() else path.stem, []).append(path)
+    return dict(sorted(found.items()))
+
+
+# ------------------------------------------------------------------------------------------- files
 
 
 class _FrameClock:
@@ -342,18 +409,11 @@ class _FrameClock:
         return seconds
 
 
-class _FrameSource:
-    """An open file and a decoder's position in it; knows what in the file can be trusted.
+class _VideoFile(FrameSource):
+    """An open file and a decoder's position in it; knows what in the file can be trusted."""
 
-    Attributes:
-        info: the `VideoInfo`.
-        frames_decoded: how many frames came out of the decoder so far.
-    """
-
-    def __init__(self, path: str | os.PathLike, stream: int | None, threads: int) -> None:
-        if threads < 0:
-            raise ValueError(f"threads is {threads}: give 0 for all cores, or a number above 0")
-        self.path = Path(path)
+    def __init__(self, path: Path, stream: int | None, threads: int) -> None:
+        self.path = path
         self.frames_decoded = 0
         self._threads = threads
         self._warned = False
@@ -431,7 +491,6 @@ class _FrameSource:
     # ---- going forward ----
 
     def next_frame(self) -> tuple[float, av.VideoFrame] | None:
-        """Give the next frame and its seconds, None at the end of the file."""
         return next(self._frames, None)
 
     def _timed(self, frames: Iterable[av.VideoFrame]) -> Iterator[tuple[float, av.VideoFrame]]:
@@ -485,7 +544,6 @@ class _FrameSource:
     # ---- going elsewhere ----
 
     def can_skip_ahead(self, position: float, target: float) -> bool:
-        """Whether seeking to `target` decodes less than going on from `position`, seconds."""
         if not self._can_seek:
             return False
         entries = self._stream.index_entries
@@ -496,7 +554,7 @@ class _FrameSource:
         return not self._knows_key_frames and target - position > _BLIND_SEEK_SECONDS
 
     def seek(self, seconds: float) -> tuple[float, av.VideoFrame]:
-        """Go to the key frame before a moment, as near as the file allows, and give it."""
+        # To the key frame before the moment, as near as the file allows.
         target, step = seconds, 1.0
         while self._can_seek and target > 0:
             key_frame = self._seek_key_frame(target)
@@ -534,7 +592,6 @@ class _FrameSource:
         self._begin(self._clock.kind, self._container.demux(self._stream))
 
     def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """Convert to (H, W, 3) uint8 RGB: upright, contiguous, in the size of the first frame."""
         width, height = self.info.width, self.info.height
         if self.info.rotation % 180:
             width, height = height, width
@@ -773,15 +830,15 @@ def _list_streams(videos: Sequence[av.VideoStream]) -> str:
 
 def _why_not_a_video(path: Path) -> str | None:
     """Give the reason why a path cannot be a video, as far as FFmpeg would not say it clearly."""
-    if not path.exists():
-        return "no such file: check the path"
-    if path.is_dir():
-        return "a directory: give a video file"
     try:
+        if not path.exists():
+            return "no such file: check the path"
+        if not path.is_file():  # a pipe would be waited for
+            return "a device or a pipe, not a file: save the video into a file"
         with path.open("rb") as file:
             start = file.read(1024)
-    except OSError as error:
-        return f"cannot be read ({_say(error)}): check the permissions"
+    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        return f"cannot be read ({_say(error)}): check the path and its permissions"
     if not start:
         return f"empty file: {_COPY_AGAIN}"
     if start.startswith(_LFS_MARK):

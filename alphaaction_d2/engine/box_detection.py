@@ -7,6 +7,7 @@ so that a run that was killed goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -21,20 +22,24 @@ from typing import BinaryIO
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..data.clip_sampling import is_shown_by, iterate_clips, keyframe_timestamps
-from ..data.datasets.ava import AVAFiles, find_videos, keyframes_of, read_metadata
-from ..data.video import VideoError, VideoReader, iterate_frames
+from ..data.clip_sampling import first_keyframe, is_shown_by, iterate_clips, last_keyframe
+from ..data.datasets.ava import AVAFiles, keyframes_of, read_metadata
+from ..data.video import (
+    VIDEO_SUFFIXES,
+    VideoError,
+    VideoReader,
+    find_videos,
+    is_video_folder,
+    iterate_frames,
+    probe_video,
+    video_name,
+)
 from ..files import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector
 from .command_line import describe_error
 
 logger = logging.getLogger(__name__)
 
-# What counts as a video when a folder is given; a file that is named is always tried.
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm "
-    ".wmv .y4m".split()
-)
 _SETTINGS = "settings.json"
 
 
@@ -60,14 +65,16 @@ class DetectedBoxes:
     ) -> Iterator[tuple[float, np.ndarray]]:
         """Pass on (seconds, RGB frame), looking at the keyframes that go by."""
         self._found.clear()
-        number, shown, shown_time = 0, None, -1.0
+        number, shown, shown_time = None, None, 0.0
         for seconds, frame in frames:
+            if number is None:
+                number = first_keyframe(seconds, self._period)
             while shown is not None and not is_shown_by(seconds, number * self._period):
                 self._look(number, shown)
                 number += 1
             shown, shown_time = frame, seconds
             yield seconds, frame
-        while number < len(keyframe_timestamps(shown_time, self._period)):
+        while shown is not None and number <= last_keyframe(shown_time, self._period):
             self._look(number, shown)
             number += 1
 
@@ -85,7 +92,7 @@ class VideoJob:
 
     Attributes:
         video_id: its name in the rows.
-        path: the file; None for one that was not found.
+        path: the file or folder; None for one that was not found.
         timestamps: increasing seconds of the keyframes; None: every second.
     """
 
@@ -95,29 +102,33 @@ class VideoJob:
 
 
 def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
-    """Jobs for files and folders of videos (their own files, not those of folders below).
+    """Jobs for videos and folders of videos (their own, not those of folders below).
 
     Raises:
         ValueError: a folder has no videos, or two videos have one name.
     """
     paths: list[Path] = []
     for given in map(Path, inputs):
-        if not given.is_dir():
+        if not given.is_dir() or is_video_folder(given):
             paths.append(given)
             continue
-        files = sorted(p for p in given.iterdir() if p.is_file() and not p.name.startswith("."))
-        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+        found = sorted(path for paths in find_videos(given).values() for path in paths)
+        videos = [
+            path
+            for path in found
+            if (is_video_folder(path) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES)
+        ]
         if not videos:
             raise ValueError(f"{given}: no videos in this folder")
-        if len(videos) < len(files):
-            others = sorted({path.suffix or path.name for path in files} - VIDEO_SUFFIXES)
-            logger.info("%s: left out files that are no videos: %s", given, ", ".join(others[:5]))
+        if len(videos) < len(found):
+            others = sorted({path.suffix or path.name for path in set(found) - set(videos)})
+            logger.info("%s: left out what is no video: %s", given, ", ".join(others[:5]))
         paths += videos
     by_name: dict[str, Path] = {}
     for path in paths:
-        if path.stem in by_name:
-            raise ValueError(f"two videos are called {path.stem}: {by_name[path.stem]} and {path}")
-        by_name[path.stem] = path
+        other = by_name.setdefault(name := video_name(path), path)
+        if other != path:
+            raise ValueError(f"two videos are called {name}: {other} and {path}")
     return [VideoJob(name, path) for name, path in by_name.items()]
 
 
@@ -148,10 +159,19 @@ def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
     for video, second in keyframes_of(str(files.videos), files):
         keyframes.setdefault(video, []).append(second)
     return [
-        VideoJob(name, found[name][0] if name in found else None, times)
+        VideoJob(name, _first_that_opens(found.get(name, [])), times)
         for name, seconds in keyframes.items()
         for times in [None if every_second else tuple(seconds)]
     ]
+
+
+def _first_that_opens(paths: Sequence[Path]) -> Path | None:
+    """Of some files of one name the first that is a video (a picture may lie beside it)."""
+    for path in paths[:-1]:
+        with contextlib.suppress(VideoError):
+            probe_video(path)
+            return path
+    return paths[-1] if paths else None
 
 
 def keyframe_pictures(
@@ -163,7 +183,7 @@ def keyframe_pictures(
 
     Args:
         path: the video.
-        timestamps: increasing seconds; those after the video's end are left out. Default: every
+        timestamps: increasing seconds; those outside the video are left out. Default: every
             second.
 
     Raises:
@@ -175,9 +195,8 @@ def keyframe_pictures(
             yield timestamp, picture
         return
     with VideoReader(path) as reader:
-        duration = reader.info.duration
         for timestamp in timestamps:
-            if duration is None or timestamp <= duration:
+            if reader.info.spans(timestamp):
                 yield timestamp, reader.pictures([timestamp])[0]
 
 

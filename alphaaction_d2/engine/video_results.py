@@ -13,7 +13,7 @@ import torch
 from detectron2.structures import Instances
 
 from ..data.clip_sampling import is_shown_by
-from ..data.video import VideoWriter, iterate_frames, probe_video
+from ..data.video import VideoWriter, iterate_frames, probe_video, video_name
 from ..visualization import (
     DrawStyle,
     FrameAnnotator,
@@ -42,6 +42,7 @@ class VideoFolder:
     poster: Path
     csv: Path
     json: Path
+    begin: float = 0.0  # seconds of the video's first frame
 
     def section(self) -> VideoSection:
         """The part of the report about this video."""
@@ -51,6 +52,7 @@ class VideoFolder:
             result=self.result,
             timeline=self.timeline,
             poster=self.poster,
+            begin=self.begin,
         )
 
 
@@ -82,7 +84,7 @@ def process_video(
         keyframe_result(x["timestamp"], x["instances"], class_names)
         for x in predictor(video, boxes)
     ]
-    result = VideoResult(Path(video).stem, info.width, info.height, class_names, keyframes)
+    result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
     folder.mkdir(parents=True, exist_ok=True)
     files = VideoFolder(
         result=result,
@@ -91,6 +93,7 @@ def process_video(
         poster=folder / "poster.png",
         csv=folder / "results.csv",
         json=folder / "results.json",
+        begin=info.begin,
     )
     write_results_csv(files.csv, result)
     write_results_json(files.json, result)
@@ -126,17 +129,19 @@ def constant_rate(
     """Show frames of any times at a constant rate: repeat the one on screen, drop the rest.
 
     Args:
-        frames: (seconds, frame) in order of time, beginning at 0.
-        fps: frames per second of the output.
+        frames: (seconds, frame) in order of time.
+        fps: frames per second of the output, which begins with the first frame.
     """
-    number, shown = 0, None
+    begin, number, shown = 0.0, 0, None
     for time, frame in frames:
-        while shown is not None and not is_shown_by(time, number / fps):
-            yield number / fps, shown
+        if shown is None:
+            begin = time
+        while shown is not None and not is_shown_by(time, begin + number / fps):
+            yield begin + number / fps, shown
             number += 1
         shown = frame
     if shown is not None:
-        yield number / fps, shown
+        yield begin + number / fps, shown
 
 
 def write_annotated_video(

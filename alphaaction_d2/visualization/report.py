@@ -34,6 +34,7 @@ class VideoSection:
         result: for the table of detections.
         timeline: PNG of `charts.timeline_chart`.
         poster: PNG or JPEG, shown until the video plays.
+        begin: seconds that `result` tells for the video's first frame.
     """
 
     title: str
@@ -41,6 +42,7 @@ class VideoSection:
     result: VideoResult | None = None
     timeline: str | os.PathLike | None = None
     poster: str | os.PathLike | None = None
+    begin: float = 0.0
 
 
 def write_report(
@@ -176,15 +178,18 @@ def _video_section(
         yield _embedded_picture(section.timeline, f"Actions over time in {section.title}")
     if section.result is not None:
         video_id = f"video{index}" if section.video is not None else ""
-        yield _detection_table(section.result, video_id, min_score, max_actions)
+        yield _detection_table(section.result, video_id, section.begin, min_score, max_actions)
     yield "</section>"
 
 
-def _detection_table(result: VideoResult, video_id: str, min_score: float, limit: int) -> str:
+def _detection_table(
+    result: VideoResult, video_id: str, begin: float, min_score: float, limit: int
+) -> str:
     """Folded table, one row per keyframe; a click on a time moves the video there."""
     rows = []
     for keyframe, (_, colours) in zip(result.keyframes[:MAX_KEYFRAMES_LISTED], identify(result)):
-        seek = f' data-video="{video_id}" data-time="{keyframe.timestamp:g}"' if video_id else ""
+        in_video = keyframe.timestamp - begin
+        seek = f' data-video="{video_id}" data-time="{in_video:g}"' if video_id else ""
         time = format_time(keyframe.timestamp)
         cell = f'<button type="button"{seek}>{time}</button>' if video_id else time
         persons = []
