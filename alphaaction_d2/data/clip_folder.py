@@ -7,7 +7,6 @@ opened, leaves the frame before it on screen.
 
 from __future__ import annotations
 
-import logging
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.utils.logger import log_first_n
 
 from .clip_sampling import TIME_TOLERANCE
-from .frame_source import FrameSource, VideoError
+from .frame_source import FrameSource, VideoError, warn_once
 
 # What counts as a video where many files lie; a file that is named is always tried.
 VIDEO_SUFFIXES = frozenset(
@@ -114,7 +112,7 @@ class ClipFolder(FrameSource):
             self._file = self._open_file(self.path / self._names[place])
         except VideoError as error:
             self._unusable.add(place)
-            _warn(f"{error}; the frame before it is shown longer")
+            warn_once(f"{error}; the frame before it is shown longer")
             return None
         return self._file
 
@@ -186,7 +184,7 @@ class ClipFolder(FrameSource):
         if lost := wanted - len(self._seconds):
             steps = np.diff(self._seconds)
             first = self._seconds[int(np.argmax(steps > 1))] + 1
-            _warn(
+            warn_once(
                 f"{self.path}: {lost} of {wanted} seconds have no clip, first {first}: the frame "
                 "before is shown there"
             )
@@ -197,8 +195,3 @@ class ClipFolder(FrameSource):
     def close(self) -> None:
         self._close_file()
         self._place = len(self._seconds)
-
-
-def _warn(message: str) -> None:
-    """Once in a process: training opens a folder again and again."""
-    log_first_n(logging.WARNING, message, name=__name__, key="message")

@@ -13,7 +13,6 @@ Only pictures that are looked at are opened.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import re
@@ -25,11 +24,10 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from detectron2.utils.logger import log_first_n
 from PIL import Image, ImageOps
 
 from .clip_sampling import TIME_TOLERANCE
-from .frame_source import FrameSource, VideoError, VideoInfo
+from .frame_source import FrameSource, VideoError, VideoInfo, warn_once
 
 PICTURE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
 TIMING_FILE = "frames.yaml"
@@ -292,7 +290,9 @@ class FrameFolder(FrameSource):
             self._damaged.add(index)
             reason = str(error).replace(repr(str(path)), "it").replace(str(path), "it")
             if len(self._damaged) == 1:
-                _warn(f"{path}: cannot be read ({reason}): the picture before it is shown longer")
+                warn_once(
+                    f"{path}: cannot be read ({reason}): the picture before it is shown longer"
+                )
             return None
         self.frames_decoded += 1
         return picture
@@ -321,7 +321,7 @@ class FrameFolder(FrameSource):
             return
         self._told = True
         if self._is_first_guessed:
-            _warn(
+            warn_once(
                 f"{self.path}: begins with {self._series.name(0)}, which is taken for second "
                 f"{self._start:g}: 'first: 1' in {TIMING_FILE} counts from 1"
             )
@@ -331,22 +331,17 @@ class FrameFolder(FrameSource):
         if len(gaps) and not (len(gaps) == self._series.count - 1 and len(set(gaps.tolist())) == 1):
             lost = int((gaps - 1).sum())
             after = self._series.name(self._series.positions[1] - 1)
-            _warn(
+            warn_once(
                 f"{self.path}: {lost} of {lost + self._series.count} pictures are missing, first "
                 f"after {after}: the picture before a gap is shown longer"
             )
 
     def warn_if_incomplete(self) -> None:
         if len(self._damaged) > 1:
-            _warn(f"{self.path}: {len(self._damaged)} pictures could not be read")
+            warn_once(f"{self.path}: {len(self._damaged)} pictures could not be read")
 
     def close(self) -> None:
         self._next = self._series.count
-
-
-def _warn(message: str) -> None:
-    """Once in a process: training opens a folder again and again."""
-    log_first_n(logging.WARNING, message, name=__name__, key="message")
 
 
 def _open_picture(path: Path) -> Image.Image:

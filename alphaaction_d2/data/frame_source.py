@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,14 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.utils.logger import log_first_n
+
+
+def one_line(text: object) -> str:
+    """A text as one printable line: the name of a file may hold anything, a line break too."""
+    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in str(text))
+
+
+def warn_once(message: str) -> None:
+    """Log a warning, once in a process: training opens a video again and again."""
+    log_first_n(logging.WARNING, one_line(message), name=__name__, key="message")
 
 
 class VideoError(ValueError):
     """A video that cannot be used; the message is one line: file, reason, what to do."""
 
     def __init__(self, message: str) -> None:
-        # The name of a file may hold anything, a line break too.
-        super().__init__("".join(x if x.isprintable() else repr(x)[1:-1] for x in message))
+        super().__init__(one_line(message))
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,7 @@ class VideoInfo:
         duration: seconds of the video stream as promised by the header, None if it is silent.
             A truncated file ends earlier.
         rotation: degrees by which stored pictures are turned counter-clockwise to stand upright,
-            a multiple of 90.
+            a multiple of 90; mirrored ones have left and right exchanged before that.
         codec: FFmpeg's name of the compression, such as "h264".
         start_time: seconds on the container's clock of the first frame.
         pixel_aspect: width / height of one pixel of the upright picture; 1 if square or unknown.

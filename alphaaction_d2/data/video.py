@@ -7,7 +7,8 @@ Everything leaves here as upright RGB uint8 (H, W, 3) pictures with seconds from
 a folder that holds a part of a film: the film's seconds, see `VideoInfo.begin`).
 `iterate_frames` goes through a file once, `VideoReader` answers "what is on screen at these
 moments" for a data loader, and both agree for every file: the reader seeks only where the
-container stores the time of each picture, and decodes from the start anywhere else.
+container stores the time of each picture, and decodes from the start anywhere else. (A picture
+that is damaged may look different when it was sought.)
 
 Files in the wild break most promises of their headers. Frame counts are never used, times are made
 strictly increasing, a damaged file gives what decodes and one warning, and a file that cannot be
@@ -35,7 +36,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from .clip_folder import VIDEO_SUFFIXES, ClipFolder, is_clip_length, numbered_clips
 from .clip_sampling import frames_shown_at, is_shown_by
 from .frame_folder import TIMING_FILE, FrameFolder, PictureSeries, picture_series
-from .frame_source import FrameSource, VideoError, VideoInfo
+from .frame_source import FrameSource, VideoError, VideoInfo, one_line
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ _MAX_GAP_SECONDS = 2.0
 
 _LFS_MARK = b"version https://git-lfs"
 _COPY_AGAIN = "copy or download it again"
+_CUT_OFF = "Input/output error"  # what Matroska's reader says of a header that ends too early
 
 
 def probe_video(path: str | os.PathLike, stream: int | None = None) -> VideoInfo:
@@ -388,8 +390,8 @@ class _FrameClock:
     def seconds_of(self, ticks: int) -> float:
         return (ticks - (self._origin or 0)) * self.time_base
 
-    def tick(self, frame: av.VideoFrame) -> float | None:
-        """Give the next frame's seconds, or None for a frame that has no time to be shown at."""
+    def tick(self, frame: av.VideoFrame) -> float:
+        """Give the next frame's seconds; not after the last ones for a misplaced frame."""
         ticks = {"pts": frame.pts, "dts": frame.dts, "count": None}[self.kind]
         following = 0.0 if self._last is None else self._last + self.period
         if ticks is None:
@@ -401,7 +403,7 @@ class _FrameClock:
         if self._last is not None and seconds <= self._last:
             restart = max(_CLOCK_RESTART_SECONDS, _REORDER_WINDOW * self.period)
             if self.kind == "pts" and self._last - seconds < restart:
-                return None
+                return seconds
             if self.kind == "pts":
                 self._shift += following - seconds
             seconds = following
@@ -431,7 +433,9 @@ class _VideoFile(FrameSource):
             if first is None:
                 raise VideoError(f"{self.path}: no frame can be decoded: {_COPY_AGAIN}")
             self._frames = chain([first], self._frames)
-            self.info = self._describe(first[1])
+            # Without its time the first frame does not say where second 0 is.
+            self._can_seek &= first[1].pts is not None
+            self.info, self._is_mirrored = self._describe(first[1])
         except BaseException:
             self.close()
             raise
@@ -461,25 +465,31 @@ class _VideoFile(FrameSource):
                 return False
         return times != sorted(times)
 
-    def _describe(self, frame: av.VideoFrame) -> VideoInfo:
+    def _describe(self, frame: av.VideoFrame) -> tuple[VideoInfo, bool]:
+        """Give the info, and whether left and right are to be exchanged before turning."""
         stream = self._stream
-        rotation = frame.rotation if frame.rotation % 90 == 0 else 0
+        rotation, is_mirrored = _orientation(frame)
+        start_time = float((frame.pts or 0) * stream.time_base)
+        duration = _promised_duration(self._container, stream)
+        if duration is not None and "matroska" in self._container.format.name:
+            duration = max(duration - start_time, 0.0)  # it is the time of the end
         width, height = frame.width, frame.height
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         if rotation % 180:
             width, height, aspect = height, width, 1 / aspect
-        return VideoInfo(
+        info = VideoInfo(
             path=self.path,
             width=width,
             height=height,
             average_fps=_average_fps(stream),
-            duration=_promised_duration(self._container, stream),
+            duration=duration,
             rotation=rotation,
             codec=stream.codec_context.codec.canonical_name,
-            start_time=float((frame.pts or 0) * stream.time_base),
+            start_time=start_time,
             pixel_aspect=aspect,
             stream=stream.index,
         )
+        return info, is_mirrored
 
     def _begin(self, kind: str, packets: Iterator[av.Packet]) -> None:
         """Stand before the first frame."""
@@ -494,12 +504,22 @@ class _VideoFile(FrameSource):
         return next(self._frames, None)
 
     def _timed(self, frames: Iterable[av.VideoFrame]) -> Iterator[tuple[float, av.VideoFrame]]:
+        waiting: tuple[float, av.VideoFrame] | None = None
         for frame in frames:
             seconds = self._clock.tick(frame)
-            if seconds is not None:
-                shown_for = (frame.duration or 0) * self._clock.time_base
-                self._end = seconds + (shown_for or self._clock.period)
-                yield seconds, frame
+            if waiting is not None:
+                if seconds < waiting[0]:  # misplaced: its time is over
+                    continue
+                if seconds > waiting[0]:  # of frames of one time the last is seen
+                    yield self._shown(*waiting)
+            waiting = seconds, frame
+        if waiting is not None:
+            yield self._shown(*waiting)
+
+    def _shown(self, seconds: float, frame: av.VideoFrame) -> tuple[float, av.VideoFrame]:
+        shown_for = (frame.duration or 0) * self._clock.time_base
+        self._end = seconds + (shown_for or self._clock.period)
+        return seconds, frame
 
     def _decode(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
         """Decode what can be decoded, and count the packets that cannot."""
@@ -533,13 +553,14 @@ class _VideoFile(FrameSource):
             self._warned = True
             logger.warning(
                 "%s: stopped at %.2f of %.2f s, the rest is missing or damaged",
-                self.path,
+                one_line(self.path),
                 self._end,
                 promised,
             )
         elif self._damaged_packets:
             self._warned = True
-            logger.warning("%s: %d damaged packets were skipped", self.path, self._damaged_packets)
+            name = one_line(self.path)
+            logger.warning("%s: %d damaged packets were skipped", name, self._damaged_packets)
 
     # ---- going elsewhere ----
 
@@ -600,6 +621,8 @@ class _VideoFile(FrameSource):
         rgb = self._reformatter.reformat(
             frame, width=width, height=height, format="rgb24", threads=1
         ).to_ndarray()
+        if self._is_mirrored:
+            rgb = rgb[:, ::-1]
         return np.ascontiguousarray(np.rot90(rgb, k=self.info.rotation // 90))
 
     def close(self) -> None:
@@ -777,7 +800,7 @@ def _open_stream(
     except (av.FFmpegError, OSError) as error:
         if _is_mp4_without_index(path):
             reason = "truncated or incomplete file (no index): copy it again or let it be finished"
-        elif isinstance(error, av.InvalidDataError):
+        elif isinstance(error, (av.InvalidDataError, av.EOFError)) or _say(error) == _CUT_OFF:
             reason = f"not a readable video (damaged, or no video at all): {_COPY_AGAIN}"
         else:
             reason = f"cannot be opened ({_say(error)}): check the file"
@@ -812,7 +835,7 @@ def _choose_stream(
         best = container.streams.best("video")
         chosen = best if best in videos else videos[0]
         if len(videos) > 1:
-            logger.info("%s: has %s, takes %d", path, _list_streams(videos), chosen.index)
+            logger.info("%s: has %s, takes %d", one_line(path), _list_streams(videos), chosen.index)
     else:
         chosen = next((stream for stream in videos if stream.index == index), None)
         if chosen is None:
@@ -877,6 +900,28 @@ def _is_mp4_without_index(path: Path) -> bool:
                 break
             position += size
     return b"mdat" in kinds and b"moov" not in kinds
+
+
+# How many quarter turns counter-clockwise the signs of a display matrix (a, b, c, d) mean.
+_QUARTER_TURNS = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 1, (-1, 0, 0, -1): 2, (0, 1, -1, 0): 3}
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """Give the degrees that turn a stored picture upright, and whether it is mirrored before.
+
+    Only whole quarter turns count. PyAV's `frame.rotation` takes a mirrored picture (some front
+    cameras store them) for one that is upside down.
+    """
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
+        return 0, False
+    matrix = np.frombuffer(bytes(stored), "<i4")
+    a, b, _, c, d = (int(sign) for sign in np.sign(matrix[:5]))
+    is_mirrored = a * d - b * c < 0
+    if is_mirrored:
+        a, b = -a, -b
+    turns = _QUARTER_TURNS.get((a, b, c, d))
+    return (0, False) if turns is None else (90 * turns, is_mirrored)
 
 
 def _average_fps(stream: av.VideoStream) -> float:
