@@ -41,6 +41,7 @@ from .video import VideoError, VideoInfo, find_videos, iterate_frames, probe_vid
 logger = logging.getLogger(__name__)
 
 MIN_BOX_SIDE = 8  # pixels; a smaller box shows nobody
+MAX_HOLE = 0.5  # seconds between two frames, if that is three times the usual; more is a hole
 MAX_RATIO = 2.0  # of sizes and of frame rates; more than this is "very different"
 EXCLUSIVE_SHARE = 0.95  # of the persons have just one class of a group whose classes exclude others
 MISTAKEN_SHARE = 0.01  # of the persons may have two classes that exclude each other, by mistake
@@ -104,10 +105,12 @@ class SeenVideo:
     Attributes:
         info: from its header and first frame.
         last_frame: seconds at which its last frame starts; None if decoding did not get there.
+        stale: keyframes in holes between frames, which show the frame before.
     """
 
     info: VideoInfo
     last_frame: float | None = None
+    stale: tuple[int, ...] = ()
 
     def shows(self, second: float) -> bool:
         """Whether training keeps this keyframe."""
@@ -406,11 +409,17 @@ def _look(
     video: str, path: Path, touched: Sequence[int], wanted: set[int], report: DatasetReport
 ) -> Iterator[tuple[Keyframe, np.ndarray]]:
     """Decode a video from its start to the last keyframe."""
-    last, ended = report.videos[video].info.begin, False
+    info = report.videos[video].info
+    last, ended = info.begin, False
+    stale: list[int] = []
+    period = 1 / info.average_fps
 
     def watched() -> Iterator[tuple[float, np.ndarray]]:
         nonlocal last, ended
         for seconds, frame in iterate_frames(path):
+            if seconds - last > max(MAX_HOLE, 3 * period):
+                begin, end = last + period - TIME_TOLERANCE, seconds - TIME_TOLERANCE
+                stale.extend(t for t in touched if begin <= t < end)
             last = seconds
             yield seconds, frame
         ended = True
@@ -421,8 +430,7 @@ def _look(
         for second, _, picture in iterate_clips(watched(), 1, 1, 1, timestamps=touched):
             if second in wanted:
                 yield (video, int(second)), picture
-    if ended:
-        report.videos[video] = SeenVideo(report.videos[video].info, last)
+    report.videos[video] = SeenVideo(info, last if ended else None, tuple(stale))
 
 
 # ------------------------------------------------------------------------------------------- checks
@@ -558,6 +566,11 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
             else:
                 what = f"left out {len(outside)} of {len(seconds)} keyframes of {video}, without a"
                 report.add(False, where, f"{what} frame: {span}")
+        stale = sorted(set(seen.stale) & set(seconds))
+        if stale:
+            what = f"{_many(len(stale), 'keyframe')} of {video} where frames are missing"
+            example = _example((video, second) for second in stale)
+            report.add(False, where, f"{what}, which show an older one: {example}")
         if frozen:
             what = f"{_many(len(frozen), 'keyframe')} of {video} after its last frame"
             report.add(False, where, f"{what}, at {seen.last_frame:.1f} s, which they show")

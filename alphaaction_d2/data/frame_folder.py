@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .clip_sampling import TIME_TOLERANCE
 from .frame_source import FrameSource, VideoError, VideoInfo, warn_once
@@ -150,13 +150,13 @@ def read_timing(folder: Path) -> Timing:
     Raises:
         VideoError: there is none, or it does not say what it should.
     """
-    folder = Path(os.path.abspath(folder))
-    paths = [place / TIMING_FILE for place in (folder, *folder.parents[:2])]
+    place = Path(os.path.abspath(folder))
+    paths = [place / TIMING_FILE for place in (place, *place.parents[:2])]
     path = next((path for path in paths if path.is_file()), None)
     if path is None:
         raise VideoError(
-            f"{folder}: a folder of pictures whose frame rate is not known: write 'fps: 25', or "
-            f"what is right, into {paths[1]} (for all folders beside it) or {paths[0]}"
+            f"{folder}: pictures whose frame rate is not known: write 'fps: 25', or what is right, "
+            f"into a file {TIMING_FILE} there, or in {place.parent.name} for all folders in it"
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
@@ -288,8 +288,8 @@ class FrameFolder(FrameSource):
             picture = read_picture(path)
         except UNREADABLE as error:
             self._damaged.add(index)
-            reason = str(error).replace(repr(str(path)), "it").replace(str(path), "it")
             if len(self._damaged) == 1:
+                reason = "no picture" if isinstance(error, UnidentifiedImageError) else error
                 warn_once(
                     f"{path}: cannot be read ({reason}): the picture before it is shown longer"
                 )

@@ -202,6 +202,21 @@ def test_a_forgotten_start_is_guessed_by_the_check(folders, tmp_path):
     assert "is 'start' in frames.yaml the second of its first picture" in finding.what
 
 
+def test_keyframes_without_a_frame_of_their_own_are_findings(folders, tmp_path):
+    folder = shutil.copytree(folders["clips"], tmp_path / "holes")
+    (folder / "videos" / "val_0" / f"{START + 2:04d}.mkv").unlink()
+    (folder / "videos" / "val_0" / f"{START + 3:04d}.mkv").unlink()
+    report = DatasetReport()
+    read_splits(folder_files(folder, report), report)
+    list(look_at_videos(report))
+    check(report)
+    assert sorted(finding.what for finding in report.findings) == [
+        "2 keyframes of val_0 where frames are missing, which show an older one: val_0 902 s, "
+        "val_0 903 s",
+        "2 of 5 seconds have no clip, first 902: the frame before is shown there",
+    ]
+
+
 def test_a_bad_picture_is_a_finding(folders, tmp_path):
     folder = shutil.copytree(folders["pictures"], tmp_path / "bad")
     (folder / "videos" / "val_0" / "val_0_000009.png").write_bytes(b"")
