@@ -34,7 +34,7 @@ from ..ava_files import (
 )
 from .box_files import at_keyframes, keyframe_seconds, read_boxes
 from .clip_sampling import TIME_TOLERANCE, clip_times, iterate_clips
-from .datasets.ava import AVAFiles, Keyframe, class_names, keyframes_of, span_text
+from .datasets.ava import AVAFiles, Keyframe, class_names, keyframes_of
 from .datasets.ava_classes import with_groups
 from .video import VideoError, VideoInfo, find_videos, iterate_frames, probe_video
 
@@ -443,6 +443,7 @@ def check(report: DatasetReport) -> None:
             _check_annotations(report, split, split.annotations)
         _check_boxes(report, split)
         _check_times(report, split)
+        _check_excluded(report, split)
     _check_classes(report)
     _check_overlap(report)
     _check_unused_videos(report)
@@ -559,7 +560,7 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
         outside = [second for second in seconds if not seen.shows(second)]
         frozen = [s for s in seconds if seen.shows(s) and seen.ends_before(s)]
         if outside:
-            span = f"the video has {span_text(seen.info)}"
+            span = f"the video has {seen.info.span_text()}"
             if len(outside) == len(seconds):
                 what = f"all keyframes of {video} ({len(seconds)}) lie outside it ({span}): "
                 report.add(True, where, what + _TIMES_OF[seen.info.path.is_dir()])
@@ -574,6 +575,17 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
         if frozen:
             what = f"{_many(len(frozen), 'keyframe')} of {video} after its last frame"
             report.add(False, where, f"{what}, at {seen.last_frame:.1f} s, which they show")
+
+
+def _check_excluded(report: DatasetReport, split: SplitData) -> None:
+    """Excluded keyframes of videos that the split does not have: a misspelt name, perhaps."""
+    known = {video for video, _ in split.listed}
+    for rows in (split.annotations, split.persons, split.objects):
+        known |= set() if rows is None else set(rows.videos)
+    foreign = {key for key in split.excluded if key[0] not in known}
+    if foreign:
+        what = f"{_many(len(foreign), 'keyframe')} of videos that no row names: {_example(foreign)}"
+        report.add(False, split.place("excluded"), what)
 
 
 def _check_classes(report: DatasetReport) -> None:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
@@ -74,6 +75,10 @@ class VideoInfo:
     def spans(self, second: float) -> bool:
         """Whether a moment lies between beginning and end, as far as they are known."""
         return self.begin <= second and (self.end is None or second <= self.end)
+
+    def span_text(self) -> str:
+        """Say from when to when it goes, such as "seconds 0.0 to 9.6"."""
+        return f"seconds {self.begin:.1f} to {math.inf if self.end is None else self.end:.1f}"
 
 
 class FrameSource(ABC):

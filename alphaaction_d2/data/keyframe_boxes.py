@@ -33,6 +33,7 @@ class KeyframeBoxes:
         self._is_person = np.concatenate([is_person(x) for x in rows])
         self._keyframe = np.concatenate([keyframe_seconds(x.timestamps) for x in rows])
         self._fractions: dict[tuple[int, int], np.ndarray] = {}  # by picture size
+        self._asked: set[int] = set()  # keyframes
 
     @classmethod
     def from_files(cls, paths: Sequence[str | Path], video_id: str) -> KeyframeBoxes:
@@ -60,10 +61,17 @@ class KeyframeBoxes:
             self._fractions[width, height] = np.concatenate(boxes)
         boxes = self._fractions[width, height] * [width, height, width, height]
         here = self._keyframe == round(timestamp)
+        self._asked.add(round(timestamp))
         return {
             "persons": self._arrays(here & self._is_person, boxes),
             "objects": self._arrays(here & ~self._is_person, boxes),
         }
+
+    def unused_seconds(self) -> dict[int, int]:
+        """Rows by second, of the seconds that nobody has asked for: the video has no such time."""
+        seconds, counts = np.unique(self._keyframe, return_counts=True)
+        pairs = zip(seconds.tolist(), counts.tolist())
+        return {second: count for second, count in pairs if second not in self._asked}
 
     def _arrays(self, mask: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
         return {

@@ -13,7 +13,14 @@ import torch
 from detectron2.structures import Instances
 
 from ..data.clip_sampling import is_shown_by
-from ..data.video import VideoWriter, iterate_frames, probe_video, video_name
+from ..data.keyframe_boxes import KeyframeBoxes
+from ..data.video import (
+    VideoInfo,
+    VideoWriter,
+    iterate_frames,
+    probe_video,
+    video_name,
+)
 from ..visualization import (
     DrawStyle,
     FrameAnnotator,
@@ -84,6 +91,7 @@ def process_video(
         keyframe_result(x["timestamp"], x["instances"], class_names)
         for x in predictor(video, boxes)
     ]
+    _tell_of_unused(video, boxes, info)
     result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
     folder.mkdir(parents=True, exist_ok=True)
     files = VideoFolder(
@@ -103,6 +111,17 @@ def process_video(
     persons = sum(len(k.persons) for k in keyframes)
     logger.info("%s: %d persons on %d keyframes", result.video_id, persons, len(keyframes))
     return files
+
+
+def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
+    """Warn of boxes at times that the video does not have."""
+    unused = boxes.unused_seconds() if isinstance(boxes, KeyframeBoxes) else {}
+    if unused:
+        logger.warning(
+            "%s: %d boxes are not used, they are at seconds that the video does not have, such as "
+            "%d; it has %s",
+            *(video_name(video), sum(unused.values()), min(unused), info.span_text()),
+        )
 
 
 def keyframe_result(

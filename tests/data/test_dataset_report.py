@@ -168,6 +168,14 @@ def test_what_is_unusual(folder):
     assert not report.is_wrong
 
 
+def test_exclusions_of_unknown_videos(folder):
+    add(folder / "annotations" / "val_excluded.csv", "val_0.mp4,0001", "val_0,0003", "val_0.mp4,2")
+    assert lines(examine(folder)) == [
+        f"unusual {folder / 'annotations' / 'val_excluded.csv'}: 2 keyframes of videos that no row "
+        "names: val_0.mp4 1 s, val_0.mp4 2 s"
+    ]
+
+
 def test_times_in_other_units(folder):
     add(folder / "annotations" / "val.csv", *(f"late,{t},0,0,1,1,1,1" for t in (900, 901)))
     write_video(folder / "videos" / "late.mp4", 16)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import math
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -444,14 +443,9 @@ def _inside(name: str, keys: list[Keyframe], videos: dict[str, VideoInfo]) -> li
         logger.warning(
             "%s: dropped %d of %d keyframes that lie after the end of their video or before its "
             "beginning, such as %s at %d s; the video has %s",
-            *(name, len(outside), len(usable), video, second, span_text(videos[video])),
+            *(name, len(outside), len(usable), video, second, videos[video].span_text()),
         )
     return [key for key in usable if videos[key[0]].spans(key[1])]
-
-
-def span_text(info: VideoInfo) -> str:
-    """Say from when to when a video goes, such as "seconds 0.0 to 9.6"."""
-    return f"seconds {info.begin:.1f} to {math.inf if info.end is None else info.end:.1f}"
 
 
 def _probe_videos(name: str, folder: Path, keys: list[Keyframe]) -> dict[str, VideoInfo]:
