@@ -27,6 +27,12 @@ VIDEO_SUFFIXES = frozenset(
 _MAX_SECONDS = 2.0  # of a clip; a longer one is no clip of one second
 
 
+def video_files(names: Iterable[str]) -> list[str]:
+    """The names that end as a video's does, without hidden ones."""
+    endings = tuple(VIDEO_SUFFIXES)
+    return [x for x in names if x.lower().endswith(endings) and not x.startswith(".")]
+
+
 def numbered_clips(folder: Path, names: Iterable[str]) -> dict[int, str] | None:
     """Find the clips of a folder by their second, in order; None if its videos are no such clips.
 
@@ -36,8 +42,7 @@ def numbered_clips(folder: Path, names: Iterable[str]) -> dict[int, str] | None:
     Raises:
         VideoError: a second comes twice.
     """
-    split = [os.path.splitext(name) for name in names if not name.startswith(".")]
-    videos = [(stem, suffix) for stem, suffix in split if suffix.lower() in VIDEO_SUFFIXES]
+    videos = [os.path.splitext(name) for name in video_files(names)]
     if not videos or not all(s.isdecimal() and s.isascii() and len(s) <= 8 for s, _ in videos):
         return None
     clips: dict[int, str] = {}

@@ -95,7 +95,8 @@ def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
         VideoError: there are several series, or a number comes twice.
     """
     series: dict[tuple[str, str], list[str]] = {}
-    rest = [name for name in names if os.path.splitext(name)[1].lower() in PICTURE_SUFFIXES]
+    endings = tuple(PICTURE_SUFFIXES)
+    rest = [name for name in names if name.lower().endswith(endings)]
     while rest:
         match = _NUMBERED.fullmatch(rest[0])
         if match is None:

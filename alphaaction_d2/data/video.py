@@ -33,7 +33,7 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from .clip_folder import VIDEO_SUFFIXES, ClipFolder, is_clip_length, numbered_clips
+from .clip_folder import ClipFolder, is_clip_length, numbered_clips, video_files
 from .clip_sampling import frames_shown_at, is_shown_by
 from .frame_folder import TIMING_FILE, FrameFolder, PictureSeries, picture_series
 from .frame_source import FrameSource, VideoError, VideoInfo, one_line
@@ -307,14 +307,14 @@ def _look_into(folder: Path) -> PictureSeries | dict[int, str] | None:
 def _content_of(folder: Path, changed: int) -> PictureSeries | dict[int, str] | None:
     """List a folder once: random clips of many films would list 27,000 names for each."""
     names = os.listdir(folder)
-    clips, pictures = numbered_clips(folder, names), picture_series(folder, names)
+    videos = video_files(names)
+    clips, pictures = numbered_clips(folder, videos), picture_series(folder, names)
     if clips and pictures:
         raise VideoError(
             f"{folder}: pictures ({pictures.name(0)}) and clips ({next(iter(clips.values()))}) "
             "in one folder: leave one kind there"
         )
-    has_videos = any(os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES for name in names)
-    return clips or (None if has_videos else pictures)
+    return clips or (None if videos else pictures)
 
 
 def video_name(path: str | os.PathLike) -> str:

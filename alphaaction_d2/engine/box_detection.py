@@ -22,10 +22,10 @@ from typing import BinaryIO
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..data.clip_folder import VIDEO_SUFFIXES
 from ..data.clip_sampling import first_keyframe, is_shown_by, iterate_clips, last_keyframe
 from ..data.datasets.ava import AVAFiles, keyframes_of, read_metadata
 from ..data.video import (
-    VIDEO_SUFFIXES,
     VideoError,
     VideoReader,
     find_videos,
