@@ -349,12 +349,11 @@ def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:
     Of one name files come before folders: they know their times themselves.
     """
     found: dict[str, list[Path]] = {}
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda e: (e.is_dir(), e.name)):
-            is_hidden = entry.name.startswith(".") or entry.name == TIMING_FILE
-            if not is_hidden and (entry.is_file() or entry.is_dir()):
-                path = Path(entry.path)
-                found.setdefault(entry.name if entry.is_dir() else path.stem, []).append(path)
+    names = [x for x in os.listdir(folder) if not x.startswith(".") and x != TIMING_FILE]
+    paths = [Path(folder, name) for name in sorted(names)]
+    # Links that lead nowhere and pipes are there, too: opening them says what is wrong.
+    for path, is_folder in sorted(((x, _is_folder(x)) for x in paths), key=lambda x: x[1]):
+        found.setdefault(path.name if is_folder else path.stem, []).append(path)
     return dict(sorted(found.items()))
 
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,6 +33,7 @@ from ..data.video import (
     find_videos,
     is_video_folder,
     iterate_frames,
+    one_line,
     probe_video,
     video_name,
 )
@@ -41,6 +44,7 @@ from .command_line import describe_error
 logger = logging.getLogger(__name__)
 
 _SETTINGS = "settings.json"
+_LONG_NAME = 200  # bytes: with the endings of its files a longer one is too much for file systems
 
 
 class DetectedBoxes:
@@ -109,15 +113,11 @@ def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
     """
     paths: list[Path] = []
     for given in map(Path, inputs):
-        if not given.is_dir() or is_video_folder(given):
+        if _is_one_video(given) or not given.is_dir():
             paths.append(given)
             continue
         found = sorted(path for paths in find_videos(given).values() for path in paths)
-        videos = [
-            path
-            for path in found
-            if (is_video_folder(path) if path.is_dir() else path.suffix.lower() in VIDEO_SUFFIXES)
-        ]
+        videos = [path for path in found if _is_one_video(path)]
         if not videos:
             raise ValueError(f"{given}: no videos in this folder")
         if len(videos) < len(found):
@@ -130,6 +130,14 @@ def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
         if other != path:
             raise ValueError(f"two videos are called {name}: {other} and {path}")
     return [VideoJob(name, path) for name, path in by_name.items()]
+
+
+def _is_one_video(path: Path) -> bool:
+    """Whether to take a path for a video; reading it says so if it is none."""
+    try:
+        return path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and is_video_folder(path))
+    except (VideoError, OSError, ValueError):
+        return True
 
 
 def registered_files(name: str) -> AVAFiles:
@@ -290,7 +298,14 @@ def write_boxes(
         persons = sum(row[6] == "" for row in rows)
         logger.info(
             "%d of %d: %s: %d keyframes, %d persons, %d objects, %.1f s",
-            *(number, len(missing), job.video_id, keyframes, persons, len(rows) - persons),
+            *(
+                number,
+                len(missing),
+                one_line(job.video_id),
+                keyframes,
+                persons,
+                len(rows) - persons,
+            ),
             time.monotonic() - start,
         )
     return failed
@@ -327,7 +342,10 @@ def remove_parts(parts: Path) -> None:
 
 
 def _part(parts: Path, job: VideoJob) -> Path:
-    return parts / f"{job.video_id}.csv"
+    name = job.video_id
+    if len(os.fsencode(name)) > _LONG_NAME:
+        name = f"{name[:50]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return parts / f"{name}.csv"
 
 
 def _claim(parts: Path, settings: Mapping[str, object]) -> None:

@@ -18,6 +18,7 @@ from ..data.video import (
     VideoInfo,
     VideoWriter,
     iterate_frames,
+    one_line,
     probe_video,
     video_name,
 )
@@ -109,7 +110,8 @@ def process_video(
     fps = min(info.average_fps, MAX_FPS)
     write_annotated_video(video, files.video, files.poster, result, fps, min_score)
     persons = sum(len(k.persons) for k in keyframes)
-    logger.info("%s: %d persons on %d keyframes", result.video_id, persons, len(keyframes))
+    name = one_line(result.video_id)
+    logger.info("%s: %d persons on %d keyframes", name, persons, len(keyframes))
     return files
 
 
@@ -120,7 +122,7 @@ def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo)
         logger.warning(
             "%s: %d boxes are not used, they are at seconds that the video does not have, such as "
             "%d; it has %s",
-            *(video_name(video), sum(unused.values()), min(unused), info.span_text()),
+            *(one_line(video_name(video)), sum(unused.values()), min(unused), info.span_text()),
         )
 
 
