@@ -157,7 +157,7 @@ def read_timing(folder: Path) -> Timing:
     if path is None:
         raise VideoError(
             f"{folder}: pictures whose frame rate is not known: write 'fps: 25', or what is right, "
-            f"into a file {TIMING_FILE} there, or in {place.parent.name} for all folders in it"
+            f"into a file {TIMING_FILE} there, or one folder up for all folders in that"
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
