@@ -39,6 +39,7 @@ setup(
         "opencv-python-headless>=4.9",
         "matplotlib>=3.8",
         "Pillow>=10.1",
+        "pyyaml>=6.0",
         "tabulate>=0.9",
         "tensorboard>=2.15",
         "setuptools<81",  # detectron2.model_zoo imports pkg_resources, which later ones drop

@@ -238,7 +238,13 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
             _add_label(path, entry_line, entry, names, groups)
             entry = None
         else:
-            entry["id" if token["key"] == "label_id" else token["key"]] = _unquoted(token["value"])
+            key = "id" if token["key"] == "label_id" else token["key"]
+            if key in entry:
+                raise AVAFileError(
+                    f"{path}:{line}: a second {token['key']} in the entry of line {entry_line}: "
+                    "one entry for each class"
+                )
+            entry[key] = _unquoted(token["value"])
     if entry is not None:
         raise AVAFileError(f"{path}:{entry_line}: this entry is not closed with }}")
     if not names:

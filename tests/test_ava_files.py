@@ -472,6 +472,125 @@ def test_every_row_is_read_or_reported(tmp_path_factory, rows):
         assert ((read.boxes >= 0) & (read.boxes <= 1)).all()
 
 
+exclusion_rows = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["v", "w w", "-x"]), st.integers(0, 2000).map(str)),
+        st.tuples(st.sampled_from(["v", '"a,b"']), st.sampled_from(["0902", " 7", "902"])),
+        st.sampled_from([("v", "x"), ("v", "1.5"), ("v", "-1"), ("", "7"), ("v",), ("v", "7", "")]),
+        st.just(()),
+    ),
+    max_size=40,
+)
+
+
+@given(exclusion_rows)
+def test_every_exclusion_is_read_or_reported(tmp_path_factory, rows):
+    wrong, right = [], set()
+    for number, row in enumerate(rows, 1):
+        if len(row) == 2 and row[0] and row[1].strip().isdigit():
+            right.add((row[0].strip('"'), int(row[1])))
+        elif row:
+            wrong.append(number)
+    text = "\n".join(",".join(row) for row in rows)
+    path = write(tmp_path_factory.mktemp("csv"), text)
+    try:
+        assert read_exclusions(path) == right and not wrong
+    except AVAFileError as error:
+        report = str(error).splitlines()
+        shown = [int(line[len(f"{path}:") :].split(":")[0]) for line in report[:20]]
+        assert shown == wrong[:20]
+        assert len(report) == min(len(wrong), 21)
+
+
+# name, id, group, what is wrong with the entry
+label_entries = st.lists(
+    st.tuples(
+        st.sampled_from(["run", "sit down", "a/b", "é", "x y z", "{not a brace}", "#1", "it's"]),
+        st.integers(-1, 12),
+        st.sampled_from(["", "POSE", "PERSON_INTERACTION"]),
+        st.sampled_from([None] * 12 + ["no name", "no id", "two names", "open", "stray"]),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+@given(label_entries, st.sampled_from(["item", "label"]), st.sampled_from(["\n", "\r\n"]))
+def test_every_class_is_read_or_the_first_bad_one_reported(tmp_path_factory, entries, word, end):
+    id_word = "id" if word == "item" else "label_id"
+    lines, names, groups, first_bad = [], {}, {}, None
+    for number, (name, action, group, problem) in enumerate(entries):
+        parts = [f'name: "{name}"', f"{id_word}: {action}"]
+        parts += [f"label_type: {group}"] if group else []
+        if problem == "no name":
+            del parts[0]
+        elif problem == "no id":
+            del parts[1]
+        elif problem == "two names":
+            parts.append('name: "another"')
+        entry = f"{word} {{ {'  '.join(parts)} }}"
+        if problem == "open":
+            entry = entry[:-1]
+        elif problem == "stray":
+            entry = f"id: 7 {entry}"
+        lines.append(entry)
+        is_good = problem is None and action >= 1
+        is_good &= action not in names and name not in names.values()
+        if first_bad is None and not is_good:
+            first_bad = number + 1
+        if is_good:
+            names[action] = name
+            groups[action] = {"": "", "POSE": "pose", "PERSON_INTERACTION": "person"}[group]
+    path = write(tmp_path_factory.mktemp("map"), end.join(lines))
+    try:
+        label_map = read_label_map(path)
+    except AVAFileError as error:
+        assert first_bad is not None and len(str(error).splitlines()) == 1
+        where = int(str(error)[len(f"{path}:") :].split(":")[0])
+        # An entry that is not closed is noticed where the next one begins.
+        was_open = entries[first_bad - 1][3] == "open"
+        assert where in ((first_bad, first_bad + 1) if was_open else (first_bad,))
+    else:
+        assert first_bad is None
+        assert label_map.names == names and label_map.groups == groups
+        assert list(label_map.names) == [action for _, action, *_ in entries]
+
+
+plain_lines = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["run", "sit down", "a, b", "x: y", "[pose]", "[ object ]", "# no", "", " "]
+        ),
+        st.sampled_from(["1 run", "2", "3, sit"]),
+    ),
+    max_size=12,
+)
+
+
+@given(plain_lines)
+def test_every_line_of_a_plain_list_is_read_or_reported(tmp_path_factory, lines):
+    names, groups, group, bad = [], [], "", None
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if text.startswith("["):
+            group = text[1:-1].strip()
+        elif text and not text.startswith("#"):
+            if bad is None and (text[0].isdigit() or text in names):
+                bad = number
+            names.append(text)
+            groups.append(group)
+    path = write(tmp_path_factory.mktemp("map"), "\n".join(lines))
+    try:
+        label_map = read_label_map(path)
+    except AVAFileError as error:
+        assert f"{path}:{bad}: " in str(error) if bad else "no classes found" in str(error)
+        assert bad or not names
+    else:
+        assert bad is None
+        assert list(label_map.names.items()) == list(enumerate(names, 1))
+        assert list(label_map.groups.values()) == groups
+
+
 def refused_or_read(reader, path: Path) -> object | None:
     try:
         return reader(path)

@@ -157,7 +157,7 @@ def test_a_planted_violation_is_found(tmp_path, name, text, complaint):
 
 
 # What is imported under another name than the one it is installed by.
-INSTALLED_AS = {"cv2": "opencv-python-headless", "PIL": "Pillow"}
+INSTALLED_AS = {"cv2": "opencv-python-headless", "PIL": "Pillow", "yaml": "pyyaml"}
 
 
 @pytest.fixture

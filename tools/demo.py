@@ -22,7 +22,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 
 from alphaaction_d2.data import VideoError
-from alphaaction_d2.data.video import probe_video
+from alphaaction_d2.data.video import probe_video, video_name
 from alphaaction_d2.engine import AttentionPredictor
 from alphaaction_d2.engine.command_line import describe_error, run_tool
 from alphaaction_d2.engine.predictor import class_names
@@ -35,7 +35,13 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--input", required=True, nargs="+", metavar="VIDEO", help="video files")
+    parser.add_argument(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="VIDEO",
+        help="video files; folders of numbered pictures or of one-second clips (docs/own_data.md)",
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is shown")
     add_model_and_boxes(parser)
@@ -51,16 +57,16 @@ def main(args: argparse.Namespace) -> int:
     names = class_names(cfg)
 
     output = Path(args.output)
-    stems = Counter(Path(video).stem for video in args.input)
-    if stems.most_common(1)[0][1] > 1:
-        raise ValueError(f"several videos are called {stems.most_common(1)[0][0]}; rename one")
+    name, count = Counter(map(video_name, args.input)).most_common(1)[0]
+    if count > 1:
+        raise ValueError(f"several videos are called {name}; rename one")
     folders: list[VideoFolder] = []
     failed: list[str] = []
     for video in args.input:
         try:
             probe_video(video)  # a broken video is a broken video, whether it has boxes or not
             boxes = boxes_of(video)
-            folder = output / Path(video).stem if len(args.input) > 1 else output
+            folder = output / video_name(video) if len(args.input) > 1 else output
             folders.append(
                 process_video(predictor, video, boxes, folder, names, min_score=args.min_score)
             )

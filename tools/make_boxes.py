@@ -55,7 +55,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "(file or address; not needed for the zoo)",
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--input", nargs="+", metavar="VIDEO", help="video files, folders of them")
+    what.add_argument(
+        "--input",
+        nargs="+",
+        metavar="VIDEO",
+        help="videos (files, or folders of numbered pictures or one-second clips), folders of them",
+    )
     what.add_argument("--dataset", metavar="DATA", help="folder with own data, or registered name")
     parser.add_argument(
         "--output",

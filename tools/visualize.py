@@ -20,7 +20,7 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from alphaaction_d2.data.video import probe_video
+from alphaaction_d2.data.video import probe_video, video_name
 from alphaaction_d2.engine import AttentionPredictor
 from alphaaction_d2.engine.attention_pictures import (
     AttendedKeyframe,
@@ -87,7 +87,7 @@ def attention(args: argparse.Namespace) -> None:
         choice.add(attended)
         if wanted and x["timestamp"] >= max(wanted):
             break  # the rest of the video changes nothing
-    result = VideoResult(Path(args.input).stem, info.width, info.height, names, keyframes)
+    result = VideoResult(video_name(args.input), info.width, info.height, names, keyframes)
     _check_wanted(args.input, sorted(wanted), result)
     chosen = chosen if wanted else choice.chosen
     if not chosen:

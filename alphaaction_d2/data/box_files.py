@@ -412,7 +412,8 @@ def _by_id(path: object, name: str, entries: object) -> dict[int | str, dict]:
         identity = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(identity, int | str) or isinstance(identity, bool):
             raise AVAFileError(f'{path}: entry {number} of "{name}": expected {{"id": ...}}')
-        found[identity] = entry
+        if found.setdefault(identity, entry) != entry:
+            raise AVAFileError(f'{path}: entry {number} of "{name}": id {identity!r} comes twice')
     return found
 
 

@@ -46,20 +46,33 @@ def clip_times(timestamp: float, num_frames: int, sampling_rate: float, fps: flo
     return timestamp + steps * (sampling_rate / fps)
 
 
-def keyframe_timestamps(last_frame_time: float, period: float = 1.0) -> np.ndarray:
-    """Give the keyframes of a video: every `period` seconds, from 0 to its last frame.
+def keyframe_timestamps(
+    last_frame_time: float, period: float = 1.0, first_frame_time: float = 0.0
+) -> np.ndarray:
+    """Give the keyframes of a video: the multiples of `period` from its first to its last frame.
 
     Args:
         last_frame_time: seconds at which the last frame starts. A keyframe after it would show a
             picture that is already covered, so a video of 0.4 s has exactly keyframe 0.
         period: seconds between keyframes.
+        first_frame_time: seconds at which the first frame starts.
 
     Returns:
-        (K,) float64 seconds; K is 0 for a negative `last_frame_time`.
+        (K,) float64 seconds; K is 0 for a `last_frame_time` before `first_frame_time`.
     """
     _check_period(period)
-    count = math.floor((last_frame_time + TIME_TOLERANCE) / period) + 1
-    return np.arange(max(count, 0), dtype=np.float64) * period
+    first, last = first_keyframe(first_frame_time, period), last_keyframe(last_frame_time, period)
+    return np.arange(first, last + 1, dtype=np.float64) * period
+
+
+def first_keyframe(first_frame_time: float, period: float = 1.0) -> int:
+    """Which multiple of `period` is the first keyframe of a video."""
+    return math.ceil((first_frame_time - TIME_TOLERANCE) / period)
+
+
+def last_keyframe(last_frame_time: float, period: float = 1.0) -> int:
+    """Which multiple of `period` is the last keyframe of a video."""
+    return math.floor((last_frame_time + TIME_TOLERANCE) / period)
 
 
 def frames_shown_at(
@@ -110,7 +123,7 @@ def iterate_clips(
             through a function that scales each picture, or a camera.
         num_frames, sampling_rate, fps: the clip, see `clip_times`.
         timestamps: increasing seconds of the keyframes. All of them come out, also those after
-            the end. By default every `period` seconds up to the last frame.
+            the end. By default every multiple of `period` from the first to the last frame.
         period: seconds between keyframes when `timestamps` is None.
 
     Yields:
@@ -134,10 +147,12 @@ def _iterate_clips(
     period: float,
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Do the work of `iterate_clips`; `offsets` (T,) are the clip's moments for timestamp 0."""
-    pending = _Keyframes(timestamps, period)
     held: deque[tuple[float, np.ndarray]] = deque()
+    pending = None
     for time, frame in frames:
         held.append((time, frame))
+        if pending is None:
+            pending = _Keyframes(timestamps, period, time)
         while pending.next is not None and not is_shown_by(time, pending.next + offsets[-1]):
             yield _cut_clip(held, pending.next, offsets)
             pending.advance()
@@ -155,10 +170,10 @@ def _iterate_clips(
 class _Keyframes:
     """The next keyframe to come out: from a list, or every `period` seconds without end."""
 
-    def __init__(self, timestamps: np.ndarray | None, period: float) -> None:
+    def __init__(self, timestamps: np.ndarray | None, period: float, first_time: float) -> None:
         self._timestamps = timestamps
         self._period = period
-        self._index = -1
+        self._index = -1 if timestamps is not None else first_keyframe(first_time, period) - 1
         self.next: float | None = None
         self.advance()
 
@@ -175,7 +190,7 @@ class _Keyframes:
         """Whether the next keyframe exists in a video whose last frame starts then."""
         if self._timestamps is not None:
             return True
-        return self._index < len(keyframe_timestamps(last_frame_time, self._period))
+        return self._index <= last_keyframe(last_frame_time, self._period)
 
 
 def _cut_clip(

@@ -34,19 +34,25 @@ from ..ava_files import (
 )
 from .box_files import at_keyframes, keyframe_seconds, read_boxes
 from .clip_sampling import TIME_TOLERANCE, clip_times, iterate_clips
-from .datasets.ava import AVAFiles, Keyframe, class_names, find_videos, keyframes_of
+from .datasets.ava import AVAFiles, Keyframe, class_names, keyframes_of
 from .datasets.ava_classes import with_groups
-from .video import VideoError, VideoInfo, iterate_frames, probe_video
+from .video import VideoError, VideoInfo, find_videos, iterate_frames, probe_video
 
 logger = logging.getLogger(__name__)
 
 MIN_BOX_SIDE = 8  # pixels; a smaller box shows nobody
+MAX_HOLE = 0.5  # seconds between two frames, if that is three times the usual; more is a hole
 MAX_RATIO = 2.0  # of sizes and of frame rates; more than this is "very different"
 EXCLUSIVE_SHARE = 0.95  # of the persons have just one class of a group whose classes exclude others
 MISTAKEN_SHARE = 0.01  # of the persons may have two classes that exclude each other, by mistake
 _MAX_ROUNDS = 200  # of reading a file with bad rows; each finds some and leaves them out
 _SHOWN = 3
 _MAX_LISTED = 20
+# What to look at when no keyframe lies in a video, by whether that is a folder.
+_TIMES_OF = {
+    False: "are the times seconds from its first frame?",
+    True: "is 'start' in frames.yaml the second of its first picture (900 in AVA's usual frames)?",
+}
 
 
 @dataclass(frozen=True)
@@ -99,19 +105,21 @@ class SeenVideo:
     Attributes:
         info: from its header and first frame.
         last_frame: seconds at which its last frame starts; None if decoding did not get there.
+        stale: keyframes in holes between frames, which show the frame before.
     """
 
     info: VideoInfo
     last_frame: float | None = None
+    stale: tuple[int, ...] = ()
 
     def shows(self, second: float) -> bool:
         """Whether training keeps this keyframe."""
-        return self.info.duration is None or second <= self.info.duration
+        return self.info.spans(second)
 
     def ends_before(self, second: float) -> bool:
         """Whether the last frame is over by then, as far as is known."""
         if self.last_frame is None:
-            return not self.shows(second)
+            return self.info.end is not None and second > self.info.end
         return second > self.last_frame + 1 / self.info.average_fps + TIME_TOLERANCE
 
 
@@ -390,7 +398,7 @@ def _first_that_opens(
             problems.append(_where_and_what(str(error), str(path)))
             continue
         if len(paths) > 1:
-            report.add(False, path, f"is taken of {len(paths)} files called {video}")
+            report.add(False, path, f"is taken of {len(paths)} videos called {video}")
         return path
     for where, what in problems[:1]:
         report.add(True, where, f"{what} ({_many(count, 'row')} of it)")
@@ -401,23 +409,28 @@ def _look(
     video: str, path: Path, touched: Sequence[int], wanted: set[int], report: DatasetReport
 ) -> Iterator[tuple[Keyframe, np.ndarray]]:
     """Decode a video from its start to the last keyframe."""
-    last, ended = 0.0, False
+    info = report.videos[video].info
+    last, ended = info.begin, False
+    stale: list[int] = []
+    period = 1 / info.average_fps
 
     def watched() -> Iterator[tuple[float, np.ndarray]]:
         nonlocal last, ended
         for seconds, frame in iterate_frames(path):
+            if seconds - last > max(MAX_HOLE, 3 * period):
+                begin, end = last + period - TIME_TOLERANCE, seconds - TIME_TOLERANCE
+                stale.extend(t for t in touched if begin <= t < end)
             last = seconds
             yield seconds, frame
         ended = True
 
     if not touched:
         return
-    with _warnings_noted(report):
+    with _noting(report, path):
         for second, _, picture in iterate_clips(watched(), 1, 1, 1, timestamps=touched):
             if second in wanted:
                 yield (video, int(second)), picture
-    if ended:
-        report.videos[video] = SeenVideo(report.videos[video].info, last)
+    report.videos[video] = SeenVideo(info, last if ended else None, tuple(stale))
 
 
 # ------------------------------------------------------------------------------------------- checks
@@ -430,6 +443,7 @@ def check(report: DatasetReport) -> None:
             _check_annotations(report, split, split.annotations)
         _check_boxes(report, split)
         _check_times(report, split)
+        _check_excluded(report, split)
     _check_classes(report)
     _check_overlap(report)
     _check_unused_videos(report)
@@ -534,7 +548,7 @@ def _check_boxes(report: DatasetReport, split: SplitData) -> None:
 
 
 def _check_times(report: DatasetReport, split: SplitData) -> None:
-    """Keyframes after the end of their video."""
+    """Keyframes outside their video."""
     by_video: dict[str, list[int]] = {}
     for video, second in split.keyframes:
         by_video.setdefault(video, []).append(second)
@@ -543,19 +557,35 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
         seen = report.videos.get(video)
         if seen is None:
             continue
-        after = [second for second in seconds if not seen.shows(second)]
+        outside = [second for second in seconds if not seen.shows(second)]
         frozen = [s for s in seconds if seen.shows(s) and seen.ends_before(s)]
-        if after:
-            end = f"the video ends at {seen.info.duration:.1f} s"
-            if len(after) == len(seconds):
-                what = f"all keyframes of {video} ({len(seconds)}) lie after its end ({end}): are"
-                report.add(True, where, f"{what} the times seconds from its first frame?")
+        if outside:
+            span = f"the video has {seen.info.span_text()}"
+            if len(outside) == len(seconds):
+                what = f"all keyframes of {video} ({len(seconds)}) lie outside it ({span}): "
+                report.add(True, where, what + _TIMES_OF[seen.info.path.is_dir()])
             else:
-                what = f"left out {len(after)} of {len(seconds)} keyframes of {video}, without a"
-                report.add(False, where, f"{what} frame: {end}")
+                what = f"left out {len(outside)} of {len(seconds)} keyframes of {video}, without a"
+                report.add(False, where, f"{what} frame: {span}")
+        stale = sorted(set(seen.stale) & set(seconds))
+        if stale:
+            what = f"{_many(len(stale), 'keyframe')} of {video} where frames are missing"
+            example = _example((video, second) for second in stale)
+            report.add(False, where, f"{what}, which show an older one: {example}")
         if frozen:
             what = f"{_many(len(frozen), 'keyframe')} of {video} after its last frame"
             report.add(False, where, f"{what}, at {seen.last_frame:.1f} s, which they show")
+
+
+def _check_excluded(report: DatasetReport, split: SplitData) -> None:
+    """Excluded keyframes of videos that the split does not have: a misspelt name, perhaps."""
+    known = {video for video, _ in split.listed}
+    for rows in (split.annotations, split.persons, split.objects):
+        known |= set() if rows is None else set(rows.videos)
+    foreign = {key for key in split.excluded if key[0] not in known}
+    if foreign:
+        what = f"{_many(len(foreign), 'keyframe')} of videos that no row names: {_example(foreign)}"
+        report.add(False, split.place("excluded"), what)
 
 
 def _check_classes(report: DatasetReport) -> None:
@@ -595,7 +625,7 @@ def _check_unused_videos(report: DatasetReport) -> None:
     for folder in dict.fromkeys(split.files.videos for split in report.splits):
         if folder.is_dir() and (unused := sorted(set(find_videos(folder)) - used)):
             more = ", ..." if len(unused) > _SHOWN else ""
-            what = f"{_many(len(unused), 'file')} that no row names"
+            what = f"{_many(len(unused), 'video')} that no row names"
             report.add(False, folder, f"{what}: {', '.join(unused[:_SHOWN])}{more}")
 
 
@@ -653,9 +683,9 @@ def summarise(
         keys = {key for key in keys if report.videos[key[0]].shows(key[1])}
 
         def at_end(key: Keyframe) -> bool:
-            return key[1] + offsets[0] < -TIME_TOLERANCE or report.videos[key[0]].ends_before(
-                key[1] + offsets[-1]
-            )
+            seen = report.videos[key[0]]
+            starts_early = key[1] + offsets[0] < seen.info.begin - TIME_TOLERANCE
+            return starts_early or seen.ends_before(key[1] + offsets[-1])
 
         def count(rows: AVARows | None, keys: set[Keyframe] = keys) -> int:
             return 0 if rows is None else sum(key in keys for key in row_keyframes(rows))

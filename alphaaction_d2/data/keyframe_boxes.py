@@ -37,6 +37,7 @@ class KeyframeBoxes:
         self._keyframe = np.concatenate([keyframe_seconds(x.timestamps) for x in rows])
         self._fractions: dict[tuple[int, int], np.ndarray] = {}  # by picture size
         self._dense: dict[tuple[int, int], DensePersons] = {}
+        self._asked: set[int] = set()  # keyframes
 
     @classmethod
     def from_files(cls, paths: Sequence[str | Path], video_id: str) -> KeyframeBoxes:
@@ -67,6 +68,7 @@ class KeyframeBoxes:
             self._dense[width, height] = DensePersons([_of_one_video(x) for x in between])
         boxes = self._fractions[width, height] * [width, height, width, height]
         here = self._keyframe == round(timestamp)
+        self._asked.add(round(timestamp))
         found = {
             "persons": self._arrays(here & self._is_person, boxes),
             "objects": self._arrays(here & ~self._is_person, boxes),
@@ -76,6 +78,12 @@ class KeyframeBoxes:
             size = (width, height)
             found["persons_between"] = dense.between("", timestamp - 1, timestamp, size)
         return found
+
+    def unused_seconds(self) -> dict[int, int]:
+        """Rows by second, of the seconds that nobody has asked for: the video has no such time."""
+        seconds, counts = np.unique(self._keyframe, return_counts=True)
+        pairs = zip(seconds.tolist(), counts.tolist())
+        return {second: count for second, count in pairs if second not in self._asked}
 
     def _arrays(self, mask: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
         return {

@@ -7,10 +7,13 @@ so that a run that was killed goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import hashlib
 import io
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,9 +24,19 @@ from typing import BinaryIO
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..data.clip_sampling import is_shown_by, iterate_clips, keyframe_timestamps
-from ..data.datasets.ava import AVAFiles, find_videos, keyframes_of, read_metadata
-from ..data.video import VideoError, VideoReader, iterate_frames
+from ..data.clip_folder import VIDEO_SUFFIXES
+from ..data.clip_sampling import first_keyframe, is_shown_by, iterate_clips, last_keyframe
+from ..data.datasets.ava import AVAFiles, keyframes_of, read_metadata
+from ..data.video import (
+    VideoError,
+    VideoReader,
+    find_videos,
+    is_video_folder,
+    iterate_frames,
+    one_line,
+    probe_video,
+    video_name,
+)
 from ..files import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector
 from ..visualization.results_io import format_timestamp
@@ -31,12 +44,8 @@ from .command_line import describe_error
 
 logger = logging.getLogger(__name__)
 
-# What counts as a video when a folder is given; a file that is named is always tried.
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm "
-    ".wmv .y4m".split()
-)
 _SETTINGS = "settings.json"
+_LONG_NAME = 200  # bytes: with the endings of its files a longer one is too much for file systems
 
 
 class DetectedBoxes:
@@ -68,14 +77,16 @@ class DetectedBoxes:
     ) -> Iterator[tuple[float, np.ndarray]]:
         """Pass on (seconds, RGB frame), looking at the keyframes that go by."""
         self._found.clear()
-        number, shown, shown_time = 0, None, -1.0
+        number, shown, shown_time = None, None, 0.0
         for seconds, frame in frames:
+            if number is None:
+                number = first_keyframe(seconds, 1 / self._looks)
             while shown is not None and not is_shown_by(seconds, number / self._looks):
                 self._look(number, shown)
                 number += 1
             shown, shown_time = frame, seconds
             yield seconds, frame
-        while number < len(keyframe_timestamps(shown_time, 1 / self._looks)):
+        while shown is not None and number <= last_keyframe(shown_time, 1 / self._looks):
             self._look(number, shown)
             number += 1
 
@@ -87,7 +98,7 @@ class DetectedBoxes:
         number = round(timestamp * self._looks)
         found = self._found.pop(number).by_kind()
         if self._looks > 1:
-            before = range(max(number - self._looks, 0) + 1, number)
+            before = [n for n in range(number - self._looks + 1, number) if n in self._found]
             found["persons_between"] = _joined(
                 {n / self._looks: self._found.pop(n) for n in before}
             )
@@ -113,7 +124,7 @@ class VideoJob:
 
     Attributes:
         video_id: its name in the rows.
-        path: the file; None for one that was not found.
+        path: the file or folder; None for one that was not found.
         timestamps: increasing seconds of the keyframes; None: every second.
     """
 
@@ -123,30 +134,38 @@ class VideoJob:
 
 
 def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
-    """Jobs for files and folders of videos (their own files, not those of folders below).
+    """Jobs for videos and folders of videos (their own, not those of folders below).
 
     Raises:
         ValueError: a folder has no videos, or two videos have one name.
     """
     paths: list[Path] = []
     for given in map(Path, inputs):
-        if not given.is_dir():
+        if _is_one_video(given) or not given.is_dir():
             paths.append(given)
             continue
-        files = sorted(p for p in given.iterdir() if p.is_file() and not p.name.startswith("."))
-        videos = [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]
+        found = sorted(path for paths in find_videos(given).values() for path in paths)
+        videos = [path for path in found if _is_one_video(path)]
         if not videos:
             raise ValueError(f"{given}: no videos in this folder")
-        if len(videos) < len(files):
-            others = sorted({path.suffix or path.name for path in files} - VIDEO_SUFFIXES)
-            logger.info("%s: left out files that are no videos: %s", given, ", ".join(others[:5]))
+        if len(videos) < len(found):
+            others = sorted({path.suffix or path.name for path in set(found) - set(videos)})
+            logger.info("%s: left out what is no video: %s", given, ", ".join(others[:5]))
         paths += videos
     by_name: dict[str, Path] = {}
     for path in paths:
-        if path.stem in by_name:
-            raise ValueError(f"two videos are called {path.stem}: {by_name[path.stem]} and {path}")
-        by_name[path.stem] = path
+        other = by_name.setdefault(name := video_name(path), path)
+        if other != path:
+            raise ValueError(f"two videos are called {name}: {other} and {path}")
     return [VideoJob(name, path) for name, path in by_name.items()]
+
+
+def _is_one_video(path: Path) -> bool:
+    """Whether to take a path for a video; reading it says so if it is none."""
+    try:
+        return path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and is_video_folder(path))
+    except (VideoError, OSError, ValueError):
+        return True
 
 
 def registered_files(name: str) -> AVAFiles:
@@ -176,10 +195,19 @@ def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
     for video, second in keyframes_of(str(files.videos), files):
         keyframes.setdefault(video, []).append(second)
     return [
-        VideoJob(name, found[name][0] if name in found else None, times)
+        VideoJob(name, _first_that_opens(found.get(name, [])), times)
         for name, seconds in keyframes.items()
         for times in [None if every_second else tuple(seconds)]
     ]
+
+
+def _first_that_opens(paths: Sequence[Path]) -> Path | None:
+    """Of some files of one name the first that is a video (a picture may lie beside it)."""
+    for path in paths[:-1]:
+        with contextlib.suppress(VideoError):
+            probe_video(path)
+            return path
+    return paths[-1] if paths else None
 
 
 def keyframe_pictures(
@@ -191,8 +219,8 @@ def keyframe_pictures(
 
     Args:
         path: the video.
-        timestamps: increasing whole seconds; those after the video's end are left out. Default:
-            every second.
+        timestamps: increasing whole seconds; those outside the video are left out. Default: every
+            second.
         looks_per_second: more than 1 also gives moments between keyframes that are one second
             apart.
 
@@ -203,14 +231,13 @@ def keyframe_pictures(
         clips = iterate_clips(
             iterate_frames(path), num_frames=1, sampling_rate=1, fps=1, period=1 / looks_per_second
         )
-        for number, (_, _, picture) in enumerate(clips):
-            yield number / looks_per_second, picture
+        for timestamp, _, picture in clips:
+            yield round(timestamp * looks_per_second) / looks_per_second, picture
         return
     timestamps = _with_looks_between(timestamps, looks_per_second)
     with VideoReader(path) as reader:
-        duration = reader.info.duration
         for timestamp in timestamps:
-            if duration is None or timestamp <= duration:
+            if reader.info.spans(timestamp):
                 yield timestamp, reader.pictures([timestamp])[0]
 
 
@@ -322,7 +349,7 @@ def write_boxes(
         persons = sum(row[6] == "" for row in rows)
         logger.info(
             "%d of %d: %s: %d pictures, %d persons, %d objects, %.1f s",
-            *(number, len(missing), job.video_id, looks, persons, len(rows) - persons),
+            *(number, len(missing), one_line(job.video_id), looks, persons, len(rows) - persons),
             time.monotonic() - start,
         )
     return failed
@@ -359,7 +386,10 @@ def remove_parts(parts: Path) -> None:
 
 
 def _part(parts: Path, job: VideoJob) -> Path:
-    return parts / f"{job.video_id}.csv"
+    name = job.video_id
+    if len(os.fsencode(name)) > _LONG_NAME:
+        name = f"{name[:50]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
+    return parts / f"{name}.csv"
 
 
 def _claim(parts: Path, settings: Mapping[str, object]) -> None:

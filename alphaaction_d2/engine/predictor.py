@@ -17,7 +17,7 @@ from ..data.clip_sampling import iterate_clips
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets.ava_classes import AVA_CLASSES
 from ..data.keyframe_boxes import whole_frame_boxes
-from ..data.video import iterate_frames
+from ..data.video import iterate_frames, video_name
 from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention
 from ..structures import UNKNOWN_PERSON
@@ -66,11 +66,12 @@ class VideoPredictor(DefaultPredictor):
         video is.
 
         Args:
-            video: a file; or frames (T, H, W, 3) uint8 RGB; or an iterator of (seconds, frame).
+            video: a file, or a folder that holds a video; or frames (T, H, W, 3) uint8 RGB; or an
+                iterator of (seconds, frame).
             boxes: where the persons are at a keyframe. Default: where the detector of
                 `MODEL.PERSON_DETECTOR` finds them, else one person who fills the frame.
             fps: frame rate of an array of frames.
-            video_id: name of the video in the results; default: the file's name without extension.
+            video_id: name of the video in the results; default: see `video_name`.
 
         Yields:
             {"video_id", "timestamp", "height", "width", "instances"}; `Instances` in pixels of the
@@ -80,7 +81,7 @@ class VideoPredictor(DefaultPredictor):
             VideoError: the file cannot be opened.
         """
         if isinstance(video, (str, Path)):
-            video_id = video_id or Path(video).stem
+            video_id = video_id or video_name(video)
             frames = iterate_frames(video)
         elif isinstance(video, np.ndarray):
             frames = ((i / fps, frame) for i, frame in enumerate(video))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 from detectron2.config import CfgNode
 
 from ..config import setup_cfg
 from ..data.datasets import register_datasets
 from ..data.keyframe_boxes import KeyframeBoxes, whole_frame_boxes
+from ..data.video import video_name
 from .predictor import BoxSource
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def box_sources(args: argparse.Namespace, cfg: CfgNode) -> Callable[[str], BoxSo
     if args.boxes == [WHOLE_FRAME]:
         return lambda video: whole_frame_boxes
     if args.boxes:
-        return lambda video: KeyframeBoxes.from_files(args.boxes, Path(video).stem)
+        return lambda video: KeyframeBoxes.from_files(args.boxes, video_name(video))
     if not cfg.MODEL.PERSON_DETECTOR.CONFIG:
         raise ValueError(
             'where are the persons? Give one of: --boxes FILE (see README, "Boxes"), '

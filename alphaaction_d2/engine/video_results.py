@@ -13,7 +13,15 @@ import torch
 from detectron2.structures import Instances
 
 from ..data.clip_sampling import is_shown_by
-from ..data.video import VideoWriter, iterate_frames, probe_video
+from ..data.keyframe_boxes import KeyframeBoxes
+from ..data.video import (
+    VideoInfo,
+    VideoWriter,
+    iterate_frames,
+    one_line,
+    probe_video,
+    video_name,
+)
 from ..visualization import (
     DrawStyle,
     FrameAnnotator,
@@ -45,6 +53,7 @@ class VideoFolder:
     csv: Path
     json: Path
     attention: Mapping[str, Path]  # what a picture shows -> its file
+    begin: float = 0.0  # seconds of the video's first frame
 
     def section(self) -> VideoSection:
         """The part of the report about this video."""
@@ -55,6 +64,7 @@ class VideoFolder:
             timeline=self.timeline,
             poster=self.poster,
             attention=self.attention,
+            begin=self.begin,
         )
 
 
@@ -88,7 +98,8 @@ def process_video(
         keyframes.append(keyframe_result(x["timestamp"], x["instances"], class_names))
         if "attention" in x:
             choice.add(attended_keyframe(x, keyframes[-1]))
-    result = VideoResult(Path(video).stem, info.width, info.height, class_names, keyframes)
+    _tell_of_unused(video, boxes, info)
+    result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
     folder.mkdir(parents=True, exist_ok=True)
     files = VideoFolder(
         result=result,
@@ -98,6 +109,7 @@ def process_video(
         csv=folder / "results.csv",
         json=folder / "results.json",
         attention=write_attention_pictures(video, folder, choice.chosen, result),
+        begin=info.begin,
     )
     write_results_csv(files.csv, result)
     write_results_json(files.json, result)
@@ -105,8 +117,20 @@ def process_video(
     fps = min(info.average_fps, MAX_FPS)
     write_annotated_video(video, files.video, files.poster, result, fps, min_score)
     persons = sum(len(k.persons) for k in keyframes)
-    logger.info("%s: %d persons on %d keyframes", result.video_id, persons, len(keyframes))
+    name = one_line(result.video_id)
+    logger.info("%s: %d persons on %d keyframes", name, persons, len(keyframes))
     return files
+
+
+def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
+    """Warn of boxes at times that the video does not have."""
+    unused = boxes.unused_seconds() if isinstance(boxes, KeyframeBoxes) else {}
+    if unused:
+        logger.warning(
+            "%s: %d boxes are not used, they are at seconds that the video does not have, such as "
+            "%d; it has %s",
+            *(one_line(video_name(video)), sum(unused.values()), min(unused), info.span_text()),
+        )
 
 
 def keyframe_result(
@@ -132,17 +156,19 @@ def constant_rate(
     """Show frames of any times at a constant rate: repeat the one on screen, drop the rest.
 
     Args:
-        frames: (seconds, frame) in order of time, beginning at 0.
-        fps: frames per second of the output.
+        frames: (seconds, frame) in order of time.
+        fps: frames per second of the output, which begins with the first frame.
     """
-    number, shown = 0, None
+    begin, number, shown = 0.0, 0, None
     for time, frame in frames:
-        while shown is not None and not is_shown_by(time, number / fps):
-            yield number / fps, shown
+        if shown is None:
+            begin = time
+        while shown is not None and not is_shown_by(time, begin + number / fps):
+            yield begin + number / fps, shown
             number += 1
         shown = frame
     if shown is not None:
-        yield number / fps, shown
+        yield begin + number / fps, shown
 
 
 def write_annotated_video(

@@ -35,6 +35,7 @@ class VideoSection:
         timeline: PNG of `charts.timeline_chart`.
         poster: PNG or JPEG, shown until the video plays.
         attention: what a picture (PNG or JPEG) shows of what the model looked at -> its file.
+        begin: seconds that `result` tells for the video's first frame.
     """
 
     title: str
@@ -43,6 +44,7 @@ class VideoSection:
     timeline: str | os.PathLike | None = None
     poster: str | os.PathLike | None = None
     attention: Mapping[str, str | os.PathLike] = field(default_factory=dict)
+    begin: float = 0.0
 
 
 def write_report(
@@ -182,15 +184,18 @@ def _video_section(
             yield _embedded_picture(path, f"{what} in {section.title}")
     if section.result is not None:
         video_id = f"video{index}" if section.video is not None else ""
-        yield _detection_table(section.result, video_id, min_score, max_actions)
+        yield _detection_table(section.result, video_id, section.begin, min_score, max_actions)
     yield "</section>"
 
 
-def _detection_table(result: VideoResult, video_id: str, min_score: float, limit: int) -> str:
+def _detection_table(
+    result: VideoResult, video_id: str, begin: float, min_score: float, limit: int
+) -> str:
     """Folded table, one row per keyframe; a click on a time moves the video there."""
     rows = []
     for keyframe, (_, colours) in zip(result.keyframes[:MAX_KEYFRAMES_LISTED], identify(result)):
-        seek = f' data-video="{video_id}" data-time="{keyframe.timestamp:g}"' if video_id else ""
+        in_video = keyframe.timestamp - begin
+        seek = f' data-video="{video_id}" data-time="{in_video:g}"' if video_id else ""
         time = format_time(keyframe.timestamp)
         cell = f'<button type="button"{seek}>{time}</button>' if video_id else time
         persons = []

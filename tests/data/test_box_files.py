@@ -7,15 +7,16 @@ import json
 import logging
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alphaaction_d2.ava_files import AVAFileError
-from alphaaction_d2.data.box_files import read_boxes
+from alphaaction_d2.data.box_files import at_keyframes, keyframe_seconds, read_boxes
 
 # two persons and a cup on one keyframe of a picture of 200 x 100, one person on another video's
 BOXES = np.array([[0.1, 0.2, 0.5, 0.6], [0.3, 0.2, 0.9, 1], [0, 0, 0.25, 0.5], [0.5, 0.5, 1, 1]])
@@ -371,6 +372,83 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_json(tmp_path_factory, value):
     read_or_refuse(write(tmp_path_factory.mktemp("any"), value))
+
+
+# Detections that are right, but for what detectors and joined files leave behind: boxes without
+# area, rows that come twice, coordinates a little outside.
+fractions = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.5, 1.0, -0.02, 1.03])
+right_rows = st.lists(
+    st.tuples(
+        st.sampled_from(["a,0902", "a,902", "b_1,0007"]),
+        st.tuples(fractions, fractions, fractions, fractions),
+        st.sampled_from([1, 1, 47]),
+        st.sampled_from([0.5, 0.9]),
+    ),
+    max_size=20,
+).map(
+    lambda rows: [
+        (key, (min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), category, score)
+        for key, (x1, y1, x2, y2), category, score in rows
+        # A box that lies outside altogether is wrong, not sloppy.
+        if x1 == x2
+        or y1 == y2
+        or (max(0, min(x1, x2)) < 1 and max(0, min(y1, y2)) < 1)
+        and min(1, max(x1, x2)) > 0
+        and min(1, max(y1, y2)) > 0
+    ]
+)
+
+
+def counted(caplog, path: Path, role: str | None) -> tuple[int, int]:
+    """Rows that are read, and rows that the log says are left out."""
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        rows = read_boxes(path, role).as_fractions(size_of).rows
+    left_out = re.findall(r"left out (\d+) ", caplog.text)
+    return len(rows), sum(map(int, left_out))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(right_rows, st.sampled_from([None, "objects"]))
+def test_every_detection_is_read_or_counted(tmp_path_factory, caplog, rows, role):
+    folder = tmp_path_factory.mktemp("any")
+    # A csv has rows without area reported as wrong; those are not in it.
+    with_area = [row for row in rows if row[1][0] < row[1][2] and row[1][1] < row[1][3]]
+    lines = [
+        f"{key},{','.join(map(str, box))},{'' if category == 1 else 'cup'},{score}\n"
+        for key, box, category, score in with_area
+    ]
+    assert sum(counted(caplog, write(folder, "".join(lines)), role)) == len(with_area)
+    entries = []
+    for key, (x1, y1, x2, y2), category, score in rows:
+        xywh = (WIDTH * x1, HEIGHT * y1, WIDTH * (x2 - x1), HEIGHT * (y2 - y1))
+        entries.append(detection(key, xywh, category, score))
+    assert sum(counted(caplog, write(folder, entries), role)) == len(rows)
+    table: dict[str, list] = {}
+    for key, box, _, score in rows:
+        table.setdefault(key, []).append([*box, score])
+    arrays = {key: np.array(boxes) for key, boxes in table.items()}
+    assert sum(counted(caplog, write(folder, pickle.dumps(arrays)), role)) == len(rows)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 60)), min_size=1, max_size=30))
+def test_every_row_between_keyframes_is_used_or_counted(tmp_path_factory, caplog, times):
+    lines = [f"{v},{n / 15:.4f},0,0,1,{1 - i / 99:.3f},,1\n" for i, (v, n) in enumerate(times)]
+    rows = read_boxes(write(tmp_path_factory.mktemp("any"), "".join(lines))).rows
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        kept = at_keyframes(rows)
+    told = re.findall(
+        r"used the (\d+) rows nearest to whole seconds, not the other (\d+)", caplog.text
+    )
+    if told:
+        assert [tuple(map(int, told[0]))] == [(len(kept), len(rows) - len(kept))]
+    else:
+        assert len(kept) == len(rows)
+    keys = list(zip(kept.video_ids, keyframe_seconds(kept.timestamps)))
+    expected = set(zip(rows.video_ids, keyframe_seconds(rows.timestamps)))
+    assert set(keys) == expected, "no keyframe is lost"
 
 
 cells = st.one_of(

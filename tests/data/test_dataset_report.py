@@ -157,7 +157,7 @@ def test_what_is_unusual(folder):
         "1 keyframe in both: val_1 2 s",
         f"{persons}: no detected person on 1 of 7 keyframes: val_1 4 s",
         f"{persons}: persons on 1 keyframe without annotations: val_1 0 s",
-        "videos: 1 file that no row names: unused",
+        "videos: 1 video that no row names: unused",
         "train: 1 of 4 classes have no row: never",
         "videos: short side from 48 (train_0) to 240 pixels (large)",
         "videos: frame rate from 8 (train_0) to 30 frames/s (large)",
@@ -168,14 +168,22 @@ def test_what_is_unusual(folder):
     assert not report.is_wrong
 
 
+def test_exclusions_of_unknown_videos(folder):
+    add(folder / "annotations" / "val_excluded.csv", "val_0.mp4,0001", "val_0,0003", "val_0.mp4,2")
+    assert lines(examine(folder)) == [
+        f"unusual {folder / 'annotations' / 'val_excluded.csv'}: 2 keyframes of videos that no row "
+        "names: val_0.mp4 1 s, val_0.mp4 2 s"
+    ]
+
+
 def test_times_in_other_units(folder):
     add(folder / "annotations" / "val.csv", *(f"late,{t},0,0,1,1,1,1" for t in (900, 901)))
     write_video(folder / "videos" / "late.mp4", 16)
     findings = [f for f in examine(folder).findings if f.wrong]
     assert len(findings) == 1
     assert findings[0].what == (
-        "all keyframes of late (2) lie after its end (the video ends at 2.0 s): are the times "
-        "seconds from its first frame?"
+        "all keyframes of late (2) lie outside it (the video has seconds 0.0 to 2.0): are "
+        "the times seconds from its first frame?"
     )
 
 

@@ -24,10 +24,6 @@ from alphaaction_d2.data.video import (
     probe_video,
 )
 
-SHARED_VIDEOS = Path(__file__).resolve().parents[3] / "shared" / "videos"
-NEEDS_SHARED = pytest.mark.skipif(
-    not SHARED_VIDEOS.is_dir(), reason="the collection of awkward videos is not beside the checkout"
-)
 HEIGHT, WIDTH, FPS = 48, 64, 15
 
 # name: encoder, frames between key frames, options of the encoder
@@ -584,18 +580,16 @@ READABLE = {
 STOPS = {"truncated_faststart.mp4": "2.00 of 4.47 s", "truncated.avi": "2.07 of 4.47 s"}
 
 
-@NEEDS_SHARED
 @pytest.mark.parametrize("name", UNREADABLE)
-def test_awkward_file_is_refused(name):
+def test_awkward_file_is_refused(shared, name):
     with pytest.raises(VideoError, match=UNREADABLE[name]) as caught:
-        probe_video(SHARED_VIDEOS / "awkward" / name)
+        probe_video(shared / "videos" / "awkward" / name)
     assert name in str(caught.value) and "\n" not in str(caught.value)
 
 
-@NEEDS_SHARED
 @pytest.mark.parametrize("name", READABLE)
-def test_awkward_file_is_read(name, caplog):
-    path = SHARED_VIDEOS / "awkward" / name
+def test_awkward_file_is_read(shared, name, caplog):
+    path = shared / "videos" / "awkward" / name
     width, height, num_frames, last = READABLE[name]
     with caplog.at_level(logging.WARNING):
         times, frames = assert_reads_like_decoding(path, np.random.default_rng(9), num_reads=4)
@@ -611,22 +605,21 @@ def test_awkward_file_is_read(name, caplog):
         assert messages == []
 
 
-@NEEDS_SHARED
-def test_awkward_collection_is_covered():
-    names = {path.name for path in (SHARED_VIDEOS / "awkward").iterdir()}
+def test_awkward_collection_is_covered(shared):
+    names = {path.name for path in (shared / "videos" / "awkward").iterdir()}
     assert names == set(UNREADABLE) | set(READABLE)
 
 
-@NEEDS_SHARED
-def test_awkward_durations_are_the_videos():
-    assert probe_video(SHARED_VIDEOS / "awkward" / "audio_longer_than_video.mp4").duration == 1.0
-    info = probe_video(SHARED_VIDEOS / "awkward" / "mpeg_ps_start_0p54.mpg")
+def test_awkward_durations_are_the_videos(shared):
+    assert (
+        probe_video(shared / "videos" / "awkward" / "audio_longer_than_video.mp4").duration == 1.0
+    )
+    info = probe_video(shared / "videos" / "awkward" / "mpeg_ps_start_0p54.mpg")
     assert info.start_time == pytest.approx(0.54)
 
 
-@NEEDS_SHARED
-def test_awkward_streams_can_be_chosen(caplog):
-    path = SHARED_VIDEOS / "awkward" / "multi_stream_nasa.mp4"
+def test_awkward_streams_can_be_chosen(shared, caplog):
+    path = shared / "videos" / "awkward" / "multi_stream_nasa.mp4"
     with caplog.at_level(logging.INFO):
         assert probe_video(path).stream == 3
     assert "takes 3" in caplog.text
@@ -636,24 +629,22 @@ def test_awkward_streams_can_be_chosen(caplog):
         VideoReader(path, stream=1)
 
 
-@NEEDS_SHARED
-def test_awkward_file_truncated_shows_the_right_pictures():
+def test_awkward_file_truncated_shows_the_right_pictures(shared):
     """The pictures that the decoder held back at the break are the whole file's."""
-    _, whole = read_all(SHARED_VIDEOS / "clips" / "store_aisle.mp4")
-    _, rest = read_all(SHARED_VIDEOS / "awkward" / "truncated_faststart.mp4")
+    _, whole = read_all(shared / "videos" / "clips" / "store_aisle.mp4")
+    _, rest = read_all(shared / "videos" / "awkward" / "truncated_faststart.mp4")
     differences = np.abs(rest.astype(int) - whole[: len(rest)]).mean(axis=(1, 2, 3))
     assert differences.max() < 4
     # A picture with missing parts would stand out against the ones before.
     assert np.abs(np.diff(differences[-4:])).max() < 0.3
 
 
-@NEEDS_SHARED
 @pytest.mark.parametrize(
     "name, frames",
     {"store_aisle.mp4": 67, "asl_walk.mkv": 89, "carphone_176x144.mp4": 120}.items(),
 )
-def test_real_clips_in_order_decode_each_frame_once(name, frames):
-    path = SHARED_VIDEOS / "clips" / name
+def test_real_clips_in_order_decode_each_frame_once(shared, name, frames):
+    path = shared / "videos" / "clips" / name
     fps = probe_video(path).average_fps
     streamed = iterate_clips(iterate_frames(path), 32, 2, fps)
     with VideoReader(path) as reader:

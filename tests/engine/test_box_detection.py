@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -385,3 +387,35 @@ def test_jobs_of_a_split(tmp_path):
     assert (first.video_id, first.timestamps) == ("val_0", (2, 3, 4)), "second 1 is excluded"
     assert (second.video_id, second.path) == ("val_1", None)
     assert dataset_jobs(files, every_second=True)[0].timestamps is None
+
+
+def test_whatever_lies_in_a_folder_of_videos_is_looked_at_or_listed(tmp_path, caplog):
+    folder, long = tmp_path / "videos", "x" * 251
+    folder.mkdir()
+    good = write_walk(folder / "good.mp4", seconds=1)
+    (folder / f"{long}.mp4").write_bytes(good.read_bytes())
+    (folder / "two\nlines.mp4").write_bytes(good.read_bytes())
+    (folder / "folder.mp4").mkdir()
+    (folder / "loop.mp4").symlink_to("loop.mp4")
+    (folder / "nowhere.mp4").symlink_to("nothing")
+    os.mkfifo(folder / "pipe.mp4")
+    (folder / "notes.txt").write_text("no video")
+    (folder / "more").mkdir()
+    for name in ("1.mkv", "2.png"):
+        (folder / "more" / name).write_bytes(b"")
+    jobs = video_jobs([folder])
+    parts = tmp_path / "parts"
+    with caplog.at_level(logging.INFO):
+        failed = write_boxes(jobs, find_square, parts, settings={})
+    assert all("\n" not in record.getMessage() for record in caplog.records)
+    reasons = {Path(line.split(": ")[0]).name: line.split(": ")[1] for line in failed}
+    assert reasons.pop("more").startswith("pictures (2.png) and clips (1.mkv)")
+    assert reasons.pop("folder.mp4").startswith("a directory without")
+    assert reasons.pop("pipe.mp4").startswith("a device or a pipe")
+    assert set(reasons) == {"loop.mp4", "nowhere.mp4"}
+    merge_parts(jobs, parts, {tmp_path / "boxes.csv": ("person", "object")})
+    videos = read_ava_csv(tmp_path / "boxes.csv", "boxes").videos
+    assert set(videos) == {"good", long, "two\nlines"}
+    with caplog.at_level(logging.INFO):  # and goes on with those that failed only
+        assert len(write_boxes(jobs, find_square, parts, settings={})) == 5
+    assert "goes on with 5 of 8 videos" in caplog.text

@@ -113,6 +113,21 @@ def test_results_folder(predictor, tmp_path):
     assert len(json.loads(files.json.read_text())["keyframes"]) == 5
 
 
+def test_boxes_at_other_times_are_told(predictor, tmp_path, caplog):
+    predict, folder = predictor
+    rows = [f"val_1,{t:04d},0.1,0.1,0.5,0.9,,0.9,1\n" for t in (1, 5, 902, 902)]
+    rows[3] = rows[3].replace("0.1", "0.2")
+    (tmp_path / "boxes.csv").write_text("".join(rows))
+    boxes = KeyframeBoxes.from_files([tmp_path / "boxes.csv"], "val_1")
+    path = folder / "videos" / "val_1.mp4"
+    process_video(predict, path, boxes, tmp_path / "out", class_names(predict.cfg))
+    expected = "val_1: 3 boxes are not used, they are at seconds that the video does not have, "
+    assert f"{expected}such as 5; it has seconds 0.0 to 5.0" in caplog.text
+    caplog.clear()
+    process_video(predict, path, boxes_of(folder, "val_1"), tmp_path, class_names(predict.cfg))
+    assert "not used" not in caplog.text
+
+
 def test_unreadable_video(predictor, tmp_path):
     predict, _ = predictor
     (tmp_path / "empty.mp4").write_bytes(b"")

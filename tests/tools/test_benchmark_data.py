@@ -52,6 +52,12 @@ def test_a_clip_at_random_decodes_its_window_at_least(data_rows):
     assert only(data_rows, "decoded for", "340x256")["value"] >= 32
 
 
+def test_a_folder_of_pictures_beside_the_file(data_rows):
+    row = only(data_rows, "from a folder of pictures", "340x256")
+    assert row["value"] > 0 and row["yardstick"] > 0
+    assert 32 <= float(row["note"].split()[0]) <= 65, "the clip's pictures, and the first"
+
+
 @pytest.mark.slow
 def test_the_demo_in_time_and_memory(tmp_path):
     rows = measured("demo", tmp_path)

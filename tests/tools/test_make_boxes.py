@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from PIL import Image
 
 from alphaaction_d2.ava_files import read_ava_csv
 from alphaaction_d2.data.datasets.builtin import register_folder
-from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.engine.command_line import run_tool
 from tests.engine.test_box_detection import write_detector
 from tests.helpers import write_dataset
@@ -84,6 +85,35 @@ def test_persons_between_keyframes(detector, tool, tmp_path, capsys):
     rows = read_ava_csv(output, "boxes")
     assert sorted(set(rows.timestamps[rows.labels == -1])) == [n / 4 for n in range(9)]
     assert set(rows.timestamps[rows.labels == 0]) == {0, 1, 2}
+
+
+def test_folders_of_pictures_and_of_clips(detector, tool, tmp_path, capsys):
+    videos = write_videos(tmp_path / "videos", "a")
+    pictures, clips, numbered = (tmp_path / name for name in ("videos/b", "videos/c", "numbered"))
+    pictures.mkdir()
+    for number, (_, frame) in enumerate(iterate_frames(videos / "a.mp4"), 1):
+        Image.fromarray(frame).save(pictures / f"img_{number:05d}.png")
+    (videos / "frames.yaml").write_text("fps: 4\nstart: 900\n")
+    write_videos(clips)
+    for second in (7, 8):
+        with VideoWriter(clips / f"{second}.mp4", 4, 64, 48) as writer:
+            for _ in range(4):
+                writer.write(np.zeros((48, 64, 3), np.uint8))
+    output = tmp_path / "boxes.csv"
+    assert tool(*detector, "--input", videos, "--output", output) == 0
+    rows = read_ava_csv(output, "boxes")
+    found = {(video, int(t)) for video, t in zip(rows.video_ids, rows.timestamps)}
+    assert found == {
+        *(("a", t) for t in range(3)),
+        *(("b", t) for t in (900, 901, 902)),
+        *(("c", t) for t in (7, 8)),
+    }
+    assert tool(*detector, "--input", pictures, clips, "--output", output, "--overwrite") == 0
+    assert read_ava_csv(output, "boxes").videos == ["b", "c"]
+    # Whole videos whose names are numbers are videos of their own.
+    write_videos(numbered, "1", "2")
+    assert tool(*detector, "--input", numbered, "--output", output, "--overwrite") == 0
+    assert read_ava_csv(output, "boxes").videos == ["1", "2"]
 
 
 def test_a_bad_video_is_listed_and_tried_again(detector, tool, tmp_path, capsys):

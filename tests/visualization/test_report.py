@@ -113,6 +113,14 @@ def test_missing_parts_do_not_appear(tmp_path):
         assert page.of(tag) == []
 
 
+def test_the_buttons_of_a_film_that_begins_later_lead_into_the_video(tmp_path):
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"video")
+    section = VideoSection("v", video, result_of(3), begin=-900.0)
+    page = Page(write_report(tmp_path, title="t", videos=[section]))
+    assert [button["data-time"] for button in page.of("button")] == ["900", "901", "902"]
+
+
 def test_a_result_without_a_video_has_no_buttons(tmp_path):
     page = Page(write_report(tmp_path, title="t", videos=[VideoSection("v", None, result_of(2))]))
     assert page.of("button") == [] and "0:01.0" in page.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +13,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.structures import BoxMode
+from PIL import Image
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data import ActionDatasetMapper
@@ -34,6 +35,7 @@ def rows(quick: bool) -> Iterator[Row]:
             yield in_order_speed(cfg, video, repeats)
             yield from random_speed(cfg, video, clips, repeats)
         yield in_order_decoding(cfg, small)
+        yield pictures_at_random(cfg, small, clips, repeats)
 
 
 @contextlib.contextmanager
@@ -164,6 +166,32 @@ def random_speed(cfg: CfgNode, video: Video, clips: int, repeats: int) -> Iterat
         value=decoded / clips,
         unit="frames",
         note="from the key frame before it on",
+    )
+
+
+def write_pictures(video: Video) -> Video:
+    """The same video as a folder of JPEG pictures."""
+    folder = video.path.with_name("pictures")
+    folder.mkdir()
+    for number, (_, frame) in enumerate(iterate_frames(video.path), 1):
+        Image.fromarray(frame).save(folder / f"img_{number:05d}.jpg", quality=90)
+    (folder / "frames.yaml").write_text(f"fps: {FPS}\n")
+    return replace(video, path=folder)
+
+
+def pictures_at_random(cfg: CfgNode, video: Video, clips: int, repeats: int) -> Row:
+    """Training from a folder of pictures, beside training from the file."""
+    timestamps = np.random.default_rng(0).permutation(video.seconds)[:clips]
+    forms = (write_pictures(video), video)
+    work = [map_keyframes(cfg, form, timestamps, is_train=True) for form in forms]
+    pictures, file = interleaved_medians(work, repeats)
+    return Row(
+        name=f"from a folder of pictures at random, {describe(cfg, video)}",
+        value=clips / pictures,
+        unit="clips/s",
+        yardstick=clips / file,
+        yardstick_name="from the video file",
+        note=f"{work[0]().frames_decoded / clips:.1f} pictures read for a clip",
     )
 
 

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import logging
 import math
-import os
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +30,7 @@ from ...ava_files import (
 )
 from ..box_files import BoxFile, at_keyframes, keyframe_seconds, read_boxes
 from ..dense_boxes import DensePersons, persons_between
-from ..video import VideoError, VideoInfo, probe_video
+from ..video import VideoError, VideoInfo, find_videos, probe_video
 from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
 logger = logging.getLogger(__name__)
@@ -51,7 +50,8 @@ class AVAFiles:
     Attributes:
         annotations: CSV of AVA rows; None for a split without ground truth.
         label_map: pbtxt, or plain list, with names, ids and groups of the classes.
-        videos: folder with one video file per id, any container: <video_id>.<extension>.
+        videos: folder with one video per id: a file <video_id>.<extension>, any container, or a
+            folder <video_id> of pictures or one-second clips.
         excluded: CSV of keyframes that do not count, or None.
         persons: detected persons, in any form that :func:`read_boxes` knows; None: testing uses
             the annotated boxes.
@@ -448,31 +448,17 @@ def _check_labels(name: str, rows: AVARows, label_map: LabelMap) -> None:
 
 
 def _inside(name: str, keys: list[Keyframe], videos: dict[str, VideoInfo]) -> list[Keyframe]:
-    """Keyframes of usable videos, without those after a video's end (a trimmed video, say)."""
-    ends = {
-        video: np.inf if info.duration is None else info.duration for video, info in videos.items()
-    }
+    """Keyframes of usable videos, without those outside a video (a trimmed one, say)."""
     usable = [key for key in keys if key[0] in videos]
-    late = [key for key in usable if key[1] > ends[key[0]]]
-    if late:
-        video, second = late[0]
+    outside = [key for key in usable if not videos[key[0]].spans(key[1])]
+    if outside:
+        video, second = outside[0]
         logger.warning(
-            "%s: dropped %d of %d keyframes that lie after the end of their video, such as %s at "
-            "%d s of %.1f s",
-            *(name, len(late), len(usable), video, second, ends[video]),
+            "%s: dropped %d of %d keyframes that lie after the end of their video or before its "
+            "beginning, such as %s at %d s; the video has %s",
+            *(name, len(outside), len(usable), video, second, videos[video].span_text()),
         )
-    return [key for key in usable if key[1] <= ends[key[0]]]
-
-
-def find_videos(folder: Path) -> dict[str, list[Path]]:
-    """Files of a folder by name without extension, in alphabetical order."""
-    found: dict[str, list[Path]] = {}
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda e: e.name):
-            if entry.is_file() and not entry.name.startswith("."):
-                path = Path(entry.path)
-                found.setdefault(path.stem, []).append(path)
-    return found
+    return [key for key in usable if videos[key[0]].spans(key[1])]
 
 
 def _probe_videos(name: str, folder: Path, keys: list[Keyframe]) -> dict[str, VideoInfo]:

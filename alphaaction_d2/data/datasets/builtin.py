@@ -34,6 +34,15 @@ _OBJECT_FILES = (
     "boxes/ava_{split}_objects.csv",
     "boxes/ava_{split}_det_object_bbox.json",  # AlphAction
 )
+# Where the videos lie: whole films, or what others cut them into. The first that is there counts.
+_VIDEO_FOLDERS = (
+    "videos",
+    "frames",  # PySlowFast
+    "rawframes",  # mmaction2
+    "clips/trainval",  # AlphAction
+    "clips",
+    "movies/trainval",
+)
 _AVA_SPLITS = {
     "2.1": {"train": ("train",), "val": ("val",)},
     "2.2": {
@@ -76,7 +85,9 @@ def ava_files(root: Path, version: str, split: str) -> AVAFiles:
         if is_test
         else _one_or_all([annotations / f"ava_{part}_v{version}.csv" for part in parts]),
         label_map=annotations / list_name,
-        videos=ava / "videos",
+        videos=next(
+            (ava / name for name in _VIDEO_FOLDERS if (ava / name).is_dir()), ava / "videos"
+        ),
         excluded=_one_or_all(
             [annotations / f"ava_{part}_excluded_timestamps_v{version}.csv" for part in parts]
         ),
