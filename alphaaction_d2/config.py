@@ -231,6 +231,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.DAM.MARGIN = 0.1
     # idt_prior looks at the product of both maps instead of the identity map alone.
     cfg.MODEL.DAM.PRIOR_ON_PRODUCT = False
+    # Factor of the four geometry channels. 1 is the paper's; networks that train from nothing learn
+    # from many times fewer overlapping persons with 10, which makes them as loud as the features.
+    cfg.MODEL.DAM.GEOMETRY_SCALE = 1.0
 
     # ---------------------------------------------------------------- memory
     cfg.MODEL.MEMORY = CN()

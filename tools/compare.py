@@ -23,7 +23,14 @@ from alphaaction_d2.visualization import read_class_aps
 from alphaaction_d2.visualization.charts import comparison_chart
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "Puppets"
-METHODS = {"none": "none", "AIA without memory": "aia_without_memory", "AIA": "aia"}
+METHODS = {
+    "none": "none",
+    "AIA without memory": "aia_without_memory",
+    "AIA": "aia",
+    "HGNN-s": "hgnn_s",
+    "HGNN": "hgnn",
+    "IGMN": "igmn",
+}
 
 
 def parse_args() -> argparse.Namespace:

@@ -225,6 +225,7 @@ class DualAttentionModule(nn.Module):
         loss_weight: float = 0.5,
         margin: float = 0.1,
         prior_on_product: bool = False,
+        geometry_scale: float = 1.0,
         init_std: float = 0.01,
     ) -> None:
         """
@@ -236,6 +237,9 @@ class DualAttentionModule(nn.Module):
             semantic, identity: the attentions in use, at least one.
             losses: of LOSSES; those of an attention that is off do nothing.
             loss_weight: lambda_aux. margin: gamma.
+            geometry_scale: factor of the geometry channels. They are four among hundreds of
+                features; at 1 the networks begin nearly blind to them, and learn where something is
+                only after what it is.
             init_std: standard deviation of the initial projections.
         """
         super().__init__()
@@ -246,6 +250,7 @@ class DualAttentionModule(nn.Module):
             raise ValueError(f"MODEL.DAM.LOSSES {unknown}: use some of {', '.join(LOSSES)}")
         self.loss_weight, self.margin = loss_weight, margin
         self.prior_on_product = prior_on_product
+        self.geometry_scale = geometry_scale
         self.classes = list(classes)
         active = {"sem": semantic, "idt": identity}
         self.losses = {x for x in losses if active[x[:3]] and (classes or not x.endswith("cls"))}
@@ -282,6 +287,7 @@ class DualAttentionModule(nn.Module):
             "loss_weight": node.LOSS_WEIGHT,
             "margin": node.MARGIN,
             "prior_on_product": node.PRIOR_ON_PRODUCT,
+            "geometry_scale": node.GEOMETRY_SCALE,
             "init_std": cfg.MODEL.INTERACTION.INIT_STD,
         }
 
@@ -305,7 +311,8 @@ class DualAttentionModule(nn.Module):
         pooled, mask = pad_sets(torch.cat([pooled_boxes(x) for x in persons]), counts)
         boxes, _ = pad_sets(torch.cat([original_boxes(x, self.training) for x in persons]), counts)
         points = cell_centres(pooled, grid)  # N x P x K x K x 2
-        geometry = unpad_sets(geometry_channels(points, boxes, mask), mask)
+        geometry = self.geometry_scale * geometry_channels(points, boxes, mask)
+        geometry = unpad_sets(geometry, mask)
         reduced = self.reduce(graph_features)[..., None, None].expand(-1, -1, grid, grid)
         x = torch.cat([maps, geometry.to(maps.dtype), reduced.to(maps.dtype)], dim=1)
 
