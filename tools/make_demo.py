@@ -38,7 +38,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--output", default="demo_output", help="folder for everything that is made"
     )
-    parser.add_argument("--config-file", default=str(CONFIGS / "aia.yaml"))
+    parser.add_argument("--config-file", default=str(CONFIGS / "igmn.yaml"))
     parser.add_argument("--num-videos", type=int, default=2, help="validation videos to annotate")
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
