@@ -101,6 +101,13 @@ def test_parts_of_a_batch_train_like_the_whole(folder, one, tmp_path):
     assert_same_training(one, run(folder, tmp_path / "run", 1, "SOLVER.ACCUMULATION_STEPS", 2))
 
 
+@pytest.mark.slow
+def test_two_processes_store_features_together(folder, tmp_path):
+    stored = ("MODEL.SLOWFAST.FROZEN", True, "DATALOADER.STORED_VARIANTS", 2)
+    runs = [run(folder, tmp_path / str(n), n, *stored, "DATASETS.TEST", "()") for n in (1, 2)]
+    assert_same_training(*runs)
+
+
 def detections_of(run: Path, output: Path, *options: object) -> bytes:
     """What the final weights of a run find, computed in this process."""
     cfg = setup_cfg(
