@@ -196,17 +196,28 @@ def between_keyframes(rows: AVARows) -> AVARows:
     return select_rows(rows, ~_nearest_to_keyframes(rows))
 
 
+_ON_TIME = 1e-3  # seconds beside the whole second that are none
+
+
 def _nearest_to_keyframes(rows: AVARows) -> np.ndarray:
-    """(N,) bool: the rows at the time that is nearest to its whole second, in each video."""
+    """(N,) bool: the rows at the time that is nearest to its whole second, in each video.
+
+    In a video whose seconds mostly have rows at the very second, only such rows count.
+    """
     seconds = keyframe_seconds(rows.timestamps)
     offsets = np.abs(rows.timestamps - seconds)
     if not offsets.any():
         return np.ones(len(rows), dtype=bool)
+    offsets += 1e-5 * (rows.timestamps > seconds)  # of two as near the earlier one
     keys = np.stack([rows.video_codes.astype(np.int64), seconds], axis=1)
-    _, group = np.unique(keys, axis=0, return_inverse=True)
+    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
     group = group.reshape(-1)
-    nearest = np.full(group.max() + 1, np.inf)
+    nearest = np.full(len(first), np.inf)
     np.minimum.at(nearest, group, offsets)
+    # Who looked at whole seconds, and saw nobody at one of them, saw nobody there.
+    videos = rows.video_codes[first]
+    on_time = np.bincount(videos, nearest <= _ON_TIME) / np.maximum(np.bincount(videos), 1)
+    nearest = np.where(on_time[videos] >= 0.5, np.minimum(nearest, _ON_TIME), nearest)
     return offsets <= nearest[group] + 1e-6
 
 

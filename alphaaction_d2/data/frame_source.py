@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from detectron2.utils.logger import log_first_n
 
+from .clip_sampling import TIME_TOLERANCE
+
 
 def one_line(text: object) -> str:
     """A text as one printable line: the name of a file may hold anything, a line break too."""
@@ -74,7 +76,8 @@ class VideoInfo:
 
     def spans(self, second: float) -> bool:
         """Whether a moment lies between beginning and end, as far as they are known."""
-        return self.begin <= second and (self.end is None or second <= self.end)
+        begun = self.begin - TIME_TOLERANCE <= second
+        return begun and (self.end is None or second <= self.end)
 
     def span_text(self) -> str:
         """Say from when to when it goes, such as "seconds 0.0 to 9.6"."""

@@ -7,7 +7,9 @@ the backbone.
 
 from __future__ import annotations
 
+import copy
 import logging
+import time
 from collections.abc import Iterator
 
 import torch
@@ -22,6 +24,7 @@ from ..structures import ClipFeatures
 logger = logging.getLogger(__name__)
 
 CLIPS_AT_ONCE = 16
+LOG_EVERY = 30.0  # seconds
 DTYPE = torch.float16  # of what is kept, as in the memory pool
 
 
@@ -54,20 +57,34 @@ def store_features(model: nn.Module, loader: TrainLoader, num_variants: int) -> 
     """Let `loader` deliver stored features instead of videos from now on.
 
     Every process computes its share and keeps all of them. What a variant looks like depends on the
-    loader's seed, the keyframe and the variant only, so a resumed run has the same ones.
+    loader's seed, the keyframe and the variant only (a jittered slow pathway starts alike in
+    CLIPS_AT_ONCE of them), so a resumed run has the same ones.
 
     Args:
         model: an `ActionRCNN`, not wrapped, with a frozen backbone.
         num_variants: V, how many augmented variants of a keyframe there are.
+
+    Raises:
+        ValueError: two keyframes of the training set are of one video and second.
     """
     keyframes = loader.keyframes
+    if len({_key(keyframes[i]) for i in range(len(keyframes))}) < len(keyframes):
+        raise ValueError(
+            "DATALOADER.STORED_VARIANTS: the training sets share keyframes; use 0, or sets of "
+            "different videos"
+        )
     places = [(i, i * num_variants + v) for i in range(len(keyframes)) for v in range(num_variants)]
     logger.info("Storing the features of %d keyframes in %d variants", len(keyframes), num_variants)
     clips: dict[tuple[str, float], list[dict]] = {}
     model.train()
-    for batch in _extracted(model, loader, places):
+    start = last = time.monotonic()
+    for done, batch in enumerate(_extracted(model, loader, places), 1):
         for x in batch:
             clips.setdefault(_key(x), []).append(x)
+        if time.monotonic() - last > LOG_EVERY:
+            last, share = time.monotonic(), done * CLIPS_AT_ONCE / len(places)
+            left = (last - start) * (1 / share - 1) / 60
+            logger.info("%.0f %% of the features, %.1f minutes left", 100 * share, left)
     loader.mapper, loader.num_workers = StoredClips(clips), 0
     logger.info("Stored features: %.2f GB", loader.mapper.num_bytes / 1e9)
 
@@ -101,7 +118,8 @@ def _extracted(model: nn.Module, loader: TrainLoader, places: list[Place]) -> It
 def _without_pictures(x: dict, features: ClipFeatures) -> dict:
     consumed = ("video", "proposals", "objects")
     rest = {key: value for key, value in x.items() if key not in consumed}
-    return {**rest, "features": features.to(torch.device("cpu"), DTYPE)}
+    # A copy: what came from a loading process holds a file open for as long as it lives.
+    return copy.deepcopy({**rest, "features": features.to(torch.device("cpu"), DTYPE)})
 
 
 def _key(keyframe: dict) -> tuple[str, float]:

@@ -99,8 +99,8 @@ class Trainer(DefaultTrainer):
             fill_memory(self.cfg, unwrap(self.model), self.pool, self._keyframes, tag)
 
     def before_train(self) -> None:
-        # Now, when all weights have been loaded.
-        if self.cfg.DATALOADER.STORED_VARIANTS > 0:
+        # Now, when all weights have been loaded; not for a run that only has to be tested.
+        if self.cfg.DATALOADER.STORED_VARIANTS > 0 and self.start_iter < self.max_iter:
             loader = self._trainer.data_loader
             store_features(unwrap(self.model), loader, self.cfg.DATALOADER.STORED_VARIANTS)
         super().before_train()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes
@@ -177,7 +178,9 @@ def test_a_detector_gives_what_lies_between(dance):
 def test_a_dense_file_gives_what_lies_between(tmp_path):
     path = tmp_path / "boxes.csv"
     rows = [
-        f"v,{t},0.{n + 1},0.1,0.9,0.9,,0.9,{n + 3}" for t in (0, 0.4, 1, 1.5, 1.7) for n in (0, 1)
+        f"v,{t},0.{n + 1},0.1,0.9,0.9,,0.9,{n + 3}"
+        for t in (0.1, 0.4, 1.1, 1.5, 1.7)
+        for n in (0, 1)
     ]
     path.write_text("\n".join([*rows, "v,0.4,0.1,0.1,0.2,0.2,cup,0.9"]) + "\n")
     boxes = KeyframeBoxes.from_files([path], "v")
@@ -192,6 +195,38 @@ def test_a_dense_file_gives_what_lies_between(tmp_path):
     assert len(later["persons"]["boxes"]) == 2
     path.write_text("v,0001,0.1,0.1,0.9,0.9,,0.9\n")
     assert "persons_between" not in KeyframeBoxes.from_files([path], "v")(1, 10, 20)
+
+
+def test_a_keyframe_where_nobody_is_found_stays_empty(tmp_path):
+    """Its neighbours in a dense file do not take its place; file and detector agree."""
+    empty = PictureBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
+
+    def detect(pictures):
+        return [
+            empty if p[0, 0, 0] == 7 else found
+            for p, found in zip(pictures, find_persons(pictures))
+        ]
+
+    folder = tmp_path / "dance"
+    folder.mkdir()
+    for i in range(37):  # from second 900.4 to 904.0; nobody is seen at 902
+        frame = frame_at(0.4 + i / FPS)
+        frame[0, 0] = 7 if i == 16 else 0
+        Image.fromarray(frame).save(folder / f"{i:05d}.png")
+    (folder / "frames.yaml").write_text(f"fps: {FPS}\nstart: 900.4\n")
+    source = DetectedBoxes(detect, 5)
+    list(source.watch(iterate_frames(folder)))
+    write_boxes(
+        [VideoJob("dance", folder)], detect, tmp_path / "parts", settings={}, looks_per_second=5
+    )
+    boxes = KeyframeBoxes.from_files([tmp_path / "parts" / "dance.csv"], "dance")
+    for second, persons in ((901, 2), (902, 0), (903, 2), (904, 2)):
+        direct, filed = source(second, 48, 64), boxes(second, 48, 64)
+        assert len(filed["persons"]["boxes"]) == len(direct["persons"]["boxes"]) == persons
+        times = [x["persons_between"]["timestamps"] for x in (direct, filed)]
+        assert len(times[0]) == 2 * (3 if second == 901 else 4)
+        np.testing.assert_allclose(times[1], times[0])
+    assert boxes.unused_seconds() == {}
 
 
 def test_pictures_between_keyframes(dance):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from detectron2.engine import HookBase
@@ -81,6 +83,22 @@ def test_batches_come_from_the_store(folder, tmp_path):
         for x in next(iter(loader.mapper.clips.values()))
     ]
     assert not torch.equal(boxes[0], boxes[1]), "variants are augmented differently"
+
+
+def test_loading_processes_leave_no_files_open(folder, tmp_path):
+    """Tensors of another process each hold one open for as long as they live."""
+    trainer = make_trainer(folder, tmp_path, "DATALOADER.NUM_WORKERS", 1)
+    before = len(os.listdir("/proc/self/fd"))
+    store_features(trainer.model, trainer._trainer.data_loader, VARIANTS)
+    assert len(os.listdir("/proc/self/fd")) < before + 10
+    assert trainer._trainer.data_loader.num_workers == 0
+
+
+def test_sets_that_share_keyframes_are_refused(folder, tmp_path):
+    loader = make_trainer(folder, tmp_path)._trainer.data_loader
+    loader.keyframes = [*loader.keyframes, loader.keyframes[0]]
+    with pytest.raises(ValueError, match="the training sets share keyframes"):
+        store_features(None, loader, VARIANTS)
 
 
 def test_training_writes_the_memory_and_leaves_the_backbone(folder, tmp_path):
