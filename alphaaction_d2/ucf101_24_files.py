@@ -163,8 +163,11 @@ def _class_names(entries: Mapping) -> list[str]:
     for video, entry in entries.items():
         tubes = entry.get("annotations", ()) if isinstance(entry, dict) else ()
         for tube in tubes:
-            if isinstance(tube, dict) and isinstance(tube.get("label"), int):
-                names.setdefault(tube["label"], str(video).partition("/")[0])
+            try:
+                label = _whole(tube if isinstance(tube, dict) else {}, "label")
+            except ValueError:
+                continue  # told where its video is asked for
+            names.setdefault(label, str(video).partition("/")[0])
     return [names.get(i, str(i)) for i in range(1 + max(names, default=-1))]
 
 

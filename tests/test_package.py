@@ -105,10 +105,12 @@ LEGAL_TREE = {
     "alphaaction_d2/structures.py": "import torch\nfrom dataclasses import dataclass\n",
     "alphaaction_d2/memory.py": "from .structures import MemoryWindow\n",
     "alphaaction_d2/data/__init__.py": "from .video import read\n",
-    "alphaaction_d2/data/video.py": "import av\nfrom ..structures import Frames\n",
+    "alphaaction_d2/data/video.py": "from .video_file import read\n",
+    "alphaaction_d2/data/video_file.py": "import av\nfrom ..structures import Frames\n",
     "alphaaction_d2/data/datasets/ava.py": "from ..video import read\nfrom ... import ava_files\n",
     "alphaaction_d2/modeling/roi_heads.py": "def f():\n    from .poolers import Pooler\n",
-    "alphaaction_d2/engine/trainer.py": "import alphaaction_d2.data.video\nfrom .. import memory\n",
+    "alphaaction_d2/engine/hooks.py": "from .. import memory\n",
+    "alphaaction_d2/engine/trainer.py": "import alphaaction_d2.data.video_file\n",
     "tools/train_net.py": "from alphaaction_d2.engine import trainer\n",
 }
 

@@ -44,7 +44,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("attention", help="what a model looks at in a video")
-    command.add_argument("--input", required=True, metavar="VIDEO", help="video file")
+    command.add_argument(
+        "--input",
+        required=True,
+        metavar="VIDEO",
+        help="video file; folder of numbered pictures or of one-second clips (docs/own_data.md)",
+    )
     command.add_argument("--output", required=True, metavar="DIR", help="folder for the pictures")
     command.add_argument(
         "--at",

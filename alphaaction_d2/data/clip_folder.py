@@ -85,6 +85,7 @@ class ClipFolder(FrameSource):
         begin = self._seconds[self._place]
         clip = self._file.info
         if clip.duration is not None and not is_clip_length(clip.duration):
+            self._close_file()
             raise VideoError(
                 f"{path}: {self._names[self._place]} lasts {clip.duration:.1f} s, expected clips "
                 "of one second named by their second: give the videos one by one"

@@ -36,7 +36,7 @@ from .box_files import at_keyframes, keyframe_seconds, read_boxes
 from .clip_sampling import TIME_TOLERANCE, clip_times, iterate_clips
 from .datasets.ava import AVAFiles, Keyframe, class_names, keyframes_of
 from .datasets.ava_classes import with_groups
-from .video import VideoError, VideoInfo, find_videos, iterate_frames, probe_video
+from .video import VideoInfo, find_videos, first_that_opens, iterate_frames
 
 logger = logging.getLogger(__name__)
 
@@ -203,7 +203,7 @@ def read_splits(splits: Mapping[str, AVAFiles], report: DatasetReport) -> None:
             read = [_read_rows(path, part, report) for path in files.paths(part)]
             rows = [table for table in read if table is not None]
             with _warnings_noted(report):
-                tables[part] = at_keyframes(concatenate_rows(rows)) if rows else None
+                tables[part] = _at_keyframes(part, rows)
         excluded, listed = set(), []
         for path in files.paths("excluded"):
             with _noting(report, path):
@@ -214,6 +214,19 @@ def read_splits(splits: Mapping[str, AVAFiles], report: DatasetReport) -> None:
         report.splits.append(
             SplitData(name, files, excluded=frozenset(excluded), listed=frozenset(listed), **tables)
         )
+
+
+def _at_keyframes(part: str, tables: Sequence[AVARows]) -> AVARows | None:
+    """The rows of a part at keyframes, as `load_ava` finds them; None without a file.
+
+    Boxes count file by file: one with boxes for every frame takes nothing from another whose times
+    are whole seconds. Annotations are one table, whatever files they come from.
+    """
+    if not tables:
+        return None
+    if part == "annotations":
+        return at_keyframes(concatenate_rows(tables))
+    return concatenate_rows([at_keyframes(rows) for rows in tables])
 
 
 def _read_part(path: Path, part: str) -> AVARows:
@@ -357,7 +370,7 @@ def look_at_videos(
         return
     _note_missing(report, {video: n for video, n in sorted(named.items()) if video not in found})
     for video, count in sorted(named.items()):
-        path = _first_that_opens(video, count, found.get(video, []), report)
+        path = _open_first(video, count, found.get(video, []), report)
         if path is None:
             continue
         mine = {second for name, second in wanted if name == video}
@@ -387,20 +400,17 @@ def _note_missing(report: DatasetReport, missing: Mapping[str, int]) -> None:
     report.add(True, "videos", f"{len(missing)} are missing, with {rows}: {names}, ...")
 
 
-def _first_that_opens(
+def _open_first(
     video: str, count: int, paths: Sequence[Path], report: DatasetReport
 ) -> Path | None:
-    problems = []
-    for path in paths:
-        try:
-            report.videos[video] = SeenVideo(probe_video(path))
-        except VideoError as error:
-            problems.append(_where_and_what(str(error), str(path)))
-            continue
+    info, problems = first_that_opens(paths)
+    if info is not None:
+        report.videos[video] = SeenVideo(info)
         if len(paths) > 1:
-            report.add(False, path, f"is taken of {len(paths)} videos called {video}")
-        return path
-    for where, what in problems[:1]:
+            report.add(False, info.path, f"is taken of {len(paths)} videos called {video}")
+        return info.path
+    for problem in problems[:1]:
+        where, what = _where_and_what(problem, str(paths[0]))
         report.add(True, where, f"{what} ({_many(count, 'row')} of it)")
     return None
 

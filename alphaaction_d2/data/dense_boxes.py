@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..ava_files import AVARows, concatenate_rows, select_rows
 from .box_files import BoxFile, between_keyframes, is_person
@@ -16,11 +17,32 @@ def persons_between(file: BoxFile) -> BoxFile:
     return BoxFile(select_rows(rows, is_person(rows)), file.short_side)
 
 
+def dense_persons(
+    timestamps: ArrayLike, boxes: ArrayLike, scores: ArrayLike, person_ids: ArrayLike
+) -> dict[str, np.ndarray]:
+    """`persons_between` of a dataset dict: n persons in order of time.
+
+    Args:
+        timestamps: (n,) seconds.
+        boxes: (n, 4) XYXY in pixels.
+        scores: (n,).
+        person_ids: (n,), -1 where nobody knows.
+
+    Returns:
+        The same by these names: float64, float32, float32 and int64.
+    """
+    return {
+        "timestamps": np.array(timestamps, np.float64),
+        "boxes": np.array(boxes, np.float32).reshape(-1, 4),
+        "scores": np.array(scores, np.float32),
+        "person_ids": np.array(person_ids, np.int64),
+    }
+
+
 class DensePersons:
     """Persons of any number of videos, looked up by video and time.
 
-    What comes out goes into a dataset dict as `persons_between`: `timestamps`, `boxes`, `scores`
-    and `person_ids` of n persons, in order of time.
+    What comes out goes into a dataset dict as `persons_between`, see :func:`dense_persons`.
     """
 
     def __init__(self, tables: Sequence[AVARows]) -> None:
@@ -52,25 +74,15 @@ class DensePersons:
         """
         place = self._places.get(video, slice(0, 0))
         if self._rows is None:
-            return _arrays(np.zeros(0), np.zeros((0, 4)), np.zeros(0), np.zeros(0), size)
+            return dense_persons([], [], [], [])
         times = self._rows.timestamps[place]
         first = place.start + int(np.searchsorted(times, start, side="right"))
         last = place.start + int(np.searchsorted(times, stop, side="left"))
         rows = slice(first, max(first, last))
-        columns = ("timestamps", "boxes", "scores", "person_ids")
-        return _arrays(*(getattr(self._rows, name)[rows] for name in columns), size)
-
-
-def _arrays(
-    times: np.ndarray,
-    boxes: np.ndarray,
-    scores: np.ndarray,
-    person_ids: np.ndarray,
-    size: tuple[int, int],
-) -> dict[str, np.ndarray]:
-    return {
-        "timestamps": times,
-        "boxes": (boxes * (size * 2)).astype(np.float32),
-        "scores": scores.astype(np.float32),
-        "person_ids": person_ids.astype(np.int64),
-    }
+        found = self._rows
+        return dense_persons(
+            found.timestamps[rows],
+            found.boxes[rows] * (size * 2),
+            found.scores[rows],
+            found.person_ids[rows],
+        )

@@ -13,6 +13,7 @@ Only pictures that are looked at are opened.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -67,6 +68,19 @@ class PictureSeries:
     runs: tuple[int, ...]
     positions: tuple[int, ...]
     count: int
+
+    @functools.cached_property
+    def num_missing(self) -> int:
+        """How many numbers are left out; a video is opened often, its folder listed once.
+
+        Every n-th picture of a video, with its numbers kept, is no hole but a lower rate: 0.
+        """
+        starts, positions = np.array(self.runs), np.array(self.positions)
+        lasts = starts + np.diff(positions, append=self.count) - 1
+        gaps = starts[1:] - lasts[:-1]
+        if len(gaps) == self.count - 1 and len(np.unique(gaps)) == 1:
+            return 0
+        return int((gaps - 1).sum())
 
     def number(self, index: int) -> int:
         """The number of a picture, by its place in the order."""
@@ -326,11 +340,7 @@ class FrameFolder(FrameSource):
                 f"{self.path}: begins with {self._series.name(0)}, which is taken for second "
                 f"{self._start:g}: 'first: 1' in {TIMING_FILE} counts from 1"
             )
-        ends = [place for start in self._series.positions[1:] for place in (start - 1, start)]
-        gaps = np.diff([self._series.number(place) for place in ends])[::2]
-        # Every n-th picture of a video, with its numbers kept, is no hole but a lower rate.
-        if len(gaps) and not (len(gaps) == self._series.count - 1 and len(set(gaps.tolist())) == 1):
-            lost = int((gaps - 1).sum())
+        if lost := self._series.num_missing:
             after = self._series.name(self._series.positions[1] - 1)
             warn_once(
                 f"{self.path}: {lost} of {lost + self._series.count} pictures are missing, first "

@@ -1,7 +1,7 @@
 """What every source of a video's frames offers, whether it is a file or a folder.
 
-`video.py` reads from a source without knowing which it is: a video file (there), numbered pictures
-(`frame_folder.py`) or one-second clips (`clip_folder.py`).
+`video.py` reads from a source without knowing which it is: a video file (`video_file.py`), numbered
+pictures (`frame_folder.py`) or one-second clips (`clip_folder.py`).
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from __future__ import annotations
 import functools
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -34,6 +34,7 @@ __all__ = [
     "VideoReader",
     "VideoWriter",
     "find_videos",
+    "first_that_opens",
     "is_video_folder",
     "iterate_frames",
     "one_line",
@@ -132,7 +133,11 @@ class VideoReader:
         # own (smaller) form of the picture. The last one is the decoder's position.
         self._held: deque[_HeldFrame] = deque()
         self._at_end = False
-        self._append(self._source.next_frame())
+        try:
+            self._append(self._source.next_frame())
+        except BaseException:
+            self._source.close()
+            raise
 
     @property
     def frames_decoded(self) -> int:
@@ -264,8 +269,20 @@ def _open_source(path: str | os.PathLike, stream: int | None, threads: int) -> F
         return FrameFolder(path, content)
     if content is not None:
         return ClipFolder(path, content, lambda file: VideoFile(file, None, threads))
+    _refuse_folder(path)
+
+
+def _refuse_folder(folder: Path) -> NoReturn:
+    """Say why a folder is no video; one with videos and pictures may be full of either."""
+    names = os.listdir(folder)
+    videos, pictures = video_files(names), picture_series(folder, names)
+    if videos and pictures:
+        raise VideoError(
+            f"{folder}: pictures ({pictures.name(0)}) and videos ({min(videos)}) in one folder: "
+            "leave one kind there, or give a video file"
+        )
     raise VideoError(
-        f"{path}: a directory without numbered pictures or one-second clips: give a video file"
+        f"{folder}: a directory without numbered pictures or one-second clips: give a video file"
     )
 
 
@@ -338,3 +355,20 @@ def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:
     for path, is_folder in sorted(((x, _is_folder(x)) for x in paths), key=lambda x: x[1]):
         found.setdefault(path.name if is_folder else path.stem, []).append(path)
     return dict(sorted(found.items()))
+
+
+def first_that_opens(paths: Iterable[Path]) -> tuple[VideoInfo | None, list[str]]:
+    """The first of some files of one name that is a video.
+
+    A picture or a text of the same name may lie beside it.
+
+    Returns:
+        Its `VideoInfo`, None if none can be opened; and what is wrong with each one before it.
+    """
+    problems = []
+    for path in paths:
+        try:
+            return probe_video(path), problems
+        except VideoError as error:
+            problems.append(str(error))
+    return None, problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from ..visualization.tracks import identify
 
 MAX_PERSONS = 6  # in one picture
 MIN_DISTANCE = 3.0  # seconds between keyframes that are chosen
+_FILE = re.compile(r"attention_[0-9.]+_(maps\.jpg|memory\.png)")
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +171,13 @@ def write_attention_pictures(
                 memory_attention_chart(path, attention, colour_of, max_persons=MAX_PERSONS)
                 files[f"Attention to the memory at {shown}"] = path
     return files
+
+
+def remove_attention_pictures(folder: Path) -> None:
+    """Remove what :func:`write_attention_pictures` left in a folder, and nothing else."""
+    for path in folder.glob("attention_*"):
+        if _FILE.fullmatch(path.name):
+            path.unlink()
 
 
 def _write_jpeg(path: Path, picture: np.ndarray) -> Path:

@@ -7,7 +7,6 @@ so that a run that was killed goes on where it was.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
@@ -27,14 +26,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..data.clip_folder import VIDEO_SUFFIXES
 from ..data.clip_sampling import first_keyframe, is_shown_by, iterate_clips, last_keyframe
 from ..data.datasets.ava import AVAFiles, keyframes_of, read_metadata
+from ..data.dense_boxes import dense_persons
 from ..data.video import (
     VideoError,
     VideoReader,
     find_videos,
+    first_that_opens,
     is_video_folder,
     iterate_frames,
     one_line,
-    probe_video,
     video_name,
 )
 from ..files import write_atomically
@@ -108,14 +108,12 @@ class DetectedBoxes:
 def _joined(moments: Mapping[float, PictureBoxes]) -> dict[str, np.ndarray]:
     """The persons of several moments, in order of time, as `persons_between`."""
     persons = [found.by_kind()["persons"] for found in moments.values()]
-    nobody = {
-        "boxes": np.zeros((0, 4), np.float32),
-        "scores": np.zeros(0, np.float32),
-        "person_ids": np.zeros(0, np.int64),
+    columns = {
+        name: [row for found in persons for row in found[name]]
+        for name in ("boxes", "scores", "person_ids")
     }
-    joined = {name: np.concatenate([x, *(p[name] for p in persons)]) for name, x in nobody.items()}
-    times = np.repeat(np.array(list(moments), float), [len(p["boxes"]) for p in persons])
-    return {"timestamps": times, **joined}
+    times = [time for time, found in zip(moments, persons) for _ in found["boxes"]]
+    return dense_persons(times, **columns)
 
 
 @dataclass(frozen=True)
@@ -195,18 +193,17 @@ def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
     for video, second in keyframes_of(str(files.videos), files):
         keyframes.setdefault(video, []).append(second)
     return [
-        VideoJob(name, _first_that_opens(found.get(name, [])), times)
+        VideoJob(name, _video_of(found.get(name, [])), times)
         for name, seconds in keyframes.items()
         for times in [None if every_second else tuple(seconds)]
     ]
 
 
-def _first_that_opens(paths: Sequence[Path]) -> Path | None:
-    """Of some files of one name the first that is a video (a picture may lie beside it)."""
-    for path in paths[:-1]:
-        with contextlib.suppress(VideoError):
-            probe_video(path)
-            return path
+def _video_of(paths: Sequence[Path]) -> Path | None:
+    """Which of some files of one name to take; the last one is not opened for that."""
+    info, _ = first_that_opens(paths[:-1])
+    if info is not None:
+        return info.path
     return paths[-1] if paths else None
 
 

@@ -25,7 +25,8 @@ from ..tracking import first_new_id
 from .box_detection import DetectedBoxes
 from .inference import AttentiveInference, DelayedInference, build_delayed_inference
 
-# (timestamp, height, width) -> {"persons": ..., "objects": ...}, see KeyframeBoxes
+# (timestamp, height, width) -> {"persons": ..., "objects": ...}, see KeyframeBoxes; a source that
+# looks more often adds "persons_between", see dense_persons
 BoxSource = Callable[[float, int, int], dict[str, dict]]
 
 

@@ -33,7 +33,12 @@ from ..visualization import (
     write_results_json,
 )
 from ..visualization.charts import timeline_chart
-from .attention_pictures import KeyframeChoice, attended_keyframe, write_attention_pictures
+from .attention_pictures import (
+    KeyframeChoice,
+    attended_keyframe,
+    remove_attention_pictures,
+    write_attention_pictures,
+)
 from .predictor import BoxSource, VideoPredictor
 
 logger = logging.getLogger(__name__)
@@ -81,7 +86,8 @@ def process_video(
 
     The video is decoded twice, since labels are known only when their memory window is complete;
     memory stays bounded. With an `AttentionPredictor` of a model that has attention there are also
-    pictures of it, at a few keyframes (:class:`KeyframeChoice`).
+    pictures of it, at a few keyframes (:class:`KeyframeChoice`). Those of an earlier run are
+    removed.
 
     Args:
         boxes: where persons and objects are; None: what `VideoPredictor` does without.
@@ -101,6 +107,8 @@ def process_video(
     _tell_of_unused(video, boxes, info)
     result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
     folder.mkdir(parents=True, exist_ok=True)
+    # those of an earlier run show other keyframes, which no report would link
+    remove_attention_pictures(folder)
     files = VideoFolder(
         result=result,
         video=folder / "annotated.mp4",

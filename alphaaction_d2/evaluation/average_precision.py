@@ -181,8 +181,7 @@ def _iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0.0) -> np.ndarra
     ``extra`` is added to every width and height: 1 for boxes that include their last pixel.
 
     NOTE: the order of the operations decides on which side of 0.5 the quotient falls for boxes that
-        overlap by exactly a
-    half; it is the one of the official programs.
+    overlap by exactly a half; it is the one of the official programs.
     """
     width = np.minimum(boxes[..., 2], others[..., 2]) - np.maximum(boxes[..., 0], others[..., 0])
     height = np.minimum(boxes[..., 3], others[..., 3]) - np.maximum(boxes[..., 1], others[..., 1])

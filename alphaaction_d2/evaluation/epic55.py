@@ -187,10 +187,15 @@ def read_epic_scores(
     if not np.isfinite(logits).all():
         row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
         raise ValueError(f"{path}: row {row} has numbers that are not finite")
-    if uids.shape != segments.uids.shape or not np.array_equal(
-        np.sort(uids), np.sort(segments.uids)
-    ):
-        strange = sorted(set(segments.uids.tolist()) - set(np.ravel(uids).tolist()))
+    if uids.shape != segments.uids.shape:
+        raise ValueError(
+            f"{path}: uids {uids.shape}; expected {segments.uids.shape}, one for each row of logits"
+        )
+    values, counts = np.unique(uids, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{path}: the segment (uid) {values[counts > 1][0]} comes more than once")
+    if not np.array_equal(values, np.sort(segments.uids)):
+        strange = sorted(set(segments.uids.tolist()) - set(uids.tolist()))
         raise ValueError(f"{path}: has no scores for the segments (uids) {strange[:5]} ...")
     order = np.empty(len(segments), dtype=np.int64)
     order[np.argsort(segments.uids)] = np.argsort(uids)

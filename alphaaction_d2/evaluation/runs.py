@@ -35,9 +35,8 @@ def stable_descending(scores: np.ndarray) -> np.ndarray:
         is_tied[1:] = same
         is_tied[:-1] |= same
         run = np.concatenate([[0], np.cumsum(~same)])[is_tied]
-        by_run = (
-            run * len(order) + order[is_tied]
-        )  # distinct: any sort will do, so the fastest does
+        # distinct: any sort will do, so the fastest does
+        by_run = run * len(order) + order[is_tied]
         by_run.sort()
         order[is_tied] = by_run % len(order)
     return order

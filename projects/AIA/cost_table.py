@@ -66,7 +66,7 @@ ROWS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """Numbers of trained parameters and of floating-point operations."""
+    """Numbers of parameters, frozen ones too, and of floating-point operations."""
 
     parameters: int
     flops: int
@@ -164,7 +164,8 @@ def measure(args: argparse.Namespace) -> Iterator[Measured]:
     def cost(row: PaperRow, opts: Sequence[str]) -> Cost:
         cfg = load(args, row.name, opts)
         node = cfg.MODEL.INTERACTION
-        key = (node.NAME, tuple(node.BLOCKS), node.DIM) if node.NAME else ()
+        key = (node.NAME, tuple(node.BLOCKS), node.DIM, node.TEMPORAL_POSITION)
+        key = key if node.NAME else ()
         if key not in costs:
             costs[key] = measure_cost(cfg, args.persons)
         return costs[key]

@@ -9,15 +9,18 @@ import av
 import numpy as np
 import pytest
 
+from alphaaction_d2.data.clip_folder import ClipFolder
 from alphaaction_d2.data.clip_sampling import clip_times, iterate_clips
 from alphaaction_d2.data.video import (
     VideoError,
     VideoReader,
     find_videos,
+    first_that_opens,
     is_video_folder,
     iterate_frames,
     probe_video,
 )
+from alphaaction_d2.data.video_file import VideoFile
 from tests.data.test_video import (
     FPS,
     HEIGHT,
@@ -151,6 +154,66 @@ def test_what_cannot_be_used_is_refused_in_one_line(tmp_path):
         reader.read([1.5])
     with pytest.raises(VideoError, match="only files have streams"):
         probe_video(twice.parent, stream=0)
+
+
+@pytest.fixture
+def open_files(monkeypatch) -> list[VideoFile]:
+    """The video files that are open."""
+    found: list[VideoFile] = []
+    start, close = VideoFile.__init__, VideoFile.close
+
+    def opened(self, *args):
+        start(self, *args)
+        found.append(self)
+
+    def closed(self):
+        close(self)
+        found[:] = [x for x in found if x is not self]
+
+    monkeypatch.setattr(VideoFile, "__init__", opened)
+    monkeypatch.setattr(VideoFile, "close", closed)
+    return found
+
+
+def test_what_is_refused_is_closed(tmp_path, monkeypatch, open_files):
+    folder = tmp_path / "long"
+    folder.mkdir()
+    encode(folder / "1.mp4")
+    with pytest.raises(VideoError, match="expected clips of one second"):
+        VideoReader(folder)
+    assert open_files == []
+    clips = write_clips(tmp_path / "film", range(2))
+    with VideoReader(clips):
+        assert len(open_files) == 1
+
+    def fail(self):
+        raise VideoError("no frame")
+
+    monkeypatch.setattr(ClipFolder, "next_frame", fail)
+    with pytest.raises(VideoError, match="no frame"):
+        VideoReader(clips)
+    assert open_files == []
+
+
+def test_a_folder_of_videos_may_have_numbered_pictures(tmp_path):
+    encode(tmp_path / "film.mp4")
+    (tmp_path / "poster_1.jpg").write_bytes(b"")
+    assert not is_video_folder(tmp_path)
+    assert list(find_videos(tmp_path)) == ["film", "poster_1"]
+
+
+def test_the_first_that_opens_is_taken(tmp_path):
+    (tmp_path / "film.jpg").write_bytes(b"")
+    (tmp_path / "film.txt").write_text("about the film")
+    video = encode(tmp_path / "film.mp4")
+    info, problems = first_that_opens([tmp_path / "film.jpg", tmp_path / "film.txt", video])
+    assert info == probe_video(video)
+    assert [x.partition(":")[0] for x in problems] == [
+        str(tmp_path / name) for name in ("film.jpg", "film.txt")
+    ]
+    info, (problem,) = first_that_opens([tmp_path / "film.txt"])
+    assert info is None and "film.txt: " in problem
+    assert first_that_opens([]) == (None, [])
 
 
 def test_a_folder_of_videos_is_told_from_a_video(tmp_path):

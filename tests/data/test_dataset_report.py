@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data import MetadataCatalog
 
 from alphaaction_d2.ava_files import LabelMap
 from alphaaction_d2.data.dataset_report import (
@@ -19,6 +21,7 @@ from alphaaction_d2.data.dataset_report import (
     read_splits,
     summarise,
 )
+from alphaaction_d2.data.datasets import load_ava
 from alphaaction_d2.data.video import VideoWriter
 from tests.helpers import write_dataset
 
@@ -166,6 +169,27 @@ def test_what_is_unusual(folder):
     ):
         assert expected in text, f"{expected}\nnot in\n{text}"
     assert not report.is_wrong
+
+
+def test_boxes_of_several_files_count_as_in_training(folder):
+    """A dense file and a sparse one: each gives the times that are nearest in itself."""
+    files = folder_files(folder, DatasetReport())["train"]
+    sparse, dense = folder / "boxes" / "sparse.csv", folder / "boxes" / "dense.csv"
+    sparse.write_text("train_0,0001,0.1,0.1,0.5,0.9,,0.9\n")
+    dense.write_text(
+        "".join(f"train_0,{t},0.2,0.1,0.6,0.9,,0.9\n" for t in (0.8, 0.9, 1.2, 1.6, 2.0))
+    )
+    files = replace(files, persons=(sparse, dense))
+    report = DatasetReport()
+    read_splits({"train": files}, report)
+    persons = report.splits[0].persons
+    found = {1: 0, 2: 0}
+    for x in load_ava("both_files", files):
+        if x["video_id"] == "train_0" and x["timestamp"] in found:
+            found[x["timestamp"]] = len(x["persons"]["boxes"])
+    MetadataCatalog.remove("both_files")
+    assert sorted(persons.timestamps.tolist()) == [0.9, 1, 2]
+    assert found == {1: 2, 2: 1}
 
 
 def test_exclusions_of_unknown_videos(folder):

@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alphaaction_d2.data.clip_sampling import clip_times, iterate_clips
-from alphaaction_d2.data.frame_folder import picture_series, read_picture, read_timing
+from alphaaction_d2.data.frame_folder import (
+    PictureSeries,
+    picture_series,
+    read_picture,
+    read_timing,
+)
 from alphaaction_d2.data.video import (
     VideoError,
     VideoReader,
@@ -199,12 +204,15 @@ def _refused(folder: Path) -> dict[str, Path]:
         "different lengths": write_pictures(folder / "zeros", ["01.png", "1.png", "2.png"]),
         "none of its 8 pictures can be read": write_pictures(folder / "broken", names),
         "005.png is 10x20, 001.png is 64x48": write_pictures(folder / "sizes", names),
-        "in one folder": write_pictures(folder / "both", [*names]),
+        "pictures (001.png) and clips (0001.mp4)": write_pictures(folder / "both", [*names]),
+        "pictures (001.png) and videos (a.mp4) in one": write_pictures(folder / "stray", [*names]),
     }
     for path in (folder / "broken").glob("*.png"):
         path.write_bytes(b"nothing")
     Image.new("RGB", (10, 20)).save(folder / "sizes" / "005.png")
     (folder / "both" / "0001.mp4").write_bytes(b"")
+    for name in ("preview.mp4", "a.mp4"):
+        (folder / "stray" / name).write_bytes(b"")
     return cases
 
 
@@ -242,6 +250,24 @@ def test_a_pipe_named_like_a_picture_is_not_waited_for(tmp_path):
     (folder / "2.png").unlink()
     os.mkfifo(folder / "2.png")
     assert [index_of(frame) for _, frame in iterate_frames(folder)] == [0, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "missing"),
+    [([7], 0), ([1, 2, 3], 0), ([1, 2, 5, 6, 8], 3), ([0, 4, 8, 12], 0), ([0, 4, 8, 13], 10)],
+)
+def test_series_knows_what_it_lacks(numbers, missing):
+    assert picture_series(Path("film"), [f"{n}.jpg" for n in numbers]).num_missing == missing
+
+
+def test_what_a_folder_lacks_is_counted_once(tmp_path, monkeypatch):
+    folder = write_pictures(tmp_path / "film", [f"{n}.png" for n in (1, 2, 5)])
+    counted = []
+    count = PictureSeries.num_missing.func
+    monkeypatch.setattr(PictureSeries.num_missing, "func", lambda x: counted.append(x) or count(x))
+    for _ in range(3):
+        VideoReader(folder).close()
+    assert len(counted) == 1
 
 
 @given(

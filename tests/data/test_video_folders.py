@@ -235,6 +235,18 @@ def test_a_bad_picture_is_a_finding(folders, tmp_path):
 @pytest.mark.parametrize("name", ["frames", "rawframes", "clips/trainval", "videos"])
 def test_ava_is_found_in_the_folders_that_others_make(tmp_path, name):
     assert ava_files(tmp_path, "2.2", "val").videos == tmp_path / "ava" / "videos"
-    (tmp_path / "ava" / name).mkdir(parents=True)
-    (tmp_path / "ava" / "movies" / "trainval").mkdir(parents=True)
+    (tmp_path / "ava" / name / "film").mkdir(parents=True)
+    (tmp_path / "ava" / "movies" / "trainval" / "film").mkdir(parents=True)
     assert ava_files(tmp_path, "2.2", "val").videos == tmp_path / "ava" / name
+
+
+def test_an_empty_folder_does_not_hide_a_full_one(tmp_path):
+    ava = tmp_path / "ava"
+    (ava / "videos").mkdir(parents=True)
+    (ava / "videos" / ".gitkeep").touch()
+    (ava / "frames").mkdir()
+    assert ava_files(tmp_path, "2.2", "val").videos == ava / "videos", "nothing is anywhere"
+    (ava / "frames" / "film").mkdir()
+    assert ava_files(tmp_path, "2.2", "val").videos == ava / "frames"
+    (ava / "videos" / "film.mp4").touch()
+    assert ava_files(tmp_path, "2.2", "val").videos == ava / "videos"

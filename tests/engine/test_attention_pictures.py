@@ -156,6 +156,13 @@ def test_a_processed_video_has_pictures_of_attention(scene, tmp_path, name):
     assert len(files.attention) <= 3 * len(kinds[name])
     assert dict(files.section().attention) == dict(files.attention)
     assert all(cv2.imread(str(path)) is not None for path in files.attention.values())
+    # What an earlier run left goes, what is somebody else's stays.
+    (tmp_path / "attention_0999_maps.jpg").touch()
+    (tmp_path / "attention_0998.500_memory.png").touch()
+    (tmp_path / "attention_of_mine_maps.jpg").touch()
+    process_video(predictor, video, boxes, tmp_path, NAMES)
+    again = sorted(p.name for p in tmp_path.glob("attention_*"))
+    assert again == [*found, "attention_of_mine_maps.jpg"]
     # A plain predictor gives the same results, and no pictures of attention.
     plain = process_video(
         predictor_of(folder, cfg, VideoPredictor), video, boxes, tmp_path / "p", NAMES

@@ -196,6 +196,13 @@ def test_bad_scores(tmp_path):
     refused('expected the arrays "uids" and "logits"', tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", logits=np.zeros((2, 2)), uids=np.array([3, 8]))
     refused(r"no scores for the segments \(uids\) \[7\]", tmp_path / "x.npz")
+    for uids, words in (
+        ([[3], [7]], r"uids \(2, 1\); expected \(2,\), one for each row of logits"),
+        ([3, 7, 7], r"uids \(3,\); expected \(2,\)"),
+        ([3, 3], r"the segment \(uid\) 3 comes more than once"),
+    ):
+        np.savez(tmp_path / "x.npz", logits=np.zeros((2, 2)), uids=np.array(uids))
+        refused(words, tmp_path / "x.npz")
     with pytest.raises(FileNotFoundError):
         read_epic_scores(tmp_path / "no.npy", segments, 2)
 

@@ -266,6 +266,17 @@ def test_annotations_do_not_run_over(tmp_path):
     assert found.labels.tolist() == [1, 0, 0]
 
 
+def test_labels_of_numpy_name_their_classes(tmp_path):
+    changes = {
+        "Dive/a": {"numf": 3, "annotations": [tube(np.uint8(0), 0, [[1] * 4])]},
+        "Run/b": {"numf": 3, "annotations": [tube(np.array(1), 0, [[1] * 4])]},
+        # of videos that are not asked for, what is wrong does not matter
+        "Swim/c": {"numf": 3, "annotations": [4, {}, tube(-1, 0, []), tube("2", 0, [])]},
+    }
+    found = read_ucf_annotations(write_annotations(tmp_path / "a.pkl", changes), ["Run/b"])
+    assert found.class_names == ["Dive", "Run"] and found.labels.tolist() == [1]
+
+
 class Dangerous:
     def __reduce__(self):
         return print, ("executed",)

@@ -101,6 +101,20 @@ def test_a_missed_limit_is_an_exit_code(monkeypatch, capsys):
     assert "MISSED" in out and "1 s light" in out
 
 
+@pytest.mark.parametrize("quick", [False, True])
+def test_notes_are_about_what_was_measured(monkeypatch, quick):
+    from benchmarks import training
+
+    def run(command, **options):
+        lengths = [{"length": n, "seconds": 1.0, "bytes": 1e9} for n in (0, 60)]
+        path = Path(command[command.index("--output") + 1], "memory_window.json")
+        path.write_text(json.dumps({"methods": {"memory": lengths}}))
+
+    monkeypatch.setattr(training.subprocess, "run", run)
+    notes = {row.note for row in training.growing_window(quick)}
+    assert len(notes) == 1 and ("256x340" in notes.pop()) is not quick
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("area", ["evaluation", "memory", "tracking", "training"])
 def test_other_areas_have_rows(tmp_path, area):

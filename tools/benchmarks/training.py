@@ -46,7 +46,9 @@ def igmn_beside_aia(quick: bool) -> Row:
         yardstick=aia,
         yardstick_name="dense serial AIA",
         limit=1.25,
-        note="SlowFast R50 4x16, one clip of 256x340, memory 61 x 5, processor time",
+        note=""
+        if quick
+        else "SlowFast R50 4x16, one clip of 256x340, memory 61 x 5, processor time",
     )
 
 
@@ -74,5 +76,5 @@ def growing_window(quick: bool) -> Iterator[Row]:
             yardstick=values[0],
             yardstick_name="without a window",
             limit=1.1,
-            note="SlowFast R50 4x16, dense IA, one clip of 256x340, float32",
+            note="" if quick else "SlowFast R50 4x16, dense IA, one clip of 256x340, float32",
         )

@@ -30,7 +30,7 @@ from ...ava_files import (
 )
 from ..box_files import BoxFile, at_keyframes, keyframe_seconds, read_boxes
 from ..dense_boxes import DensePersons, persons_between
-from ..video import VideoError, VideoInfo, find_videos, probe_video
+from ..video import VideoInfo, find_videos, first_that_opens
 from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
 logger = logging.getLogger(__name__)
@@ -467,10 +467,10 @@ def _probe_videos(name: str, folder: Path, keys: list[Keyframe]) -> dict[str, Vi
     wanted = list(dict.fromkeys(video for video, _ in keys))
     infos, problems = {}, []
     with ThreadPoolExecutor(_PROBES) as pool:
-        found = pool.map(lambda video: _probe_first(files.get(video, [])), wanted)
-        for video, (info, problem) in zip(wanted, found):
+        found = pool.map(lambda video: first_that_opens(files.get(video, [])), wanted)
+        for video, (info, reasons) in zip(wanted, found):
             if info is None:
-                problems.append(problem or f"{video}: not found")
+                problems.append(reasons[-1] if reasons else f"{video}: not found")
             else:
                 infos[video] = info
     if problems:
@@ -485,15 +485,3 @@ def _probe_videos(name: str, folder: Path, keys: list[Keyframe]) -> dict[str, Vi
             *(name, len(problems), len(wanted), lost, len(keys), text),
         )
     return infos
-
-
-def _probe_first(paths: list[Path]) -> tuple[VideoInfo | None, str]:
-    """The first of some files of one name that is a video (a picture or a text of the same name may
-    lie beside it), or what is wrong with the last."""
-    reason = ""
-    for path in paths:
-        try:
-            return probe_video(path), ""
-        except VideoError as error:
-            reason = str(error)
-    return None, reason

@@ -34,7 +34,8 @@ _OBJECT_FILES = (
     "boxes/ava_{split}_objects.csv",
     "boxes/ava_{split}_det_object_bbox.json",  # AlphAction
 )
-# Where the videos lie: whole films, or what others cut them into. The first that is there counts.
+# Where the videos lie: whole films, or what others cut them into. The first with something in it
+# counts: a folder that was made and left empty does not hide the one that is full.
 _VIDEO_FOLDERS = (
     "videos",
     "frames",  # PySlowFast
@@ -86,7 +87,7 @@ def ava_files(root: Path, version: str, split: str) -> AVAFiles:
         else _one_or_all([annotations / f"ava_{part}_v{version}.csv" for part in parts]),
         label_map=annotations / list_name,
         videos=next(
-            (ava / name for name in _VIDEO_FOLDERS if (ava / name).is_dir()), ava / "videos"
+            (ava / name for name in _VIDEO_FOLDERS if _holds_something(ava / name)), ava / "videos"
         ),
         excluded=_one_or_all(
             [annotations / f"ava_{part}_excluded_timestamps_v{version}.csv" for part in parts]
@@ -101,6 +102,15 @@ def ava_files(root: Path, version: str, split: str) -> AVAFiles:
 def _first(ava: Path, names: tuple[str, ...], split: str) -> Path | None:
     paths = [ava / name.format(split=split) for name in names]
     return next((path for path in paths if path.is_file()), None)
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether anything that is not hidden lies in a folder."""
+    try:
+        return any(not name.startswith(".") for name in os.listdir(folder))
+    except OSError:
+        # one that may not be read is there: who looks for videos in it will say so
+        return folder.is_dir()
 
 
 def _one_or_all(paths: list[Path | None]) -> Path | tuple[Path, ...] | None:
