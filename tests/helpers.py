@@ -61,7 +61,7 @@ def small_cfg(folder: Path | None = None, *opts: object) -> CfgNode:
         str(CONFIGS / "Puppets" / "aia.yaml"),
         [
             *("MODEL.DEVICE", "cpu", "MODEL.SLOWFAST.STEM_CHANNELS", 4),
-            *("MODEL.WEIGHTS", "", "MODEL.SLOWFAST.FROZEN", False),
+            *("MODEL.WEIGHTS", "", "MODEL.SLOWFAST.FROZEN", False, "DATALOADER.STORED_VARIANTS", 0),
             *("MODEL.INTERACTION.DIM", 16, "MODEL.ROI_ACTION_HEAD.FC_DIM", 16),
             *("MODEL.ROI_ACTION_HEAD.GROUP_NAMES", "('pose','object')"),
             *("MODEL.ROI_ACTION_HEAD.GROUP_SIZES", "(2,1)"),
