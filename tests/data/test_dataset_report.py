@@ -177,7 +177,7 @@ def test_boxes_of_several_files_count_as_in_training(folder):
     sparse, dense = folder / "boxes" / "sparse.csv", folder / "boxes" / "dense.csv"
     sparse.write_text("train_0,0001,0.1,0.1,0.5,0.9,,0.9\n")
     dense.write_text(
-        "".join(f"train_0,{t},0.2,0.1,0.6,0.9,,0.9\n" for t in (0.8, 0.9, 1.2, 1.6, 2.0))
+        "".join(f"train_0,{t},0.2,0.1,0.6,0.9,,0.9\n" for t in (0.8, 0.9, 1.2, 1.6, 2.1))
     )
     files = replace(files, persons=(sparse, dense))
     report = DatasetReport()
@@ -188,7 +188,7 @@ def test_boxes_of_several_files_count_as_in_training(folder):
         if x["video_id"] == "train_0" and x["timestamp"] in found:
             found[x["timestamp"]] = len(x["persons"]["boxes"])
     MetadataCatalog.remove("both_files")
-    assert sorted(persons.timestamps.tolist()) == [0.9, 1, 2]
+    assert sorted(persons.timestamps.tolist()) == [0.9, 1, 2.1]
     assert found == {1: 2, 2: 1}
 
 
