@@ -20,13 +20,16 @@ logger = logging.getLogger(__name__)
 def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CN:
     """A configuration from defaults, a file and command-line overrides (KEY VALUE ...), not frozen.
 
-    Without a GPU the device becomes the CPU.
+    Without a GPU the device becomes the CPU. A "--" before the overrides, where they begin on a
+    command line, is none of them.
 
     Raises:
         ValueError: `opts` are not pairs, or a value is of the wrong kind.
         KeyError: a key does not exist.
         FileNotFoundError: there is no such file.
     """
+    if list(opts[:1]) == ["--"]:
+        opts = opts[1:]
     if len(opts) % 2:
         raise ValueError(f"configuration overrides come as KEY VALUE pairs, got {list(opts)}")
     if not Path(config_file).is_file():

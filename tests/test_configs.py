@@ -338,3 +338,12 @@ def test_parameters_of_table_1e():
     assert parameters("1e_lfb_with_amu", *narrow, *two) / baseline == pytest.approx(1.18, abs=0.005)
     assert parameters("1e_lfb_with_amu", *narrow) / baseline == pytest.approx(1.21, abs=0.005)
     assert parameters("1e_ia_with_amu") / baseline == pytest.approx(2.04, abs=0.005)
+
+
+def test_overrides_come_in_pairs():
+    file = str(CONFIGS / "Puppets" / "none.yaml")
+    for opts in (["SEED", "7"], ["--", "SEED", "7"]):
+        assert setup_cfg(file, opts).SEED == 7
+    for opts in (["SEED"], ["--", "SEED"]):
+        with pytest.raises(ValueError, match="KEY VALUE pairs"):
+            setup_cfg(file, opts)
