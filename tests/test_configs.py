@@ -341,7 +341,7 @@ def test_parameters_of_table_1e():
 
 
 def test_overrides_come_in_pairs():
-    file = str(CONFIGS / "Puppets" / "none.yaml")
+    file = str(ROOT / "configs" / "Puppets" / "none.yaml")
     for opts in (["SEED", "7"], ["--", "SEED", "7"]):
         assert setup_cfg(file, opts).SEED == 7
     for opts in (["SEED"], ["--", "SEED"]):
