@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.env import seed_all_rng
 
-from alphaaction_d2 import setup_cfg
+from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.engine import Trainer
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -77,6 +79,14 @@ def small_cfg(folder: Path | None = None, *opts: object) -> CfgNode:
         cfg.DATASETS.TEST = (f"{folder.name}_val",)
     cfg.merge_from_list(list(opts))
     return cfg
+
+
+def build_trainer(cfg: CfgNode, output: Path, seed: int = 1) -> Trainer:
+    """A trainer whose initial weights depend on `seed` alone."""
+    cfg.OUTPUT_DIR = str(output)
+    register_datasets(cfg)
+    seed_all_rng(seed)
+    return Trainer(cfg)
 
 
 def model_input(

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from detectron2.utils.env import seed_all_rng
 
-from alphaaction_d2 import register_datasets
 from alphaaction_d2.checkpoint import load_for_inference
 from alphaaction_d2.engine import Trainer
 from alphaaction_d2.engine.inference import build_frozen_model
 from alphaaction_d2.memory import MemoryFileError, slot_of
-from tests.helpers import small_cfg, write_dataset
+from tests.helpers import build_trainer, small_cfg, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +24,7 @@ def make_trainer(folder, output, *opts):
         *("MODEL.INTERACTION.NAME", "SerialInteraction", "MODEL.INTERACTION.BLOCKS", "('M','M')"),
         *opts,
     )
-    cfg.OUTPUT_DIR = str(output)
-    register_datasets(cfg)
-    seed_all_rng(1)
-    return Trainer(cfg)
+    return build_trainer(cfg, output)
 
 
 @pytest.fixture(scope="module")

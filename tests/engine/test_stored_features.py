@@ -7,13 +7,10 @@ import os
 import pytest
 import torch
 from detectron2.engine import HookBase
-from detectron2.utils.env import seed_all_rng
 
-from alphaaction_d2 import register_datasets
-from alphaaction_d2.engine import Trainer
 from alphaaction_d2.engine.stored_features import store_features
 from tests.engine.test_resume import assert_equal
-from tests.helpers import small_cfg, write_dataset
+from tests.helpers import build_trainer, small_cfg, write_dataset
 
 VARIANTS = 3
 
@@ -29,10 +26,7 @@ def make_trainer(folder, output, *opts):
         *("SOLVER.CHECKPOINT_PERIOD", 2, "SOLVER.MAX_ITER", 4, "DATASETS.TEST", "()", "SEED", 1),
         *("MODEL.SLOWFAST.FROZEN", True, "DATALOADER.STORED_VARIANTS", VARIANTS, *opts),
     )
-    cfg.OUTPUT_DIR = str(output)
-    register_datasets(cfg)
-    seed_all_rng(1)
-    return Trainer(cfg)
+    return build_trainer(cfg, output)
 
 
 @pytest.mark.parametrize("interaction", ["DenseSerialInteraction", "IGMN", "NonLocalInteraction"])

@@ -8,11 +8,10 @@ import pytest
 import torch
 from detectron2.engine.hooks import PeriodicCheckpointer
 
-from alphaaction_d2 import register_datasets
 from alphaaction_d2.checkpoint import CheckpointMismatch, load_for_inference
 from alphaaction_d2.engine import MemoryHook, Trainer
 from alphaaction_d2.engine.solver import parameter_groups
-from tests.helpers import small_cfg, write_dataset
+from tests.helpers import build_trainer, small_cfg, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +21,7 @@ def folder(tmp_path_factory):
 
 def make_trainer(folder, output, *opts):
     cfg = small_cfg(folder, "SOLVER.CHECKPOINT_PERIOD", 3, "SOLVER.MAX_ITER", 6, *opts)
-    cfg.OUTPUT_DIR = str(output)
-    register_datasets(cfg)
-    torch.manual_seed(0)
-    return Trainer(cfg)
+    return build_trainer(cfg, output, seed=0)
 
 
 def test_train_save_resume_evaluate(folder, tmp_path):

@@ -7,14 +7,11 @@ import math
 
 import pytest
 import torch
-from detectron2.utils.env import seed_all_rng
 
-from alphaaction_d2 import register_datasets
-from alphaaction_d2.engine import Trainer
 from alphaaction_d2.engine.hooks import BestCheckpoint
 from alphaaction_d2.engine.solver import scale_to_batch
 from alphaaction_d2.engine.train_loop import ActionTrainLoop, explain_bad_step, shares_of_parts
-from tests.helpers import small_cfg, write_dataset
+from tests.helpers import build_trainer, small_cfg, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +25,7 @@ def make_trainer(folder, output, *opts):
         *("SOLVER.CHECKPOINT_PERIOD", 100, "SOLVER.MAX_ITER", 4, "DATASETS.TEST", "()"),
         *("SOLVER.WARMUP_ITERS", 0, "SEED", 1, *opts),
     )
-    cfg.OUTPUT_DIR = str(output)
-    register_datasets(cfg)
-    seed_all_rng(1)
-    return Trainer(cfg)
+    return build_trainer(cfg, output)
 
 
 def weights(trainer) -> torch.Tensor:
