@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +17,7 @@ from detectron2.utils.env import seed_all_rng
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.engine import Trainer
+from alphaaction_d2.engine.command_line import run_tool
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -87,6 +92,22 @@ def build_trainer(cfg: CfgNode, output: Path, seed: int = 1) -> Trainer:
     register_datasets(cfg)
     seed_all_rng(seed)
     return Trainer(cfg)
+
+
+@contextmanager
+def loaded_tool(path: Path) -> Iterator[Callable[..., int]]:
+    """A script of tools/ as a function of its command line that returns the exit code."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    module.setup_logger = lambda **_: None  # its handler would outlive the test that captures it
+
+    def run(*arguments: object) -> int:
+        return run_tool(lambda: module.main(module.parse_args(list(map(str, arguments)))))
+
+    yield run
+    del sys.modules[spec.name]
 
 
 def model_input(

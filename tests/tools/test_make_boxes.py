@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
@@ -19,9 +18,8 @@ from PIL import Image
 from alphaaction_d2.ava_files import read_ava_csv
 from alphaaction_d2.data.datasets.builtin import register_folder
 from alphaaction_d2.data.video import VideoWriter, iterate_frames
-from alphaaction_d2.engine.command_line import run_tool
 from tests.engine.test_box_detection import write_detector
-from tests.helpers import write_dataset
+from tests.helpers import loaded_tool, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "make_boxes.py"
@@ -38,17 +36,8 @@ def detector(tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("make_boxes", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    module.setup_logger = lambda **_: None  # its handler would outlive the test that captures it
-
-    def run(*arguments: object) -> int:
-        return run_tool(lambda: module.main(module.parse_args(list(map(str, arguments)))))
-
-    yield run
-    del sys.modules[spec.name]
+    with loaded_tool(TOOL) as run:
+        yield run
 
 
 def write_videos(folder: Path, *names: str) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,9 +11,8 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.ava_files import LabelMap
-from alphaaction_d2.engine.command_line import run_tool
 from alphaaction_d2.evaluation import results_as_json
-from tests.helpers import write_dataset
+from tests.helpers import loaded_tool, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools" / "visualize.py"
@@ -24,17 +21,8 @@ CONFIGS = ROOT / "configs" / "Puppets"
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location("visualize", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    module.setup_logger = lambda **_: None  # its handler would outlive the test that captures it
-
-    def run(*arguments: object) -> int:
-        return run_tool(lambda: module.main(module.parse_args(list(map(str, arguments)))))
-
-    yield run
-    del sys.modules[spec.name]
+    with loaded_tool(TOOL) as run:
+        yield run
 
 
 @pytest.fixture(scope="module")
