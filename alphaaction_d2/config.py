@@ -234,6 +234,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.DAM.MARGIN = 0.1
     # idt_prior looks at the product of both maps instead of the identity map alone.
     cfg.MODEL.DAM.PRIOR_ON_PRODUCT = False
+    # What the auxiliary classifiers give every class at first: 0.5, or the small share of persons
+    # that do one action.
+    cfg.MODEL.DAM.PRIOR_PROB = 0.5
     # Factor of the four geometry channels. 1 is the paper's; networks that train from nothing learn
     # from many times fewer overlapping persons with 10, which makes them as loud as the features.
     cfg.MODEL.DAM.GEOMETRY_SCALE = 1.0

@@ -225,6 +225,36 @@ def test_module_is_its_definition():
         torch.testing.assert_close(loss, 0.25 * losses[name])
 
 
+def test_louder_geometry_is_heavier_weights():
+    """A factor on the geometry channels does what the same factor on their weights does."""
+    loud, quiet = build(geometry_scale=3.0), build()
+    layers = [quiet.attention.semantic[0], quiet.attention.identity[0]]
+    layers += quiet.projections.values()
+    with torch.no_grad():
+        for layer in layers:
+            layer.weight[:, C : C + dam.NUM_GEOMETRY] *= 3
+    clips, graph = random_clips([3, 1]), torch.randn(4, D)
+    torch.testing.assert_close(loud(clips, graph), quiet(clips, graph))
+
+
+@pytest.mark.parametrize("prior", [0.01, 0.3])
+def test_classifiers_begin_with_the_prior(prior):
+    """Before the first step every class has about the prior probability, whatever is seen."""
+    torch.manual_seed(0)
+    module = DualAttentionModule(
+        dim_in=C,
+        dim_memory=D,
+        dim_out=OUT,
+        dim_inner=8,
+        dim_reduced=4,
+        classes=[2, 3],
+        prior_prob=prior,
+    )
+    for classifier in module.classifiers.values():
+        scores = classifier(torch.randn(20, OUT)).sigmoid()
+        torch.testing.assert_close(scores, torch.full_like(scores, prior), rtol=0.1, atol=0)
+
+
 def test_testing_looks_at_detected_boxes_only():
     module = build().eval()
     clips, graph = random_clips([3]), torch.randn(3, D)
@@ -413,6 +443,8 @@ def test_poses_only():
     [
         ({"semantic": False, "identity": False}, "both off; use HGNN"),
         ({"losses": ("sem", "idt_cls")}, r"LOSSES \['sem'\]: use some of sem_cls, idt_cls"),
+        ({"prior_prob": 0.0}, "PRIOR_PROB 0.0: use a number between 0 and 1"),
+        ({"prior_prob": 1.0}, "PRIOR_PROB 1.0: use a number between 0 and 1"),
     ],
 )
 def test_impossible_options(options, message):

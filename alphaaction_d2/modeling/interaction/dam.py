@@ -225,6 +225,7 @@ class DualAttentionModule(nn.Module):
         loss_weight: float = 0.5,
         margin: float = 0.1,
         prior_on_product: bool = False,
+        prior_prob: float = 0.5,
         geometry_scale: float = 1.0,
         init_std: float = 0.01,
     ) -> None:
@@ -237,6 +238,10 @@ class DualAttentionModule(nn.Module):
             semantic, identity: the attentions in use, at least one.
             losses: of LOSSES; those of an attention that is off do nothing.
             loss_weight: lambda_aux. margin: gamma.
+            prior_prob: what the auxiliary classifiers give every class at first, in (0, 1) (Lin et
+                al., ICCV 2017, Sec. 4.1). With 0.5, zero bias, what is learned first is to make all
+                features louder, which pushes the many absent classes down, and the maps run towards
+                1 everywhere.
             geometry_scale: factor of the geometry channels. They are four among hundreds of
                 features; at 1 the networks begin nearly blind to them, and learn where something is
                 only after what it is.
@@ -248,6 +253,8 @@ class DualAttentionModule(nn.Module):
         unknown = sorted(set(losses) - set(LOSSES))
         if unknown:
             raise ValueError(f"MODEL.DAM.LOSSES {unknown}: use some of {', '.join(LOSSES)}")
+        if not 0 < prior_prob < 1:
+            raise ValueError(f"MODEL.DAM.PRIOR_PROB {prior_prob}: use a number between 0 and 1")
         self.loss_weight, self.margin = loss_weight, margin
         self.prior_on_product = prior_on_product
         self.geometry_scale = geometry_scale
@@ -267,8 +274,10 @@ class DualAttentionModule(nn.Module):
                 self.projections[name] = nn.Linear(dim, dim_out)
                 init_projection(self.projections[name], init_std)
             if f"{name}_cls" in self.losses:
-                self.classifiers[name] = nn.Linear(dim_out, len(self.classes))
-                init_projection(self.classifiers[name], 0.01)
+                classifier = nn.Linear(dim_out, len(self.classes))
+                init_projection(classifier, 0.01)
+                nn.init.constant_(classifier.bias, math.log(prior_prob / (1 - prior_prob)))
+                self.classifiers[name] = classifier
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int, dim_memory: int, dim_out: int) -> dict:
@@ -287,6 +296,7 @@ class DualAttentionModule(nn.Module):
             "loss_weight": node.LOSS_WEIGHT,
             "margin": node.MARGIN,
             "prior_on_product": node.PRIOR_ON_PRODUCT,
+            "prior_prob": node.PRIOR_PROB,
             "geometry_scale": node.GEOMETRY_SCALE,
             "init_std": cfg.MODEL.INTERACTION.INIT_STD,
         }
