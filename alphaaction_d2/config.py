@@ -237,6 +237,8 @@ def add_alphaaction_config(cfg: CN) -> None:
     # What the auxiliary classifiers give every class at first: 0.5, or the small share of persons
     # that do one action.
     cfg.MODEL.DAM.PRIOR_PROB = 0.5
+    # The attention networks learn so many times as fast as the rest of the interaction module.
+    cfg.MODEL.DAM.LR_FACTOR = 1.0
     # Factor of the four geometry channels. 1 is the paper's; networks that train from nothing learn
     # from many times fewer overlapping persons with 10, which makes them as loud as the features.
     cfg.MODEL.DAM.GEOMETRY_SCALE = 1.0
