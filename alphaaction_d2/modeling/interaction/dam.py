@@ -239,9 +239,8 @@ class DualAttentionModule(nn.Module):
             losses: of LOSSES; those of an attention that is off do nothing.
             loss_weight: lambda_aux. margin: gamma.
             prior_prob: what the auxiliary classifiers give every class at first, in (0, 1) (Lin et
-                al., ICCV 2017, Sec. 4.1). With 0.5, zero bias, what is learned first is to make all
-                features louder, which pushes the many absent classes down, and the maps run towards
-                1 everywhere.
+                al., ICCV 2017, Sec. 4.1); 0.5 is zero bias. Most actions are rare, and a small one
+                spares the maps some of the pull towards 1 that absent classes exert; not all.
             geometry_scale: factor of the geometry channels. They are four among hundreds of
                 features; at 1 the networks begin nearly blind to them, and learn where something is
                 only after what it is.
