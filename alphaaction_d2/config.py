@@ -125,6 +125,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     # 16.
     cfg.MODEL.SLOWFAST.SPATIAL_STRIDES = (1, 2, 2, 1)
     cfg.MODEL.SLOWFAST.DILATIONS = (1, 1, 1, 2)
+    # Pixels between cells of the result, where that is to be less than the strides multiply to: the
+    # last stages then get dilation in place of strides, and keep their weights. 0: as strides say.
+    cfg.MODEL.SLOWFAST.OUTPUT_STRIDE = 0
     # How many of the first blocks of res2..res5 look along time, where the stage does; (): all. The
     # R101 networks of PySlowFast for AVA have (3, 4, 6, 3).
     cfg.MODEL.SLOWFAST.TEMPORAL_BLOCKS = ()
@@ -234,11 +237,10 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.MODEL.DAM.MARGIN = 0.1
     # idt_prior looks at the product of both maps instead of the identity map alone.
     cfg.MODEL.DAM.PRIOR_ON_PRODUCT = False
-    # What the auxiliary classifiers give every class at first: 0.5, or the small share of persons
-    # that do one action.
-    cfg.MODEL.DAM.PRIOR_PROB = 0.5
-    # The attention networks learn so many times as fast as the rest of the interaction module.
-    cfg.MODEL.DAM.LR_FACTOR = 1.0
+    # Pool by the mean weighted with the maps. False is the paper's Eq. 3, which divides by the
+    # number of cells: the fewer cells a map picks, the fainter what it has picked. Networks that
+    # train from nothing find out where to look in half the steps, or fewer, with True.
+    cfg.MODEL.DAM.NORMALIZE_WEIGHTS = False
     # Factor of the four geometry channels. 1 is the paper's; networks that train from nothing learn
     # from many times fewer overlapping persons with 10, which makes them as loud as the features.
     cfg.MODEL.DAM.GEOMETRY_SCALE = 1.0

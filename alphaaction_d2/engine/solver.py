@@ -19,8 +19,7 @@ def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
 
     The interaction module learns INTERACTION_LR_FACTOR times as fast, biases BIAS_LR_FACTOR times
     as fast and with WEIGHT_DECAY_BIAS; both factors multiply (released AIA recipe, golden/README
-    2.9), where detectron2's helper lets one replace the other. So does MODEL.DAM.LR_FACTOR, for the
-    networks that make the maps of IGMN's dual attention. Scale and shift of normalisation
+    2.9), where detectron2's helper lets one replace the other. Scale and shift of normalisation
     layers have WEIGHT_DECAY_NORM.
     """
     node = cfg.SOLVER
@@ -33,8 +32,6 @@ def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
             lr, decay = node.BASE_LR, node.WEIGHT_DECAY
             if module_name.startswith("roi_heads.interaction"):
                 lr *= node.INTERACTION_LR_FACTOR
-            if module_name.startswith("roi_heads.interaction.dam.attention"):
-                lr *= cfg.MODEL.DAM.LR_FACTOR
             if isinstance(module, norm_types):
                 decay = node.WEIGHT_DECAY_NORM
             elif name == "bias":

@@ -160,19 +160,3 @@ def test_learning_rates_multiply():
     assert found[id(model.roi_heads.predictor.cls_score.bias)] == (2.0, 0.0)
     norm = model.backbone.blocks[0].multipathway_blocks[0].norm
     assert found[id(norm.weight)] == (1.0, 0.25)
-
-
-def test_learning_rate_of_dual_attention():
-    """Only the networks that make the maps learn faster, on top of the interaction's factor."""
-    cfg = small_cfg(
-        None,
-        *("MODEL.INTERACTION.NAME", "IGMN", "MODEL.DAM.LR_FACTOR", 4.0),
-        *("SOLVER.BASE_LR", 1.0, "SOLVER.INTERACTION_LR_FACTOR", 10.0),
-    )
-    model = Trainer.build_model(cfg)
-    groups = parameter_groups(model, cfg)
-    rates = {id(p): g["lr"] for g in groups for p in g["params"]}
-    igmn = model.roi_heads.interaction
-    maps = {id(p) for p in igmn.dam.attention.parameters()}
-    assert maps and all(rates[i] == 40.0 for i in maps)
-    assert all(rates[id(p)] == 10.0 for p in igmn.parameters() if id(p) not in maps)

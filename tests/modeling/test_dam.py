@@ -175,6 +175,20 @@ def test_eq_3_by_hand():
     assert dam.attended_mean(x[:0], weights[:0]).shape == (0, 5)
 
 
+def test_weighted_mean():
+    """Normalised weights say which cells, not how much: their scale does not matter."""
+    x, weights = torch.randn(2, 5, 3, 3), torch.rand(2, 3, 3)
+    result = dam.attended_mean(x, weights, normalize=True)
+    expected = (x * weights[:, None]).sum(dim=(2, 3)) / weights.sum(dim=(1, 2))[:, None]
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(dam.attended_mean(x, weights / 50, normalize=True), expected)
+    one_cell = torch.zeros(2, 3, 3)
+    one_cell[:, 1, 2] = 0.3
+    torch.testing.assert_close(dam.attended_mean(x, one_cell, normalize=True), x[:, :, 1, 2])
+    assert not dam.attended_mean(x, torch.zeros(2, 3, 3), normalize=True).any(), "and finite"
+    assert dam.attended_mean(x[:0], weights[:0], normalize=True).shape == (0, 5)
+
+
 # ------------------------------------------------------------------ the module
 def by_definition(module: DualAttentionModule, clips: list[ClipFeatures], graph: Tensor):
     """f_idt and the four losses, person by person, all attentions and losses on, lambda 1."""
@@ -235,24 +249,6 @@ def test_louder_geometry_is_heavier_weights():
             layer.weight[:, C : C + dam.NUM_GEOMETRY] *= 3
     clips, graph = random_clips([3, 1]), torch.randn(4, D)
     torch.testing.assert_close(loud(clips, graph), quiet(clips, graph))
-
-
-@pytest.mark.parametrize("prior", [0.01, 0.3])
-def test_classifiers_begin_with_the_prior(prior):
-    """Before the first step every class has about the prior probability, whatever is seen."""
-    torch.manual_seed(0)
-    module = DualAttentionModule(
-        dim_in=C,
-        dim_memory=D,
-        dim_out=OUT,
-        dim_inner=8,
-        dim_reduced=4,
-        classes=[2, 3],
-        prior_prob=prior,
-    )
-    for classifier in module.classifiers.values():
-        scores = classifier(torch.randn(20, OUT)).sigmoid()
-        torch.testing.assert_close(scores, torch.full_like(scores, prior), rtol=0.1, atol=0)
 
 
 def test_testing_looks_at_detected_boxes_only():
@@ -443,8 +439,6 @@ def test_poses_only():
     [
         ({"semantic": False, "identity": False}, "both off; use HGNN"),
         ({"losses": ("sem", "idt_cls")}, r"LOSSES \['sem'\]: use some of sem_cls, idt_cls"),
-        ({"prior_prob": 0.0}, "PRIOR_PROB 0.0: use a number between 0 and 1"),
-        ({"prior_prob": 1.0}, "PRIOR_PROB 1.0: use a number between 0 and 1"),
     ],
 )
 def test_impossible_options(options, message):

@@ -26,7 +26,7 @@ from ...structures import ClipFeatures
 from ..action_output import average_count, build_class_groups
 from .attention import init_projection, pad_sets, unpad_sets
 
-EPSILON = 1e-6  # of Eq. 1, which has none to fear where nobody interferes
+EPSILON = 1e-6  # added to sums that are divided by: Eq. 1, and normalised weights
 NUM_GEOMETRY = 4  # channels of geometry_channels
 LOSSES = ("sem_cls", "idt_cls", "sem_prior", "idt_prior")
 
@@ -225,7 +225,7 @@ class DualAttentionModule(nn.Module):
         loss_weight: float = 0.5,
         margin: float = 0.1,
         prior_on_product: bool = False,
-        prior_prob: float = 0.5,
+        normalize_weights: bool = False,
         geometry_scale: float = 1.0,
         init_std: float = 0.01,
     ) -> None:
@@ -238,9 +238,8 @@ class DualAttentionModule(nn.Module):
             semantic, identity: the attentions in use, at least one.
             losses: of LOSSES; those of an attention that is off do nothing.
             loss_weight: lambda_aux. margin: gamma.
-            prior_prob: what the auxiliary classifiers give every class at first, in (0, 1) (Lin et
-                al., ICCV 2017, Sec. 4.1); 0.5 is zero bias. Most actions are rare, and a small one
-                spares the maps some of the pull towards 1 that absent classes exert; not all.
+            normalize_weights: pool by the weighted mean instead of Eq. 3, see
+                :func:`attended_mean`.
             geometry_scale: factor of the geometry channels. They are four among hundreds of
                 features; at 1 the networks begin nearly blind to them, and learn where something is
                 only after what it is.
@@ -252,10 +251,9 @@ class DualAttentionModule(nn.Module):
         unknown = sorted(set(losses) - set(LOSSES))
         if unknown:
             raise ValueError(f"MODEL.DAM.LOSSES {unknown}: use some of {', '.join(LOSSES)}")
-        if not 0 < prior_prob < 1:
-            raise ValueError(f"MODEL.DAM.PRIOR_PROB {prior_prob}: use a number between 0 and 1")
         self.loss_weight, self.margin = loss_weight, margin
         self.prior_on_product = prior_on_product
+        self.normalize_weights = normalize_weights
         self.geometry_scale = geometry_scale
         self.classes = list(classes)
         active = {"sem": semantic, "idt": identity}
@@ -273,10 +271,8 @@ class DualAttentionModule(nn.Module):
                 self.projections[name] = nn.Linear(dim, dim_out)
                 init_projection(self.projections[name], init_std)
             if f"{name}_cls" in self.losses:
-                classifier = nn.Linear(dim_out, len(self.classes))
-                init_projection(classifier, 0.01)
-                nn.init.constant_(classifier.bias, math.log(prior_prob / (1 - prior_prob)))
-                self.classifiers[name] = classifier
+                self.classifiers[name] = nn.Linear(dim_out, len(self.classes))
+                init_projection(self.classifiers[name], 0.01)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int, dim_memory: int, dim_out: int) -> dict:
@@ -295,7 +291,7 @@ class DualAttentionModule(nn.Module):
             "loss_weight": node.LOSS_WEIGHT,
             "margin": node.MARGIN,
             "prior_on_product": node.PRIOR_ON_PRODUCT,
-            "prior_prob": node.PRIOR_PROB,
+            "normalize_weights": node.NORMALIZE_WEIGHTS,
             "geometry_scale": node.GEOMETRY_SCALE,
             "init_std": cfg.MODEL.INTERACTION.INIT_STD,
         }
@@ -328,7 +324,7 @@ class DualAttentionModule(nn.Module):
         attention = self.attention(x)
         weights = {"idt": attention.own_action, "sem": attention.semantic}
         features = {
-            name: projection(attended_mean(x, weights[name]))
+            name: projection(attended_mean(x, weights[name], self.normalize_weights))
             for name, projection in self.projections.items()
         }
         if not self.training:
@@ -366,13 +362,18 @@ class DualAttentionModule(nn.Module):
         return losses
 
 
-def attended_mean(x: Tensor, weights: Tensor) -> Tensor:
-    """Eq. 3: the mean over the grid of x (R, C, K, K) weighted by (R, K, K): (R, C).
+def attended_mean(x: Tensor, weights: Tensor, normalize: bool = False) -> Tensor:
+    """Eq. 3: the mean over the grid of x (R, C, K, K) times weights (R, K, K): (R, C).
 
     A product of matrices, so that the weighted features are never written down.
+
+    Args:
+        normalize: divide by the sum of the weights instead of the number of cells. What is picked
+            then keeps its size, whether from all cells or from one.
     """
-    cells = weights.flatten(1)[..., None].to(x.dtype)  # R x KK x 1
-    return torch.matmul(x.flatten(2), cells)[..., 0] / cells.shape[1]
+    cells = weights.flatten(1)  # R x KK
+    shares = cells / (cells.sum(dim=1, keepdim=True) + EPSILON if normalize else cells.shape[1])
+    return torch.matmul(x.flatten(2), shares[..., None].to(x.dtype))[..., 0]
 
 
 def pooled_boxes(persons: Instances) -> Tensor:
