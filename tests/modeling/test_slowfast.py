@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from alphaaction_d2.modeling.backbone import SlowFast
+from alphaaction_d2.modeling.backbone import Slow, SlowFast
 from alphaaction_d2.modeling.backbone.batch_norm import FrozenBatchNorm3d
 from alphaaction_d2.modeling.backbone.slowfast import pathway_indices
 from tests.modeling.golden import GoldenCase, assert_close
@@ -182,3 +182,45 @@ def test_bad_settings_are_named():
         small(lateral="x")
     with pytest.raises(ValueError, match="NORM 'x'"):
         small(norm="x")
+
+
+class TestOutputStride:
+    """Strides traded for dilation: the old maps are every second (fourth) cell of the new ones."""
+
+    @pytest.mark.parametrize(
+        "output_stride, options",
+        [
+            (8, {"spatial_strides": (1, 2, 2, 1), "dilations": (1, 1, 1, 2)}),
+            (4, {"spatial_strides": (1, 2, 2, 1), "dilations": (1, 1, 1, 2)}),
+            (8, {"depth": 50, "spatial_strides": (1, 2, 2, 2), "dilations": (1, 1, 1, 1)}),
+            # Channels in and out are alike here: built without stride, a shortcut would be missing.
+            (4, {"num_stages": 3, "beta_inv": 2, "spatial_strides": (1, 2, 1, 1)}),
+        ],
+    )
+    def test_same_weights_same_numbers_between_which_lie_new_ones(self, output_stride, options):
+        options = {"lateral": "pytorchvideo", **options}
+        coarse, dense = small(**options), small(**options, output_stride=output_stride)
+        dense.load_state_dict(coarse.state_dict())
+        factor = coarse.output_shape()["slow"].stride // output_stride
+        clip = torch.rand(1, 3, 16, 72, 96)
+        with torch.no_grad():
+            expected, result = coarse.eval()(clip), dense.eval()(clip)
+        for name, value in result.items():
+            assert dense.output_shape()[name].stride == output_stride
+            assert value.shape[-2:] == (72 // output_stride, 96 // output_stride)
+            every = value[..., ::factor, ::factor]
+            torch.testing.assert_close(every, expected[name], rtol=1e-4, atol=1e-5)
+            assert value.std(dim=(-2, -1)).max() > 0, "maps that say something"
+
+    def test_slow_alone(self):
+        options = {"num_frames": 8, "tau": 4, "stem_channels": 8, "norm": "BN"}
+        coarse, dense = Slow(**options), Slow(**options, output_stride=8)
+        dense.load_state_dict(coarse.state_dict())
+        clip = torch.rand(1, 3, 8, 64, 96)
+        with torch.no_grad():
+            expected, result = coarse.eval()(clip)["slow"], dense.eval()(clip)["slow"]
+        torch.testing.assert_close(result[..., ::2, ::2], expected, rtol=1e-4, atol=1e-5)
+
+    def test_what_the_stages_cannot_give_is_refused(self):
+        with pytest.raises(ValueError, match="OUTPUT_STRIDE 6: the stages can end with 4, 8, 16"):
+            small(output_stride=6)

@@ -5,12 +5,15 @@ Shape letters: N clips, T raw frames, Ts frames of the pathway, H W picture, C c
 
 from __future__ import annotations
 
+import math
+
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 
+from .dilation import num_traded, trade_strides_for_dilation
 from .slowfast import NORMS, pathway_indices
 from .video_backbone import VideoBackbone
 
@@ -36,6 +39,7 @@ class Slow(VideoBackbone):
         stem_strides: tuple[int, int] = (2, 2),
         spatial_strides: tuple[int, int, int, int] = (1, 2, 2, 1),
         dilations: tuple[int, int, int, int] = (1, 1, 1, 2),
+        output_stride: int = 0,
         norm: str = "FrozenBN",
         frozen: bool = False,
     ) -> None:
@@ -63,9 +67,10 @@ class Slow(VideoBackbone):
             head=None,
         )
         self.blocks = network.blocks[: 1 + num_stages]
-        stride = conv_stride * pool_stride
-        for s in spatial_strides[:num_stages]:
-            stride *= s
+        stem_stride, strides = conv_stride * pool_stride, spatial_strides[:num_stages]
+        traded = num_traded(strides, stem_stride, output_stride)
+        trade_strides_for_dilation(self.blocks[1 + num_stages - traded :])
+        stride = stem_stride * math.prod(strides[: num_stages - traded])
         self.frozen = frozen
         if frozen:
             self.requires_grad_(False)
@@ -88,6 +93,7 @@ class Slow(VideoBackbone):
             "stem_strides": tuple(node.STEM_STRIDES),
             "spatial_strides": tuple(node.SPATIAL_STRIDES),
             "dilations": tuple(node.DILATIONS),
+            "output_stride": node.OUTPUT_STRIDE,
             "norm": node.NORM,
             "frozen": node.FROZEN,
         }

@@ -7,6 +7,7 @@ channels.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batch_norm import FrozenBatchNorm3d
+from .dilation import num_traded, trade_strides_for_dilation
 from .video_backbone import VideoBackbone
 
 NORMS = {"BN": nn.BatchNorm3d, "FrozenBN": FrozenBatchNorm3d}
@@ -83,6 +85,7 @@ class SlowFast(VideoBackbone):
         stem_strides: tuple[int, int] = (2, 2),
         spatial_strides: tuple[int, int, int, int] = (1, 2, 2, 1),
         dilations: tuple[int, int, int, int] = (1, 1, 1, 2),
+        output_stride: int = 0,
         temporal_blocks: tuple[int, ...] = (),
         non_local_blocks: tuple[int, ...] = (),
         norm: str = "FrozenBN",
@@ -103,6 +106,8 @@ class SlowFast(VideoBackbone):
             stem_kernels: sizes of the slow and the fast stem convolution, odd numbers.
             stem_strides: spatial strides of the stem convolution and of the max pooling.
             spatial_strides, dilations: of res2..res5.
+            output_stride: of the result, where it is to be less than all strides multiply to: the
+                last stages then use dilation instead, with the same weights. 0: as it comes.
             temporal_blocks: how many of the first blocks of each stage look along time; (): all.
             non_local_blocks: blocks of the slow res4 that a non-local block follows.
             norm: "BN" or "FrozenBN".
@@ -162,9 +167,12 @@ class SlowFast(VideoBackbone):
             for stem in self.blocks[0].multipathway_blocks:
                 stem.pool.padding = (0, 0, 0)
 
-        stride = conv_stride * pool_stride
-        for s in spatial_strides[:num_stages]:
-            stride *= s
+        stem_stride, strides = conv_stride * pool_stride, spatial_strides[:num_stages]
+        traded = num_traded(strides, stem_stride, output_stride)
+        for pathway in range(2):
+            stages = [block.multipathway_blocks[pathway] for block in self.blocks[1:]]
+            trade_strides_for_dilation(stages[num_stages - traded :])
+        stride = stem_stride * math.prod(strides[: num_stages - traded])
         channels = stem_channels * 2 ** (1 + num_stages)
         self.frozen = frozen
         if frozen:
@@ -194,6 +202,7 @@ class SlowFast(VideoBackbone):
             "stem_strides": tuple(node.STEM_STRIDES),
             "spatial_strides": tuple(node.SPATIAL_STRIDES),
             "dilations": tuple(node.DILATIONS),
+            "output_stride": node.OUTPUT_STRIDE,
             "temporal_blocks": tuple(node.TEMPORAL_BLOCKS),
             "non_local_blocks": tuple(node.NON_LOCAL_BLOCKS),
             "norm": node.NORM,
