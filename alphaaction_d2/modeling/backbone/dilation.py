@@ -10,27 +10,38 @@ from pytorchvideo.models.resnet import ResBlock
 from torch import nn
 
 
-def num_traded(strides: Sequence[int], stem_stride: int, output_stride: int) -> int:
-    """How many of the last stages give up their stride for maps of `output_stride`.
+def reach_output_stride(
+    pathways: Iterable[Sequence[nn.Module]],
+    strides: Sequence[int],
+    stem_stride: int,
+    output_stride: int,
+) -> int:
+    """Let the last stages give up their strides, as many as it takes, and dilate instead.
 
     Args:
+        pathways: of each, the stages of pytorchvideo's residual blocks, in order; changed.
         strides: spatial strides of the stages. stem_stride: of what comes before them.
         output_stride: pixels of the picture between cells of the last stage; 0: as it is.
 
+    Returns:
+        The stride that the last stage has now.
+
     Raises:
-        ValueError: no number of stages leads there.
+        ValueError: no number of stages leads to `output_stride`.
     """
-    reached = [
-        stem_stride * math.prod(strides[: len(strides) - n]) for n in range(len(strides) + 1)
-    ]
+    kept = range(len(strides), -1, -1)  # the fewer give up theirs, the better
+    reached = [stem_stride * math.prod(strides[:k]) for k in kept]
     if output_stride == 0:
-        return 0
+        return reached[0]
     if output_stride not in reached:
         raise ValueError(
             f"MODEL.SLOWFAST.OUTPUT_STRIDE {output_stride}: the stages can end with "
             f"{', '.join(map(str, sorted(set(reached))))}"
         )
-    return reached.index(output_stride)
+    first = kept[reached.index(output_stride)]
+    for stages in pathways:
+        trade_strides_for_dilation(stages[first:])
+    return output_stride
 
 
 def trade_strides_for_dilation(stages: Iterable[nn.Module]) -> None:

@@ -5,15 +5,13 @@ Shape letters: N clips, T raw frames, Ts frames of the pathway, H W picture, C c
 
 from __future__ import annotations
 
-import math
-
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 
-from .dilation import num_traded, trade_strides_for_dilation
+from .dilation import reach_output_stride
 from .slowfast import NORMS, pathway_indices
 from .video_backbone import VideoBackbone
 
@@ -67,10 +65,12 @@ class Slow(VideoBackbone):
             head=None,
         )
         self.blocks = network.blocks[: 1 + num_stages]
-        stem_stride, strides = conv_stride * pool_stride, spatial_strides[:num_stages]
-        traded = num_traded(strides, stem_stride, output_stride)
-        trade_strides_for_dilation(self.blocks[1 + num_stages - traded :])
-        stride = stem_stride * math.prod(strides[: num_stages - traded])
+        stride = reach_output_stride(
+            [self.blocks[1:]],
+            spatial_strides[:num_stages],
+            conv_stride * pool_stride,
+            output_stride,
+        )
         self.frozen = frozen
         if frozen:
             self.requires_grad_(False)

@@ -7,7 +7,6 @@ channels.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from functools import partial
 
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batch_norm import FrozenBatchNorm3d
-from .dilation import num_traded, trade_strides_for_dilation
+from .dilation import reach_output_stride
 from .video_backbone import VideoBackbone
 
 NORMS = {"BN": nn.BatchNorm3d, "FrozenBN": FrozenBatchNorm3d}
@@ -167,12 +166,12 @@ class SlowFast(VideoBackbone):
             for stem in self.blocks[0].multipathway_blocks:
                 stem.pool.padding = (0, 0, 0)
 
-        stem_stride, strides = conv_stride * pool_stride, spatial_strides[:num_stages]
-        traded = num_traded(strides, stem_stride, output_stride)
-        for pathway in range(2):
-            stages = [block.multipathway_blocks[pathway] for block in self.blocks[1:]]
-            trade_strides_for_dilation(stages[num_stages - traded :])
-        stride = stem_stride * math.prod(strides[: num_stages - traded])
+        stride = reach_output_stride(
+            [[block.multipathway_blocks[i] for block in self.blocks[1:]] for i in range(2)],
+            spatial_strides[:num_stages],
+            conv_stride * pool_stride,
+            output_stride,
+        )
         channels = stem_channels * 2 ** (1 + num_stages)
         self.frozen = frozen
         if frozen:
