@@ -12,9 +12,11 @@ from detectron2.structures import pairwise_iou as detectron2_iou
 from detectron2.utils import comm
 from torch import Tensor
 
+from alphaaction_d2.modeling.action_output import build_class_groups
 from alphaaction_d2.modeling.interaction import dam
 from alphaaction_d2.modeling.interaction.dam import LOSSES, DualAttentionModule
 from alphaaction_d2.structures import ClipFeatures
+from tests.helpers import small_cfg
 
 C, D, OUT, GRID, CLASSES = 5, 6, 7, 3, 4
 SIZE = (48, 64)
@@ -145,6 +147,34 @@ def test_eq_4_and_5_by_hand():
     torch.testing.assert_close(dam.relaxed_bce(logits, y, 0 * relaxed), torch.tensor([plain]))
     expected = F.binary_cross_entropy_with_logits(100 * logits, y, reduction="sum")
     torch.testing.assert_close(dam.relaxed_bce(100 * logits, y)[0], expected)
+
+
+def test_weights_of_classes():
+    p = torch.tensor([[0.9, 0.2, 0.6]])
+    y = torch.tensor([[1.0, 0.0, 0.0]])
+    relaxed = torch.tensor([[0.0, 0.75, 0.0]])
+    weighted = -2 * math.log(0.9) - 3 * 0.25 * math.log(0.8) - 0.5 * math.log(0.4)
+    result = dam.relaxed_bce(torch.logit(p), y, relaxed, torch.tensor([2.0, 3.0, 0.5]))
+    torch.testing.assert_close(result, torch.tensor([weighted]))
+
+
+def test_auxiliary_losses_weigh_classes_as_the_main_loss_does():
+    """Group by group; exclusive groups have no part in them, and the default is 1 for all."""
+    cfg = small_cfg(None, "MODEL.INTERACTION.NAME", "IGMN")
+    weights = tuple(range(2, 2 + len(cfg.MODEL.ROI_ACTION_HEAD.GROUP_NAMES)))
+    cfg.MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS = weights
+    module = DualAttentionModule(cfg, C, D, OUT)
+    groups = [g for g in build_class_groups(cfg) if not g.exclusive]
+    by_class = {c: g.loss_weight for g in groups for c in range(g.start, g.stop)}
+    assert module.class_weights.tolist() == [by_class[c] for c in module.classes]
+    assert "class_weights" not in module.state_dict(), "it is configuration, not what was learned"
+
+    one, other = build(class_weights=(1.0, 1.0)), build(class_weights=(1.0, 3.0))
+    plain, clips, graph = build(), random_clips([3, 1]), torch.randn(4, D)
+    (_, expected), (_, ones), (_, heavy) = (m(clips, graph) for m in (plain, one, other))
+    torch.testing.assert_close(ones, expected)
+    for name, loss in heavy.items():
+        assert (loss > 1.01 * expected[name]) == name.endswith("cls"), name
 
 
 MAPS = torch.tensor([[[0.1, 0.2], [0.3, 0.4]]] * 3)

@@ -118,18 +118,25 @@ def pairwise_iou(boxes: Tensor) -> Tensor:
     return torch.where(shared > 0, shared / union.clamp(min=torch.finfo(boxes.dtype).tiny), 0.0)
 
 
-def relaxed_bce(logits: Tensor, gt_classes: Tensor, relaxed: Tensor | None = None) -> Tensor:
+def relaxed_bce(
+    logits: Tensor,
+    gt_classes: Tensor,
+    relaxed: Tensor | None = None,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Binary cross entropy of every person, summed over classes: (R,) (Eq. 4; Eq. 5 without E).
 
     Args:
         logits, gt_classes: (R, B).
         relaxed: E (R, B); the negative term counts 1 - E. None: fully.
+        class_weights: (B,) factors of the classes. None: 1.
     """
     positive = gt_classes * F.softplus(-logits)
     negative = (1 - gt_classes) * F.softplus(logits)
     if relaxed is not None:
         negative = (1 - relaxed) * negative
-    return (positive + negative).sum(dim=1)
+    loss = positive + negative
+    return (loss if class_weights is None else loss * class_weights).sum(dim=1)
 
 
 def identity_prior(identity: Tensor, covered: Tensor) -> Tensor:
@@ -205,7 +212,8 @@ class DualAttentionModule(nn.Module):
     * L_idt_prior looks at the identity map itself, before it is multiplied with the semantic one:
       of the product it would also push the semantic map to 1 everywhere else, against L_sem_prior
       (`prior_on_product` for the other reading). The classification of f_idt reaches both;
-    * the classes of softmax groups are the pose classes; losses of groups are not weighted here;
+    * the classes of softmax groups are the pose classes; the others weigh what their group does in
+      the main loss: where a rare class is made to count, attention has to learn from it, too;
     * no gradient is stopped: attention teaches backbone and graph through its input.
     """
 
@@ -219,6 +227,7 @@ class DualAttentionModule(nn.Module):
         dim_inner: int,
         dim_reduced: int,
         classes: Sequence[int],
+        class_weights: Sequence[float] = (),
         semantic: bool = True,
         identity: bool = True,
         losses: Sequence[str] = LOSSES,
@@ -235,6 +244,7 @@ class DualAttentionModule(nn.Module):
             dim_inner: width inside the attention networks.
             dim_reduced: width to which the graph's features are reduced.
             classes: indices of the B classes that the auxiliary classifiers learn.
+            class_weights: factors of the B classes in their losses; (): 1 each.
             semantic, identity: the attentions in use, at least one.
             losses: of LOSSES; those of an attention that is off do nothing.
             loss_weight: lambda_aux. margin: gamma.
@@ -256,6 +266,8 @@ class DualAttentionModule(nn.Module):
         self.normalize_weights = normalize_weights
         self.geometry_scale = geometry_scale
         self.classes = list(classes)
+        weights = torch.tensor(list(class_weights or [1.0] * len(self.classes)))
+        self.register_buffer("class_weights", weights, persistent=False)
         active = {"sem": semantic, "idt": identity}
         self.losses = {x for x in losses if active[x[:3]] and (classes or not x.endswith("cls"))}
 
@@ -284,7 +296,8 @@ class DualAttentionModule(nn.Module):
             "dim_out": dim_out,
             "dim_inner": node.DIM,
             "dim_reduced": node.DIM_MEMORY,
-            "classes": [c for group in groups for c in range(group.start, group.stop)],
+            "classes": [c for g in groups for c in range(g.start, g.stop)],
+            "class_weights": [g.loss_weight for g in groups for _ in range(g.start, g.stop)],
             "semantic": node.SEMANTIC,
             "identity": node.IDENTITY,
             "losses": tuple(node.LOSSES),
@@ -345,7 +358,8 @@ class DualAttentionModule(nn.Module):
         num_persons = average_count(len(gt_classes))
         for name, classifier in self.classifiers.items():
             logits = classifier(features[name]).float()
-            loss = relaxed_bce(logits, gt_classes, relaxed if name == "sem" else None)
+            softer = relaxed if name == "sem" else None
+            loss = relaxed_bce(logits, gt_classes, softer, self.class_weights)
             losses[f"loss_{name}_cls"] = loss.sum() / num_persons
         return losses
 
