@@ -8,9 +8,11 @@ import re
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from alphaaction_d2.modeling.backbone import Slow, SlowFast
 from alphaaction_d2.modeling.backbone.batch_norm import FrozenBatchNorm3d
+from alphaaction_d2.modeling.backbone.convolution import LongConv3d, guard_long_kernels
 from alphaaction_d2.modeling.backbone.slowfast import pathway_indices
 from tests.modeling.golden import GoldenCase, assert_close
 
@@ -224,3 +226,33 @@ class TestOutputStride:
     def test_what_the_stages_cannot_give_is_refused(self):
         with pytest.raises(ValueError, match="OUTPUT_STRIDE 6: the stages can end with 4, 8, 16"):
             small(output_stride=6)
+
+
+class TestMixedPrecisionOnCpus:
+    """A kernel longer than the clip stays in float32; its result looks like that of the others."""
+
+    @pytest.mark.parametrize("frames, exact", [(4, True), (8, False)])
+    def test_long_kernels(self, frames, exact):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv3d(8, 16, (5, 1, 1), (2, 1, 1), (2, 0, 0), bias=False))
+        x = torch.randn(2, 8, frames, 12, 16)
+        network(x).square().sum().backward()
+        expected = network[0].weight.grad.clone()
+        network.zero_grad()
+        guard_long_kernels(network)
+        with torch.autocast("cpu", torch.bfloat16):
+            result = network(x)
+        assert result.dtype == torch.bfloat16
+        assert (result == network(x).bfloat16()).all() == exact
+        result.float().square().sum().backward()
+        torch.testing.assert_close(network[0].weight.grad, expected, rtol=0.02, atol=0.5)
+
+    def test_all_that_look_along_time_are_guarded(self):
+        for network in (small(), Slow(num_frames=8, tau=4, stem_channels=8)):
+            names = {n for n, m in network.named_modules() if isinstance(m, LongConv3d)}
+            assert names == {
+                n
+                for n, m in network.named_modules()
+                if isinstance(m, nn.Conv3d) and m.kernel_size[0] > 1
+            }
+            assert names

@@ -11,6 +11,7 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from pytorchvideo.models.resnet import create_resnet
 from torch import Tensor, nn
 
+from .convolution import guard_long_kernels
 from .dilation import reach_output_stride
 from .slowfast import NORMS, pathway_indices
 from .video_backbone import VideoBackbone
@@ -65,6 +66,7 @@ class Slow(VideoBackbone):
             head=None,
         )
         self.blocks = network.blocks[: 1 + num_stages]
+        guard_long_kernels(self)
         stride = reach_output_stride(
             [self.blocks[1:]],
             spatial_strides[:num_stages],

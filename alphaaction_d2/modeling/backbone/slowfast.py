@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .batch_norm import FrozenBatchNorm3d
+from .convolution import guard_long_kernels
 from .dilation import reach_output_stride
 from .video_backbone import VideoBackbone
 
@@ -160,6 +161,7 @@ class SlowFast(VideoBackbone):
         self.blocks = network.blocks[: 1 + num_stages]
         for i in non_local_blocks:
             _follow_with_non_local(self.blocks[3].multipathway_blocks[0].res_blocks[i], NORMS[norm])
+        guard_long_kernels(self)
         if num_stages < 4:  # the lateral connection of the last stage would feed the stage left out
             self.blocks[-1].multipathway_fusion = nn.Identity()
         if lateral == "aia" and pool_stride > 1:
