@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.measure import Row, machine_facts
 from tabulate import tabulate
 
-from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.apps.command_line import run_tool
 
 NOT_AREAS = {"__init__", "measure"}
 

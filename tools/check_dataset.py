@@ -25,6 +25,7 @@ from detectron2.config import CfgNode, get_cfg
 from tabulate import tabulate
 
 from alphaaction_d2 import add_alphaaction_config, setup_cfg
+from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.data.dataset_report import (
     AnnotatedKeyframe,
     DatasetReport,
@@ -40,8 +41,7 @@ from alphaaction_d2.data.dataset_report import (
 )
 from alphaaction_d2.data.datasets.ava import class_names
 from alphaaction_d2.engine.box_detection import registered_files
-from alphaaction_d2.engine.command_line import run_tool
-from alphaaction_d2.files import write_atomically
+from alphaaction_d2.formats.writing import write_atomically
 from alphaaction_d2.visualization.contact_sheet import Tile, contact_sheet
 
 WIDTH = 100  # characters of the tables

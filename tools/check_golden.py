@@ -25,7 +25,7 @@ from golden.losses import check_losses, check_scores
 from golden.memory import check_read
 from golden.training import check_recipe, check_trace
 
-from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.apps.command_line import run_tool
 
 # What a case is, by something that only its kind has; the first that fits decides.
 KINDS: list[tuple[str, Callable[[GoldenCase], None], Callable[[GoldenCase], bool]]] = [

@@ -15,10 +15,10 @@ from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
 from alphaaction_d2 import setup_cfg
+from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.apps.experiment import run_experiment
 from alphaaction_d2.data.datasets import datasets_root
-from alphaaction_d2.data.datasets.puppets import generate_puppets
-from alphaaction_d2.engine.command_line import run_tool
-from alphaaction_d2.engine.experiment import run_experiment
+from alphaaction_d2.data.datasets.puppets.generate import generate_puppets
 from alphaaction_d2.visualization import read_class_aps
 from alphaaction_d2.visualization.charts import comparison_chart
 

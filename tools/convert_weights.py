@@ -16,10 +16,10 @@ from pathlib import Path
 
 import torch
 
-from alphaaction_d2.checkpoint import read_checkpoint
-from alphaaction_d2.engine.command_line import run_tool
-from alphaaction_d2.files import write_atomically
-from alphaaction_d2.weights import PIXELS, SOURCES, convert, describe, part_of, recognise
+from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.checkpoint.checkpointer import read_checkpoint
+from alphaaction_d2.checkpoint.sources import PIXELS, SOURCES, convert, describe, part_of, recognise
+from alphaaction_d2.formats.writing import write_atomically
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -21,13 +21,13 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
+from alphaaction_d2.apps.command_line import describe_error, run_tool
+from alphaaction_d2.apps.video_arguments import add_model_and_boxes, box_sources, model_cfg
+from alphaaction_d2.apps.video_results import VideoFolder, process_video
 from alphaaction_d2.data import VideoError
-from alphaaction_d2.data.video import probe_video, video_name
+from alphaaction_d2.data.video.reader import probe_video, video_name
 from alphaaction_d2.engine import AttentionPredictor
-from alphaaction_d2.engine.command_line import describe_error, run_tool
 from alphaaction_d2.engine.predictor import class_names
-from alphaaction_d2.engine.video_arguments import add_model_and_boxes, box_sources, model_cfg
-from alphaaction_d2.engine.video_results import VideoFolder, process_video
 from alphaaction_d2.visualization import write_report
 
 

@@ -55,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 for input that can't be evaluated."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    from alphaaction_d2.ava_files import read_exclusions, read_label_map
     from alphaaction_d2.evaluation import evaluate_ava_files, results_as_json, results_as_text
+    from alphaaction_d2.formats.ava import read_exclusions, read_label_map
 
     def score() -> str:
         label_map = read_label_map(args.label_map)

@@ -56,13 +56,13 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code, 2 for input that can't be evaluated."""
     args = parse_args(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    from alphaaction_d2.ava_files import read_video_list
     from alphaaction_d2.evaluation.ucf101_24 import (
         evaluate_ucf101_24,
         ucf_results_as_json,
         ucf_results_as_text,
     )
-    from alphaaction_d2.ucf101_24_files import read_ucf_annotations, read_ucf_detections
+    from alphaaction_d2.formats.ava import read_video_list
+    from alphaaction_d2.formats.ucf101_24 import read_ucf_annotations, read_ucf_detections
 
     def score() -> str:
         detections = read_ucf_detections(args.detections)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
+from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.data.datasets.ava import AVAFiles
 from alphaaction_d2.data.datasets.builtin import register_folder
 from alphaaction_d2.engine.box_detection import (
@@ -36,7 +37,6 @@ from alphaaction_d2.engine.box_detection import (
     video_jobs,
     write_boxes,
 )
-from alphaaction_d2.engine.command_line import run_tool
 from alphaaction_d2.modeling.detector import load_detector
 
 logger = logging.getLogger("alphaaction_d2.make_boxes")

@@ -17,14 +17,14 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 
 from alphaaction_d2 import register_datasets, setup_cfg
+from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.apps.experiment import run_experiment
+from alphaaction_d2.apps.video_results import process_video
 from alphaaction_d2.data.datasets import datasets_root
-from alphaaction_d2.data.datasets.puppets import generate_puppets
-from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes
+from alphaaction_d2.data.datasets.puppets.generate import generate_puppets
 from alphaaction_d2.engine import AttentionPredictor
-from alphaaction_d2.engine.command_line import run_tool
-from alphaaction_d2.engine.experiment import run_experiment
+from alphaaction_d2.engine.box_sources import KeyframeBoxes
 from alphaaction_d2.engine.predictor import class_names
-from alphaaction_d2.engine.video_results import process_video
 from alphaaction_d2.visualization import read_class_aps, write_report
 from alphaaction_d2.visualization.charts import class_ap_chart
 

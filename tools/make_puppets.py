@@ -11,7 +11,7 @@ import argparse
 import logging
 import sys
 
-from alphaaction_d2.data.datasets.puppets import PuppetParams, generate_puppets
+from alphaaction_d2.data.datasets.puppets.generate import PuppetParams, generate_puppets
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -21,10 +21,10 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from alphaaction_d2 import register_datasets, setup_cfg
-from alphaaction_d2.checkpoint import load_for_inference
+from alphaaction_d2.apps.command_line import USER_ERRORS, run_tool
+from alphaaction_d2.checkpoint.checkpointer import load_for_inference
 from alphaaction_d2.engine import Trainer
-from alphaaction_d2.engine.command_line import USER_ERRORS, run_tool
-from alphaaction_d2.engine.launch import launch
+from alphaaction_d2.engine.distributed.launch import launch
 
 
 def argument_parser() -> ArgumentParser:

@@ -20,18 +20,18 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from alphaaction_d2.data.video import probe_video, video_name
-from alphaaction_d2.engine import AttentionPredictor
-from alphaaction_d2.engine.attention_pictures import (
+from alphaaction_d2.apps.attention_pictures import (
     AttendedKeyframe,
     KeyframeChoice,
     attended_keyframe,
     write_attention_pictures,
 )
-from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.apps.video_arguments import add_model_and_boxes, box_sources, model_cfg
+from alphaaction_d2.apps.video_results import ATTENTION_KEYFRAMES, keyframe_result
+from alphaaction_d2.data.video.reader import probe_video, video_name
+from alphaaction_d2.engine import AttentionPredictor
 from alphaaction_d2.engine.predictor import class_names
-from alphaaction_d2.engine.video_arguments import add_model_and_boxes, box_sources, model_cfg
-from alphaaction_d2.engine.video_results import ATTENTION_KEYFRAMES, keyframe_result
 from alphaaction_d2.visualization import VideoResult, read_evaluation
 from alphaaction_d2.visualization.charts import class_gain_chart
 

@@ -17,7 +17,7 @@ from detectron2.structures import Boxes, Instances
 from .boxes import enlarge_boxes, jitter_boxes
 from .clip_sampling import clip_times
 from .transforms import ColorJitter, ResizeShortSide, split_channels
-from .video import VideoReader
+from .video.reader import VideoReader
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:

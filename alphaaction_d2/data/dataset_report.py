@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ava_files import (
+from ..formats.ava import (
     AVAFileError,
     AVARows,
     LabelMap,
@@ -32,11 +32,11 @@ from ..ava_files import (
     read_label_map,
     select_rows,
 )
-from .box_files import at_keyframes, keyframe_seconds, read_boxes
+from ..formats.boxes import at_keyframes, keyframe_seconds, read_boxes
 from .clip_sampling import TIME_TOLERANCE, clip_times, iterate_clips
 from .datasets.ava import AVAFiles, Keyframe, class_names, keyframes_of
 from .datasets.ava_classes import with_groups
-from .video import VideoInfo, find_videos, first_that_opens, iterate_frames
+from .video.reader import VideoInfo, find_videos, first_that_opens, iterate_frames
 
 logger = logging.getLogger(__name__)
 

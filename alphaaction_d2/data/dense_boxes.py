@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..ava_files import AVARows, concatenate_rows, select_rows
-from .box_files import BoxFile, between_keyframes, is_person
+from ..formats.ava import AVARows, concatenate_rows, select_rows
+from ..formats.boxes import BoxFile, between_keyframes, is_person
 
 
 def persons_between(file: BoxFile) -> BoxFile:

@@ -19,7 +19,7 @@ from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..randomness import derived_seed, seeded
+from .randomness import derived_seed, seeded
 
 # A keyframe's index in the data set, and its place in the stream.
 Place = tuple[int, int]

@@ -23,11 +23,12 @@ from typing import BinaryIO
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..data.clip_folder import VIDEO_SUFFIXES
+from ..apps.command_line import describe_error
 from ..data.clip_sampling import first_keyframe, is_shown_by, iterate_clips, last_keyframe
 from ..data.datasets.ava import AVAFiles, keyframes_of, read_metadata
 from ..data.dense_boxes import dense_persons
-from ..data.video import (
+from ..data.video.clip_folder import VIDEO_SUFFIXES
+from ..data.video.reader import (
     VideoError,
     VideoReader,
     find_videos,
@@ -37,10 +38,9 @@ from ..data.video import (
     one_line,
     video_name,
 )
-from ..files import write_atomically
+from ..formats.writing import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector
 from ..visualization.results_io import format_timestamp
-from .command_line import describe_error
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from detectron2.engine import HookBase, hooks
 from detectron2.structures import Instances
 from torch import nn
 
-from ..checkpoint import ActionCheckpointer
-from ..files import write_atomically
-from ..memory import MemoryPool, MemoryWrite
-from .exchange import store_everywhere
+from ..checkpoint.checkpointer import ActionCheckpointer
+from ..formats.writing import write_atomically
+from ..memory.pool import MemoryPool, MemoryWrite
+from .distributed.exchange import store_everywhere
 
 logger = logging.getLogger(__name__)
 

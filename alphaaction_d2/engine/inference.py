@@ -17,10 +17,10 @@ from detectron2.data import build_detection_test_loader
 from detectron2.modeling import build_model
 from torch import nn
 
-from ..checkpoint import load_for_inference
+from ..checkpoint.checkpointer import load_for_inference
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.samplers import WholeVideoSampler
-from ..memory import MemoryPool, MemoryWrite, slot_of
+from ..memory.pool import MemoryPool, MemoryWrite, slot_of
 from ..modeling.interaction.inspection import AttentionRecorder
 from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id

@@ -13,10 +13,10 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.datasets import annotated_persons
-from ..memory import FixedSlots, MemoryPool, MemoryWrite, slot_of
-from .exchange import gather_numbers, store_everywhere
+from ..memory.pool import FixedSlots, MemoryPool, MemoryWrite, slot_of
+from .distributed.exchange import gather_numbers, store_everywhere
+from .distributed.shared_tensors import shared_zeros
 from .inference import build_stream, uses_memory
-from .shared_tensors import shared_zeros
 
 logger = logging.getLogger(__name__)
 

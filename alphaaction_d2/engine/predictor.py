@@ -12,17 +12,17 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
 
-from ..checkpoint import load_for_inference
+from ..checkpoint.checkpointer import load_for_inference
 from ..data.clip_sampling import iterate_clips
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets.ava_classes import AVA_CLASSES
-from ..data.keyframe_boxes import whole_frame_boxes
-from ..data.video import iterate_frames, video_name
+from ..data.video.reader import iterate_frames, video_name
 from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention
 from ..structures import UNKNOWN_PERSON
 from ..tracking import first_new_id
 from .box_detection import DetectedBoxes
+from .box_sources import whole_frame_boxes
 from .inference import AttentiveInference, DelayedInference, build_delayed_inference
 
 # (timestamp, height, width) -> {"persons": ..., "objects": ...}, see KeyframeBoxes; a source that

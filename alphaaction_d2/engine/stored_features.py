@@ -17,8 +17,8 @@ from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..data.randomness import derived_seed, seeded
 from ..data.train_loader import Place, SeededClips, TrainLoader
-from ..randomness import derived_seed, seeded
 from ..structures import ClipFeatures
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.randomness import derived_seed, seed_everything
 from ..data.train_loader import TrainLoader
-from ..memory import MemoryPool
-from ..randomness import derived_seed, seed_everything
-from .exchange import gather_numbers
+from ..memory.pool import MemoryPool
+from .distributed.exchange import gather_numbers
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -21,13 +21,13 @@ from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..checkpoint import ActionCheckpointer
+from ..checkpoint.checkpointer import ActionCheckpointer
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import AVAEvaluator
 from ..tracking import build_identity_linker, link_dataset
-from .exchange import wait_for_all
+from .distributed.exchange import wait_for_all
 from .hooks import BestCheckpoint, MemoryHook, RepeatablePreciseBN
 from .inference import DelayedInference, build_delayed_inference, build_frozen_model, build_stream
 from .memory_fill import build_training_pool, fill_memory

@@ -15,7 +15,7 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..ava_files import AVARows, LabelMap, write_ava_results
+from ..formats.ava import AVARows, LabelMap, write_ava_results
 from .ava_protocol import evaluate_ava, group_ap, read_rows, results_as_json, results_as_text
 from .average_precision import DEFAULT_DIALECT, get_dialect
 
@@ -43,7 +43,7 @@ class AVAEvaluator(DatasetEvaluator):
     """Frame mAP at IoU 0.5 of a data set in AVA's format.
 
     It needs in the data set's metadata: ``evaluator_type`` "ava", ``label_map`` (a
-    :class:`~alphaaction_d2.ava_files.LabelMap`: the classes that count), ``annotation_file`` (CSV
+    :class:`~alphaaction_d2.formats.ava.LabelMap`: the classes that count), ``annotation_file`` (CSV
     of the ground truth; None for a test set without one, of which only the CSV for the server is
     written) and, optionally, ``excluded`` (a set of (video id, second)).
 

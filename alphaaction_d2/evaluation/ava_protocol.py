@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import numpy as np
 from tabulate import tabulate
 
-from ..ava_files import AVAFileError, AVARows, LabelMap, read_ava_csv
+from ..formats.ava import AVAFileError, AVARows, LabelMap, read_ava_csv
 from .average_precision import (
     DEFAULT_DIALECT,
     FrameBoxes,

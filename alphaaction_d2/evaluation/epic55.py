@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
-from ..ava_files import AVAFileError, BadRows, numbered_rows
+from ..formats.ava import AVAFileError, BadRows, numbered_rows
 
 __all__ = [
     "NUM_NOUNS",

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
-from ..ava_files import AVAFileError
-from ..ucf101_24_files import UCFAnnotations, UCFDetections, match_videos
+from ..formats.ava import AVAFileError
+from ..formats.ucf101_24 import UCFAnnotations, UCFDetections, match_videos
 from .average_precision import average_precision, best_overlap, precision_recall
 from .runs import runs, stable_descending
 

@@ -18,7 +18,7 @@ from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from ..checkpoint import load_for_inference
+from ..checkpoint.checkpointer import load_for_inference
 
 logger = logging.getLogger(__name__)
 

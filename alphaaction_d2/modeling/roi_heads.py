@@ -15,10 +15,10 @@ from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
+from ..memory.window import empty_window, insert_clips, weighted
 from ..structures import UNKNOWN_PERSON, ClipFeatures, MemoryWindow
 from .action_output import ActionOutputLayers, average_count
 from .interaction import build_interaction
-from .memory_window import empty_window, insert_clips, weighted
 
 
 @ROI_HEADS_REGISTRY.register()

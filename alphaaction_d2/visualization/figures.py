@@ -13,7 +13,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ..files import write_atomically
+from ..formats.writing import write_atomically
 from .drawing import printable
 
 DPI = 120

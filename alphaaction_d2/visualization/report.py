@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from ..files import write_atomically
+from ..formats.writing import write_atomically
 from .drawing import format_time
 from .palette import GROUP_COLOURS, IDENTITY_COLOURS, hex_colour
 from .results import ClassAP, VideoResult, group_classes, mean_ap

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import write_atomically
+from ..formats.writing import write_atomically
 from .results import ClassAP, KeyframeResult, PersonResult, VideoResult
 
 CSV_HEADER = (

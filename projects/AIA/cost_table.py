@@ -34,7 +34,7 @@ from tabulate import tabulate
 from torch import nn
 
 from alphaaction_d2 import setup_cfg
-from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.engine.inference import build_memory_pool
 
 CONFIGS = Path(__file__).resolve().parent / "configs"

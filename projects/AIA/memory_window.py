@@ -34,10 +34,10 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2 import setup_cfg
-from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.engine.inference import build_memory_pool
 from alphaaction_d2.engine.solver import build_optimizer
-from alphaaction_d2.memory import MemoryWrite
+from alphaaction_d2.memory.pool import MemoryWrite
 
 ROOT = Path(__file__).resolve().parents[2]
 PERSONS = 3  # in the clip; the slots of the memory are full

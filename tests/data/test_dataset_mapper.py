@@ -21,7 +21,7 @@ from alphaaction_d2.data.transforms import (
     resized_size,
     split_channels,
 )
-from alphaaction_d2.data.video import VideoReader, VideoWriter
+from alphaaction_d2.data.video.reader import VideoReader, VideoWriter
 from tests.modeling.golden import GoldenCase
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
 
-from alphaaction_d2.ava_files import LabelMap
 from alphaaction_d2.data.dataset_report import (
     DatasetReport,
     check,
@@ -22,7 +21,8 @@ from alphaaction_d2.data.dataset_report import (
     summarise,
 )
 from alphaaction_d2.data.datasets import load_ava
-from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.data.video.reader import VideoWriter
+from alphaaction_d2.formats.ava import LabelMap
 from tests.helpers import write_dataset
 
 
@@ -266,7 +266,7 @@ def test_groups():
 
 def make_rows(pairs):
     """Annotations of (person, action) on one keyframe."""
-    from alphaaction_d2.ava_files import AVARows
+    from alphaaction_d2.formats.ava import AVARows
 
     persons = np.array([person for person, _ in pairs])
     boxes = np.stack([persons * 0.1, persons * 0, persons * 0.1 + 0.1, persons * 0 + 1], axis=1)

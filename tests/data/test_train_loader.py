@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from alphaaction_d2.data.randomness import derived_seed, seed_everything, seeded
 from alphaaction_d2.data.train_loader import (
     TrainLoader,
     group_batches,
     keyframe_stream,
     repeats_from_config,
 )
-from alphaaction_d2.randomness import derived_seed, seed_everything, seeded
 from tests.helpers import small_cfg
 
 

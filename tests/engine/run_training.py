@@ -21,8 +21,9 @@ from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
-from alphaaction_d2 import files, register_datasets, setup_cfg
+from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.engine import Trainer
+from alphaaction_d2.formats import writing as files
 
 
 def die() -> None:

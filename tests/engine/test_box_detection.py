@@ -14,10 +14,8 @@ from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 from torch import nn
 
-from alphaaction_d2.ava_files import read_ava_csv
 from alphaaction_d2.data.datasets.ava import AVAFiles
-from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes
-from alphaaction_d2.data.video import VideoError, VideoWriter, iterate_frames
+from alphaaction_d2.data.video.reader import VideoError, VideoWriter, iterate_frames
 from alphaaction_d2.engine import VideoPredictor
 from alphaaction_d2.engine.box_detection import (
     DetectedBoxes,
@@ -30,6 +28,8 @@ from alphaaction_d2.engine.box_detection import (
     video_jobs,
     write_boxes,
 )
+from alphaaction_d2.engine.box_sources import KeyframeBoxes
+from alphaaction_d2.formats.ava import read_ava_csv
 from alphaaction_d2.modeling import detector
 from alphaaction_d2.modeling.detector import Detector, PictureBoxes, load_detector
 from tests.helpers import small_cfg, write_dataset

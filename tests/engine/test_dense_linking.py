@@ -11,8 +11,7 @@ import torch
 from PIL import Image
 
 from alphaaction_d2 import register_datasets
-from alphaaction_d2.data.keyframe_boxes import KeyframeBoxes
-from alphaaction_d2.data.video import VideoWriter, iterate_frames
+from alphaaction_d2.data.video.reader import VideoWriter, iterate_frames
 from alphaaction_d2.engine import Trainer, VideoPredictor
 from alphaaction_d2.engine.box_detection import (
     DetectedBoxes,
@@ -21,6 +20,7 @@ from alphaaction_d2.engine.box_detection import (
     keyframe_pictures,
     write_boxes,
 )
+from alphaaction_d2.engine.box_sources import KeyframeBoxes
 from alphaaction_d2.engine.inference import build_delayed_inference
 from alphaaction_d2.modeling.detector import PictureBoxes
 from tests.helpers import small_cfg, write_dataset

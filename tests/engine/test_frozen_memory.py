@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from alphaaction_d2.checkpoint import load_for_inference
+from alphaaction_d2.checkpoint.checkpointer import load_for_inference
 from alphaaction_d2.engine import Trainer
 from alphaaction_d2.engine.inference import build_frozen_model
-from alphaaction_d2.memory import MemoryFileError, slot_of
+from alphaaction_d2.memory.pool import MemoryFileError, slot_of
 from tests.helpers import build_trainer, small_cfg, write_dataset
 
 

@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import build_model
 
 from alphaaction_d2.engine.inference import DelayedInference, build_delayed_inference
-from alphaaction_d2.memory import FixedSlots, MemoryPool, MemoryWrite
+from alphaaction_d2.memory.pool import FixedSlots, MemoryPool, MemoryWrite
 from tests.helpers import model_input, small_cfg
 from tests.modeling.test_igmn import igmn_cfg
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from alphaaction_d2 import register_datasets, setup_cfg
-from alphaaction_d2.checkpoint import load_for_inference
+from alphaaction_d2.checkpoint.checkpointer import load_for_inference
 from alphaaction_d2.engine import Trainer
 from tests.helpers import small_cfg, write_dataset
 

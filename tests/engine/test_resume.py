@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from alphaaction_d2.memory_file import read_memory_file
+from alphaaction_d2.memory.file import read_memory_file
 from tests.helpers import small_cfg, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]

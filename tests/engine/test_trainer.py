@@ -8,7 +8,7 @@ import pytest
 import torch
 from detectron2.engine.hooks import PeriodicCheckpointer
 
-from alphaaction_d2.checkpoint import CheckpointMismatch, load_for_inference
+from alphaaction_d2.checkpoint.checkpointer import CheckpointMismatch, load_for_inference
 from alphaaction_d2.engine import MemoryHook, Trainer
 from alphaaction_d2.engine.solver import parameter_groups
 from tests.helpers import build_trainer, small_cfg, write_dataset

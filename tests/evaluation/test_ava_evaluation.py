@@ -14,9 +14,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
-from alphaaction_d2.ava_files import AVAFileError, LabelMap, read_ava_csv
 from alphaaction_d2.evaluation import AVAEvaluator, evaluate_ava_files
 from alphaaction_d2.evaluation.average_precision import DIALECTS
+from alphaaction_d2.formats.ava import AVAFileError, LabelMap, read_ava_csv
 
 HEIGHT, WIDTH = 200, 400
 LABEL_MAP = LabelMap(

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphaaction_d2.ava_files import AVAFileError, LabelMap, read_exclusions, read_label_map
 from alphaaction_d2.evaluation import evaluate_ava_files
 from alphaaction_d2.evaluation.average_precision import (
     DIALECTS,
@@ -28,6 +27,7 @@ from alphaaction_d2.evaluation.average_precision import (
     pairwise_iou,
     precision_recall,
 )
+from alphaaction_d2.formats.ava import AVAFileError, LabelMap, read_exclusions, read_label_map
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_ava.py"
 THREE_CLASSES = LabelMap({1: "a", 2: "b", 3: "c"}, {1: "pose", 2: "", 3: "pose"})

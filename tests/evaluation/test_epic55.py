@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphaaction_d2.ava_files import AVAFileError
 from alphaaction_d2.evaluation.epic55 import (
     NUM_NOUNS,
     NUM_VERBS,
@@ -27,6 +26,7 @@ from alphaaction_d2.evaluation.epic55 import (
     softmax,
     split_segments,
 )
+from alphaaction_d2.formats.ava import AVAFileError
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_epic.py"
 HEADER = "uid,participant_id,video_id,narration,verb,verb_class,noun,noun_class\n"

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alphaaction_d2.ava_files import AVAFileError, read_video_list
 from alphaaction_d2.evaluation.ucf101_24 import (
     UCF_PROTOCOLS,
     evaluate_ucf101_24,
@@ -23,7 +22,8 @@ from alphaaction_d2.evaluation.ucf101_24 import (
     ucf_results_as_json,
     ucf_results_as_text,
 )
-from alphaaction_d2.ucf101_24_files import (
+from alphaaction_d2.formats.ava import AVAFileError, read_video_list
+from alphaaction_d2.formats.ucf101_24 import (
     UCFAnnotations,
     UCFDetections,
     read_ucf_annotations,

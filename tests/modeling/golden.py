@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from alphaaction_d2.weights import aggregation_weights as our_aia_params
+from alphaaction_d2.checkpoint.sources import aggregation_weights as our_aia_params
 
 __all__ = ["GoldenCase", "assert_close", "our_aia_params"]
 

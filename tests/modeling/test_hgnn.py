@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
+from alphaaction_d2.memory.window import empty_window
 from alphaaction_d2.modeling.interaction.attention import InteractionBlock
 from alphaaction_d2.modeling.interaction.hgnn import HGNN, OrderedAggregator
-from alphaaction_d2.modeling.memory_window import empty_window
 from alphaaction_d2.structures import ClipFeatures, MemoryWindow
 from tests.modeling.test_graph import (
     Graph,

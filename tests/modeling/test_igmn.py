@@ -12,10 +12,10 @@ from detectron2.structures import Boxes
 
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.engine import Trainer
+from alphaaction_d2.memory.window import empty_window
 from alphaaction_d2.modeling.interaction.dam import LOSSES
 from alphaaction_d2.modeling.interaction.hgnn import HGNN
 from alphaaction_d2.modeling.interaction.igmn import IGMN
-from alphaaction_d2.modeling.memory_window import empty_window
 from alphaaction_d2.modeling.roi_heads import extend_boxes
 from tests.helpers import model_input, small_cfg, write_dataset
 

@@ -9,6 +9,7 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
+from alphaaction_d2.memory.window import empty_window
 from alphaaction_d2.modeling.interaction import NonLocalInteraction, SerialInteraction
 from alphaaction_d2.modeling.interaction.attention import InteractionBlock
 from alphaaction_d2.modeling.interaction.hgnn import HGNN
@@ -17,7 +18,6 @@ from alphaaction_d2.modeling.interaction.inspection import (
     MemoryAttention,
     has_attention,
 )
-from alphaaction_d2.modeling.memory_window import empty_window
 from alphaaction_d2.structures import MemoryWindow
 from tests.modeling.test_hgnn import random_clips, random_memory
 from tests.modeling.test_igmn import igmn_cfg, training_input

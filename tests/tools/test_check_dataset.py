@@ -12,8 +12,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from alphaaction_d2 import setup_cfg
+from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.data.datasets.builtin import register_folder
-from alphaaction_d2.engine.command_line import run_tool
 from tests.helpers import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from alphaaction_d2.checkpoint import load_for_inference
-from alphaaction_d2.engine.command_line import run_tool
+from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.checkpoint.checkpointer import load_for_inference
+from alphaaction_d2.checkpoint.sources import convert as convert_names
 from alphaaction_d2.modeling.backbone import SlowFast
-from alphaaction_d2.weights import convert as convert_names
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))

@@ -10,8 +10,8 @@ import torch
 from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
-from alphaaction_d2.ava_files import LabelMap
 from alphaaction_d2.evaluation import results_as_json
+from alphaaction_d2.formats.ava import LabelMap
 from tests.helpers import loaded_tool, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]

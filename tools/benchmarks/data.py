@@ -17,7 +17,7 @@ from PIL import Image
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data import ActionDatasetMapper
-from alphaaction_d2.data.video import VideoWriter, iterate_frames
+from alphaaction_d2.data.video.reader import VideoWriter, iterate_frames
 from benchmarks.measure import Row, interleaved_medians, num_threads
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "AVA" / "aia_dense_R50_4x16.yaml"

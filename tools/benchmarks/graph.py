@@ -14,9 +14,9 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
+from alphaaction_d2.memory.window import empty_window
 from alphaaction_d2.modeling.interaction import HGNN
 from alphaaction_d2.modeling.interaction.dam import DualAttentionModule
-from alphaaction_d2.modeling.memory_window import empty_window
 from alphaaction_d2.structures import ClipFeatures, MemoryWindow
 from benchmarks.measure import Row, interleaved_medians, num_threads
 

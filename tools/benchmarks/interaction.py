@@ -14,8 +14,8 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
+from alphaaction_d2.memory.window import empty_window
 from alphaaction_d2.modeling.interaction import DenseSerialInteraction
-from alphaaction_d2.modeling.memory_window import empty_window
 from alphaaction_d2.structures import ClipFeatures, MemoryWindow
 from benchmarks.measure import Row, interleaved_medians, num_threads
 

@@ -10,9 +10,9 @@ import torch
 from detectron2.engine import launch
 from detectron2.utils import comm
 
-from alphaaction_d2.engine.exchange import pack_writes, wait_for_all
-from alphaaction_d2.engine.shared_tensors import shared_zeros
-from alphaaction_d2.memory import FixedSlots, MemoryPool, MemoryWrite
+from alphaaction_d2.engine.distributed.exchange import pack_writes, wait_for_all
+from alphaaction_d2.engine.distributed.shared_tensors import shared_zeros
+from alphaaction_d2.memory.pool import FixedSlots, MemoryPool, MemoryWrite
 from benchmarks.measure import Row, interleaved_medians, num_threads
 
 CHANNELS = 2304

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alphaaction_d2.data.datasets.puppets import PuppetParams, plan_video, tabulate
+from alphaaction_d2.data.datasets.puppets.generate import PuppetParams, plan_video, tabulate
 from alphaaction_d2.tracking import (
     IdentityLinker,
     IdentityScores,

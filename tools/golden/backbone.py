@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alphaaction_d2.checkpoint.sources import convert, describe
 from alphaaction_d2.modeling.backbone import SlowFast
-from alphaaction_d2.weights import convert, describe
 
 from .case import GoldenCase
 from .interaction import Recorder

@@ -11,10 +11,10 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from alphaaction_d2 import add_alphaaction_config
-from alphaaction_d2.memory import FixedSlots, MemoryPool, MemoryWrite
+from alphaaction_d2.checkpoint.sources import convert
+from alphaaction_d2.memory.pool import FixedSlots, MemoryPool, MemoryWrite
 from alphaaction_d2.modeling.roi_heads import ActionROIHeads
 from alphaaction_d2.structures import MemoryWindow
-from alphaaction_d2.weights import convert
 
 from .case import LAST_PIXEL, GoldenCase
 from .interaction import STRUCTURES, UNUSED_KEYS, reshape_gradients

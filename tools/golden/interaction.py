@@ -8,6 +8,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
+from alphaaction_d2.checkpoint.sources import aggregation_name, aggregation_weights
 from alphaaction_d2.modeling.interaction import (
     DenseSerialInteraction,
     ParallelInteraction,
@@ -17,7 +18,6 @@ from alphaaction_d2.modeling.interaction import (
 from alphaaction_d2.modeling.interaction.aia import InteractionAggregation
 from alphaaction_d2.modeling.interaction.attention import InteractionBlock
 from alphaaction_d2.structures import ClipFeatures, MemoryWindow
-from alphaaction_d2.weights import aggregation_name, aggregation_weights
 
 from .case import GoldenCase
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from detectron2.structures import Boxes, Instances
 
-from alphaaction_d2.memory import FixedSlots, MemoryPool, MemoryWrite
-from alphaaction_d2.modeling.memory_window import insert_clips, weighted
+from alphaaction_d2.memory.pool import FixedSlots, MemoryPool, MemoryWrite
+from alphaaction_d2.memory.window import insert_clips, weighted
 from alphaaction_d2.structures import MemoryWindow
 
 from .case import GoldenCase

@@ -16,12 +16,12 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from alphaaction_d2 import setup_cfg
+from alphaaction_d2.checkpoint.sources import convert
 from alphaaction_d2.engine.hooks import MemoryHook
 from alphaaction_d2.engine.solver import build_optimizer
 from alphaaction_d2.engine.train_loop import ActionTrainLoop
-from alphaaction_d2.memory import FixedSlots, MemoryPool
+from alphaaction_d2.memory.pool import FixedSlots, MemoryPool
 from alphaaction_d2.modeling.meta_arch import ActionRCNN
-from alphaaction_d2.weights import convert
 
 from .case import LAST_PIXEL, TRAINING_TOLERANCE, GoldenCase
 from .heads import head_config, load_head, our_head_name, our_head_weights

@@ -16,7 +16,7 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
-from ...ava_files import (
+from ...formats.ava import (
     AVARows,
     LabelMap,
     concatenate_rows,
@@ -28,9 +28,9 @@ from ...ava_files import (
     read_video_list,
     select_rows,
 )
-from ..box_files import BoxFile, at_keyframes, keyframe_seconds, read_boxes
+from ...formats.boxes import BoxFile, at_keyframes, keyframe_seconds, read_boxes
 from ..dense_boxes import DensePersons, persons_between
-from ..video import VideoInfo, find_videos, first_that_opens
+from ..video.reader import VideoInfo, find_videos, first_that_opens
 from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ...ava_files import LabelMap
+from ...formats.ava import LabelMap
 
 POSE_ACTIONS = (
     "bend/bow (at the waist)",

@@ -17,13 +17,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alphaaction_d2.ava_files import AVAFileError, read_label_map
 from alphaaction_d2.data.datasets import AVAFiles, keyframes_of, load_ava, register_folder
 from alphaaction_d2.data.datasets.ava import class_names
 from alphaaction_d2.data.datasets.ava_classes import AVA_CLASSES, with_groups
 from alphaaction_d2.data.datasets.builtin import ava_files
 from alphaaction_d2.data.samplers import shard_videos
-from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.data.video.reader import VideoWriter
+from alphaaction_d2.formats.ava import AVAFileError, read_label_map
 from tests.helpers import write_dataset
 
 

@@ -12,9 +12,8 @@ import cv2
 import numpy as np
 import pytest
 
-from alphaaction_d2 import ava_files
 from alphaaction_d2.data.datasets import puppets
-from alphaaction_d2.data.datasets.puppets import (
+from alphaaction_d2.data.datasets.puppets.generate import (
     PUPPET_CLASSES,
     PuppetParams,
     generate_puppets,
@@ -24,7 +23,8 @@ from alphaaction_d2.data.datasets.puppets import (
     plan_video,
     render_frame,
 )
-from alphaaction_d2.data.video import iterate_frames
+from alphaaction_d2.data.video.reader import iterate_frames
+from alphaaction_d2.formats import ava as ava_files
 
 PARAMS = PuppetParams()
 ACTION_ID = {c.name: c.action_id for c in PUPPET_CLASSES}

@@ -1,0 +1,1 @@
+"""What people start: the commands, whose scripts in tools/ are a few lines each."""

@@ -1,0 +1,45 @@
+"""One training run with its evaluation: what `make demo` and `make compare` are built from."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.utils.env import seed_all_rng
+
+from ..data.datasets import register_datasets
+from ..engine.trainer import Trainer
+
+logger = logging.getLogger(__name__)
+
+
+def run_experiment(cfg: CfgNode) -> Path:
+    """Train and evaluate, or take the results of the same run from `cfg.OUTPUT_DIR`.
+
+    An interrupted run is resumed. What another configuration left in the folder is not used.
+
+    Args:
+        cfg: with one test set, or none; `cfg.SEED` >= 0 makes the run repeatable.
+
+    Returns:
+        Where the evaluator's `ava_results.json` is, if there is a test set.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    results, record = folder / "ava_results.json", folder / "config.yaml"
+    same = record.is_file() and record.read_text(encoding="utf-8") == cfg.dump()
+    finished = results if cfg.DATASETS.TEST else folder / "model_final.pth"
+    if same and finished.is_file():
+        logger.info("%s: finished before", folder)
+        return results
+    if not same:
+        finished.unlink(missing_ok=True)
+        (folder / "last_checkpoint").unlink(missing_ok=True)
+        record.write_text(cfg.dump(), encoding="utf-8")
+    register_datasets(cfg)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=same)
+    trainer.train()
+    return results

@@ -1,0 +1,71 @@
+"""What the tools that look at any video share: their arguments, and what these mean."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Callable
+
+from detectron2.config import CfgNode
+
+from ..config import setup_cfg
+from ..data.datasets import register_datasets
+from ..data.video.reader import video_name
+from ..engine.box_sources import KeyframeBoxes, whole_frame_boxes
+from ..engine.predictor import BoxSource
+
+logger = logging.getLogger(__name__)
+
+WHOLE_FRAME = "whole-frame"
+
+
+def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which model, and where the persons are."""
+    parser.add_argument("--config-file", required=True, help="configuration of the model")
+    parser.add_argument("--weights", default="", help="checkpoint; default: MODEL.WEIGHTS")
+    parser.add_argument("--boxes", nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'")
+    parser.add_argument(
+        "--person-detector",
+        nargs="+",
+        metavar=("CONFIG", "WEIGHTS"),
+        help="configuration of a detectron2 detector (file or name in its model zoo), and weights "
+        "(file or address; not needed for the zoo)",
+    )
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs of the configuration"
+    )
+
+
+def model_cfg(args: argparse.Namespace) -> CfgNode:
+    """The configuration that was asked for; its data sets, if they are there, know class names."""
+    cfg = setup_cfg(args.config_file, args.opts)
+    if args.weights:
+        cfg.MODEL.WEIGHTS = args.weights
+    try:
+        register_datasets(cfg)
+    except FileNotFoundError as error:
+        logger.info("Class names: %s", error)
+    return cfg
+
+
+def box_sources(args: argparse.Namespace, cfg: CfgNode) -> Callable[[str], BoxSource | None]:
+    """What gives the boxes of a video, as command line and configuration say.
+
+    A detector that the command line names is written into `cfg`.
+    """
+    if args.person_detector and (args.boxes or len(args.person_detector) > 2):
+        raise ValueError("--person-detector takes CONFIG and WEIGHTS, and no --boxes besides")
+    if args.person_detector:
+        cfg.MODEL.PERSON_DETECTOR.CONFIG, *weights = args.person_detector
+        cfg.MODEL.PERSON_DETECTOR.WEIGHTS = weights[0] if weights else ""
+    if args.boxes == [WHOLE_FRAME]:
+        return lambda video: whole_frame_boxes
+    if args.boxes:
+        return lambda video: KeyframeBoxes.from_files(args.boxes, video_name(video))
+    if not cfg.MODEL.PERSON_DETECTOR.CONFIG:
+        raise ValueError(
+            'where are the persons? Give one of: --boxes FILE (see README, "Boxes"), '
+            "--person-detector CONFIG WEIGHTS (a detectron2 detector), "
+            f"--boxes {WHOLE_FRAME} (the whole picture is one person)"
+        )
+    return lambda video: None

@@ -1,0 +1,208 @@
+"""One video from prediction to everything a person wants to see of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from detectron2.structures import Instances
+
+from ..data.clip_sampling import is_shown_by
+from ..data.video.reader import (
+    VideoInfo,
+    VideoWriter,
+    iterate_frames,
+    one_line,
+    probe_video,
+    video_name,
+)
+from ..engine.box_sources import KeyframeBoxes
+from ..engine.predictor import BoxSource, VideoPredictor
+from ..visualization import (
+    DrawStyle,
+    FrameAnnotator,
+    KeyframeResult,
+    PersonResult,
+    VideoResult,
+    VideoSection,
+    write_results_csv,
+    write_results_json,
+)
+from ..visualization.charts import timeline_chart
+from .attention_pictures import (
+    KeyframeChoice,
+    attended_keyframe,
+    remove_attention_pictures,
+    write_attention_pictures,
+)
+
+logger = logging.getLogger(__name__)
+
+MAX_FPS = 60.0  # of annotated videos
+ATTENTION_KEYFRAMES = 3  # of which attention is drawn, per video
+
+
+@dataclass(frozen=True)
+class VideoFolder:
+    """What :func:`process_video` left."""
+
+    result: VideoResult
+    video: Path
+    timeline: Path
+    poster: Path
+    csv: Path
+    json: Path
+    attention: Mapping[str, Path]  # what a picture shows -> its file
+    begin: float = 0.0  # seconds of the video's first frame
+
+    def section(self) -> VideoSection:
+        """The part of the report about this video."""
+        return VideoSection(
+            title=self.result.video_id,
+            video=self.video,
+            result=self.result,
+            timeline=self.timeline,
+            poster=self.poster,
+            attention=self.attention,
+            begin=self.begin,
+        )
+
+
+def process_video(
+    predictor: VideoPredictor,
+    video: str | Path,
+    boxes: BoxSource | None,
+    folder: Path,
+    class_names: list[str],
+    *,
+    min_score: float = 0.3,
+) -> VideoFolder:
+    """Predict, then write annotated.mp4, timeline.png, poster.png, results.csv and results.json.
+
+    The video is decoded twice, since labels are known only when their memory window is complete;
+    memory stays bounded. With an `AttentionPredictor` of a model that has attention there are also
+    pictures of it, at a few keyframes (:class:`KeyframeChoice`). Those of an earlier run are
+    removed.
+
+    Args:
+        boxes: where persons and objects are; None: what `VideoPredictor` does without.
+        folder: where the files go; made if needed.
+        class_names: one per class.
+        min_score: lowest score that is drawn. The files hold all scores.
+
+    Raises:
+        VideoError: the video cannot be opened.
+    """
+    info = probe_video(video)
+    keyframes, choice = [], KeyframeChoice(ATTENTION_KEYFRAMES)
+    for x in predictor(video, boxes):
+        keyframes.append(keyframe_result(x["timestamp"], x["instances"], class_names))
+        if "attention" in x:
+            choice.add(attended_keyframe(x, keyframes[-1]))
+    _tell_of_unused(video, boxes, info)
+    result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
+    folder.mkdir(parents=True, exist_ok=True)
+    # those of an earlier run show other keyframes, which no report would link
+    remove_attention_pictures(folder)
+    files = VideoFolder(
+        result=result,
+        video=folder / "annotated.mp4",
+        timeline=folder / "timeline.png",
+        poster=folder / "poster.png",
+        csv=folder / "results.csv",
+        json=folder / "results.json",
+        attention=write_attention_pictures(video, folder, choice.chosen, result),
+        begin=info.begin,
+    )
+    write_results_csv(files.csv, result)
+    write_results_json(files.json, result)
+    timeline_chart(files.timeline, result, min_score=min_score)
+    fps = min(info.average_fps, MAX_FPS)
+    write_annotated_video(video, files.video, files.poster, result, fps, min_score)
+    persons = sum(len(k.persons) for k in keyframes)
+    name = one_line(result.video_id)
+    logger.info("%s: %d persons on %d keyframes", name, persons, len(keyframes))
+    return files
+
+
+def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
+    """Warn of boxes at times that the video does not have."""
+    unused = boxes.unused_seconds() if isinstance(boxes, KeyframeBoxes) else {}
+    if unused:
+        logger.warning(
+            "%s: %d boxes are not used, they are at seconds that the video does not have, such as "
+            "%d; it has %s",
+            *(one_line(video_name(video)), sum(unused.values()), min(unused), info.span_text()),
+        )
+
+
+def keyframe_result(
+    timestamp: float, instances: Instances, class_names: list[str]
+) -> KeyframeResult:
+    """The persons of one keyframe from the rows of :func:`action_inference`."""
+    instances = instances.to("cpu")
+    _, first_rows = np.unique(instances.person_index.numpy(), return_index=True)
+    # Copies of these rows: views would keep all rows, one a class, for as long as the result lives.
+    rows = instances[torch.from_numpy(first_rows)]
+    persons = [
+        PersonResult.from_scores(box, scores, class_names, int(person_id))
+        for box, scores, person_id in zip(
+            rows.pred_boxes.tensor.numpy(), rows.action_scores.numpy(), rows.person_ids
+        )
+    ]
+    return KeyframeResult(float(timestamp), persons)
+
+
+def constant_rate(
+    frames: Iterable[tuple[float, np.ndarray]], fps: float
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Show frames of any times at a constant rate: repeat the one on screen, drop the rest.
+
+    Args:
+        frames: (seconds, frame) in order of time.
+        fps: frames per second of the output, which begins with the first frame.
+    """
+    begin, number, shown = 0.0, 0, None
+    for time, frame in frames:
+        if shown is None:
+            begin = time
+        while shown is not None and not is_shown_by(time, begin + number / fps):
+            yield begin + number / fps, shown
+            number += 1
+        shown = frame
+    if shown is not None:
+        yield begin + number / fps, shown
+
+
+def write_annotated_video(
+    video: str | Path,
+    path: Path,
+    poster: Path,
+    result: VideoResult,
+    fps: float,
+    min_score: float,
+) -> None:
+    """Draw persons and actions on every frame; the poster is the keyframe with the most persons."""
+    annotator = FrameAnnotator(
+        result.width, result.height, period=result.period, style=DrawStyle(min_score=min_score)
+    )
+    times = [k.timestamp for k in result.keyframes]
+    fullest = max(result.keyframes, key=lambda k: len(k.persons), default=None)
+    poster_time = 0.0 if fullest is None else fullest.timestamp
+    poster_frame = None
+    # Small pictures are enlarged before anything is drawn: encoding them is most of the work here.
+    with VideoWriter(path, fps, *annotator.output_size, preset="veryfast") as writer:
+        for time, frame in constant_rate(iterate_frames(video, threads=0), fps):
+            i = int(np.searchsorted(times, time, side="right"))
+            before = result.keyframes[i - 1] if i else None
+            after = result.keyframes[i] if i < len(times) else None
+            drawn = annotator.annotate(frame, time, before, after)
+            writer.write(drawn)
+            if poster_frame is None or time <= poster_time:
+                poster_frame = drawn
+    cv2.imwrite(str(poster), cv2.cvtColor(poster_frame, cv2.COLOR_RGB2BGR))

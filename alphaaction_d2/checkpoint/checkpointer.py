@@ -1,0 +1,291 @@
+"""Checkpoints: weights that must fit, from here or published, and the memory pool beside them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+from torch import nn
+
+from ..formats.writing import write_atomically
+from .sources import FOREIGN_LAYER, PIXELS, convert, differences, part_of, recognise
+
+logger = logging.getLogger(__name__)
+
+LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
+
+# Set to 1 to load files that only Python's pickle can read; they may run any code.
+TRUST_PICKLE = "ALPHAACTION_TRUST_PICKLE"
+
+# Where files keep their weights: detectron2 and AlphAction, pytorchvideo and PySlowFast, others,
+# Caffe2.
+_WEIGHTS = ("model", "model_state", "state_dict", "blobs")
+
+
+class SavedBeside(Protocol):
+    """Something with a file of its own beside the checkpoint: the memory pool."""
+
+    def save(self, path: Path) -> str: ...
+
+    def load(self, path: Path, checksum: str) -> None: ...
+
+    def __len__(self) -> int: ...
+
+
+class CheckpointMismatch(ValueError):
+    """Weights that do not fit the configured model; the message names what does not."""
+
+
+def read_checkpoint(path: str | os.PathLike, *, trust_pickle: bool = False) -> dict[str, Any]:
+    """What a file of weights holds, its weights under "model" as tensors, names as in the file.
+
+    Args:
+        path: a local file of torch, or a pickle.
+        trust_pickle: also unpickle, which lets the file run any code (TRUST_PICKLE does the same).
+
+    Raises:
+        ValueError: the file needs unpickling, and nobody allowed it; or it is no checkpoint.
+    """
+    data = _read_file(path, trust_pickle or os.environ.get(TRUST_PICKLE) == "1")
+    if not isinstance(data, dict):
+        raise ValueError(f"{path}: not a checkpoint, but a {type(data).__name__}")
+    key = next((key for key in _WEIGHTS if isinstance(data.get(key), Mapping)), None)
+    rest = {} if key is None else {name: value for name, value in data.items() if name != key}
+    weights = {
+        str(name): torch.as_tensor(value)
+        for name, value in (data if key is None else data[key]).items()
+        if isinstance(value, torch.Tensor) or hasattr(value, "__array__")
+    }
+    if not weights:
+        raise ValueError(f"{path}: not a checkpoint: there are no weights in it")
+    if all(name.startswith("module.") for name in weights):  # saved by a parallel model
+        weights = {name.removeprefix("module."): value for name, value in weights.items()}
+    if key == "blobs" and recognise(weights) is None:  # of a detector, by Detectron
+        weights = {name: x for name, x in weights.items() if not name.endswith("_momentum")}
+        rest |= {"__author__": "Caffe2", "matching_heuristics": True}
+    return {**rest, "model": weights}
+
+
+def _read_file(path: str | os.PathLike, trust: bool) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # unpickling raises nearly anything on other files
+        with open(path, "rb") as file:
+            start = file.read(2)
+        is_pickle, is_torch = start[:1] == b"\x80", start == b"PK"
+        refused = isinstance(error, pickle.UnpicklingError)
+        if not (is_pickle or is_torch and refused):
+            reason = str(error).partition("\n")[0]
+            raise ValueError(
+                f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}: {reason})"
+            ) from error
+        if not trust:
+            raise ValueError(
+                f"{path}: holds more than tensors, and reading that may run any code. If you trust "
+                "where it comes from, convert it once with tools/convert_weights.py "
+                f"--trust-pickle, or set {TRUST_PICKLE}=1"
+            ) from None
+    return _unpickle(path)
+
+
+def _unpickle(path: str | os.PathLike) -> Any:
+    """The contents of a file that its user trusts."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    except OSError:
+        raise
+    except Exception:  # not torch's: numpy arrays, pickled
+        with open(path, "rb") as file:
+            try:
+                return pickle.load(file, encoding="latin1")
+            except Exception as error:
+                raise ValueError(
+                    f"{path}: cannot be unpickled ({type(error).__name__}: {error})"
+                ) from error
+
+
+class _StrictCheckpointer(DetectionCheckpointer):
+    """Reads published weights too, and can say what did not fit when loading."""
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        checkpoint = read_checkpoint(filename)
+        self._source = recognise(checkpoint["model"])
+        self._left_over: dict[str, str] = {}
+        if self._source is not None:
+            converted = convert(checkpoint["model"], self._source)
+            checkpoint["model"] = converted.weights
+            self._left_over = converted.left_over
+            logger.info("%s: weights of %s", filename, self._source)
+        return checkpoint
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        model = self.model.state_dict()
+        found = dict(checkpoint["model"])
+        for name in [name for name in found if name.endswith(".num_batches_tracked")]:
+            if name not in model:
+                del found[name]
+                self._left_over[name] = "counters, which frozen normalisation does not keep"
+        checkpoint["model"] = found
+        present = {part_of(name) for name in found}
+        self._differences = differences(found, model)
+        incompatible = super()._load_model(checkpoint)
+        # Counters only matter with a momentum of None, which nobody uses.
+        missing = [n for n in incompatible.missing_keys if not n.endswith("num_batches_tracked")]
+        wrong = {name: (a, b) for name, a, b in incompatible.incorrect_shapes}
+        self.problems = {
+            name: f"{name} {tuple(a)} instead of {tuple(b)}" for name, (a, b) in wrong.items()
+        }
+        self.problems |= {n: f"{n} is missing" for n in missing if n not in wrong}
+        # A network that lacks a layer of the one that was trained computes something else.
+        foreign = [n for n in incompatible.unexpected_keys if n.startswith("backbone.blocks.")]
+        foreign += [f"backbone: {n}" for n, why in self._left_over.items() if why == FOREIGN_LAYER]
+        self.problems |= {n: f"{n} has no place in it" for n in foreign}
+        self._absent = {part_of(name) for name in missing} - present
+        return incompatible
+
+    def _log_incompatible_keys(self, incompatible: Any) -> None:
+        left_over = dict(self._left_over)
+        left_over |= dict.fromkeys(incompatible.unexpected_keys, "the model has no such part")
+        for reason in sorted(set(left_over.values())):
+            names = [name for name, why in left_over.items() if why == reason]
+            logger.info("Left over, %s: %s", reason, _some(names, 8))
+        mean = getattr(self.model, "pixel_mean", None)
+        if self._source is not None and mean is not None:
+            expected, std = PIXELS[self._source]
+            if not torch.allclose(mean.flatten().cpu(), torch.tensor(expected)):
+                logger.warning(
+                    "Weights of %s were trained with MODEL.PIXEL_MEAN %s and PIXEL_STD %s",
+                    *(self._source, list(expected), list(std)),
+                )
+
+    def refuse_problems(self, path: str) -> None:
+        """Raise CheckpointMismatch when the last load left parameters as they were."""
+        if self.problems:
+            problems = self._differences + list(self.problems.values())
+            raise CheckpointMismatch(f"{path} does not fit the configured model: {_some(problems)}")
+
+    def accept_backbone(self, path: str) -> None:
+        """After loading weights to start from: the backbone must have them all, heads need not.
+
+        Raises:
+            CheckpointMismatch: a part of the backbone would start at random.
+        """
+        if any(name.startswith("backbone") for name in self.problems):
+            self.refuse_problems(path)
+        for part, count in Counter(map(part_of, self.problems)).items():
+            if part in self._absent:
+                logger.warning("%s has no %s: its %d tensors start fresh", path, part, count)
+            else:
+                wrong = [text for name, text in self.problems.items() if part_of(name) == part]
+                logger.warning(
+                    "%s fits %s in part, %d tensors start fresh: %s",
+                    *(path, part, count, _some(self._differences + wrong)),
+                )
+
+
+def _some(items: list[str], most: int = 5) -> str:
+    more = f"; and {len(items) - most} more" if len(items) > most else ""
+    return "; ".join(items[:most]) + more
+
+
+class ActionCheckpointer(_StrictCheckpointer):
+    """detectron2's checkpointer, which also keeps the memory pool, and survives being killed.
+
+    The pool of `model_0000999.pth` is `model_0000999.memory`, tied to it by its checksum. Every
+    file is written beside its place and moved there, in the order pool, checkpoint, `LAST`; older
+    pools go last, since they are large. So at any moment `LAST` names a whole checkpoint with its
+    pool.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        pool: SavedBeside | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model, save_dir, **kwargs)
+        self.pool = pool
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Save `<name>.pth` with everything that a resumed run needs."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        memory = Path(self.save_dir, f"{name}.memory")
+        if self.pool is not None:
+            kwargs["memory_checksum"] = self.pool.save(memory)
+        states = {key: item.state_dict() for key, item in self.checkpointables.items()}
+        self._write(name, {**states, **kwargs})
+        self.tag_last_checkpoint(f"{name}.pth")
+        if self.pool is not None:
+            for old in set(Path(self.save_dir).glob("model_*.memory")) - {memory}:
+                old.unlink()
+
+    def save_weights(self, name: str) -> None:
+        """Save the model alone; a run is not resumed from it."""
+        if self.save_dir and self.save_to_disk:
+            self._write(name, {})
+
+    def _write(self, name: str, states: dict[str, Any]) -> None:
+        path = Path(self.save_dir, f"{name}.pth")
+        logger.info("Saving checkpoint to %s", path)
+        data = {"model": self.model.state_dict(), **states}
+        write_atomically(path, lambda file: torch.save(data, file))
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Name the checkpoint to resume from."""
+        write_atomically(Path(self.save_dir, LAST), last_filename_basename)
+
+    def resume_or_load(
+        self, path: str, *, resume: bool = True, rebuild_memory: bool = False
+    ) -> dict[str, Any]:
+        """See fvcore. A run is only resumed with the model it began with (CheckpointMismatch).
+
+        Args:
+            rebuild_memory: leave the pool's file alone; the caller fills the pool.
+        """
+        resuming = resume and self.has_checkpoint()
+        if path and not resuming and "://" not in path and not self.path_manager.isfile(path):
+            raise FileNotFoundError(f"{path}: no such weights to start from (MODEL.WEIGHTS)")
+        if resuming:  # before optimiser and schedule are touched
+            path = self.get_checkpoint_file()
+            self.load(path, checkpointables=[])
+            self.refuse_problems(path)
+        loaded = super().resume_or_load(path, resume=resume)
+        if path and not resuming:
+            self.accept_backbone(path)
+        if resuming and self.pool is not None and not rebuild_memory:
+            memory = Path(path).with_suffix(".memory")
+            self.pool.load(memory, loaded["memory_checksum"])
+            logger.info("Memory pool: %d persons from %s", len(self.pool), memory)
+        return loaded
+
+
+def load_for_inference(model: nn.Module, path: str) -> None:
+    """Load weights that must cover the whole model.
+
+    Raises:
+        CheckpointMismatch: parameters are missing or have other shapes: a random head would give
+            random results without a word.
+        FileNotFoundError: there is no such file.
+    """
+    if not path:
+        logger.warning(
+            "MODEL.WEIGHTS is empty: the network is random and its results mean nothing."
+        )
+        return
+    checkpointer = _StrictCheckpointer(model)
+    if not checkpointer.path_manager.isfile(path):
+        raise FileNotFoundError(f"{path}: no such weights; set MODEL.WEIGHTS to an existing file")
+    checkpointer.load(path)
+    checkpointer.refuse_problems(path)

@@ -1,0 +1,1 @@
+"""Puppets: generated videos in which each idea of the papers is needed."""

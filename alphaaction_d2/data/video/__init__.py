@@ -1,0 +1,29 @@
+"""Videos: files, folders of pictures, folders of clips. The one room that knows the decoder."""
+
+from .clip_folder import VIDEO_SUFFIXES
+from .file import VideoWriter
+from .reader import (
+    VideoReader,
+    find_videos,
+    first_that_opens,
+    is_video_folder,
+    iterate_frames,
+    probe_video,
+    video_name,
+)
+from .source import VideoError, VideoInfo, one_line
+
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "VideoError",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "find_videos",
+    "first_that_opens",
+    "is_video_folder",
+    "iterate_frames",
+    "one_line",
+    "probe_video",
+    "video_name",
+]

@@ -1,0 +1,203 @@
+"""A video as a folder of clips of one second, each named by its second: `0902.mp4`, `0903.mp4` ...
+
+This is how AlphAction prepares AVA. The names are the time axis: a frame of a clip is shown at the
+clip's second plus its own time in the clip. A second without a clip, or with one that cannot be
+opened, leaves the frame before it on screen.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..clip_sampling import TIME_TOLERANCE
+from .source import FrameSource, VideoError, warn_once
+
+# What counts as a video where many files lie; a file that is named is always tried.
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm "
+    ".wmv .y4m".split()
+)
+_MAX_SECONDS = 2.0  # of a clip; a longer one is no clip of one second
+
+
+def video_files(names: Iterable[str]) -> list[str]:
+    """The names that end as a video's does, without hidden ones."""
+    endings = tuple(VIDEO_SUFFIXES)
+    return [x for x in names if x.lower().endswith(endings) and not x.startswith(".")]
+
+
+def numbered_clips(folder: Path, names: Iterable[str]) -> dict[int, str] | None:
+    """Find the clips of a folder by their second, in order; None if its videos are no such clips.
+
+    Args:
+        names: of everything in the folder.
+
+    Raises:
+        VideoError: a second comes twice.
+    """
+    videos = [os.path.splitext(name) for name in video_files(names)]
+    if not videos or not all(s.isdecimal() and s.isascii() and len(s) <= 8 for s, _ in videos):
+        return None
+    clips: dict[int, str] = {}
+    for stem, suffix in sorted(videos):
+        other = clips.setdefault(int(stem), stem + suffix)
+        if other != stem + suffix:
+            raise VideoError(f"{folder}: two clips of second {int(stem)}: {other}, {stem + suffix}")
+    return dict(sorted(clips.items()))
+
+
+def is_clip_length(seconds: float) -> bool:
+    """Whether a video is short enough to be one of those clips."""
+    return seconds <= _MAX_SECONDS
+
+
+class ClipFolder(FrameSource):
+    """A folder of one-second clips as a source of frames, one clip open at a time."""
+
+    def __init__(
+        self, path: Path, clips: dict[int, str], open_file: Callable[[Path], FrameSource]
+    ) -> None:
+        """
+        Args:
+            clips: see :func:`numbered_clips`.
+            open_file: opens a video file.
+
+        Raises:
+            VideoError: no clip can be opened, or one is longer than a second.
+        """
+        self.path = path
+        self._open_file = open_file
+        self._seconds, self._names = list(clips), list(clips.values())
+        self._unusable: set[int] = set()  # places of clips that cannot be opened
+        self._decoded_before = 0  # by clips that are closed
+        self._told = False
+        self._file: FrameSource | None = None
+        self._place = -1  # of the open clip
+        if self._open_next() is None:
+            raise VideoError(f"{path}: none of its {len(clips)} clips can be opened")
+        begin = self._seconds[self._place]
+        clip = self._file.info
+        if clip.duration is not None and not is_clip_length(clip.duration):
+            self._close_file()
+            raise VideoError(
+                f"{path}: {self._names[self._place]} lasts {clip.duration:.1f} s, expected clips "
+                "of one second named by their second: give the videos one by one"
+            )
+        self.info = replace(
+            clip,
+            path=path,
+            begin=float(begin),
+            start_time=float(begin),
+            duration=float(self._seconds[-1] - begin + 1),
+        )
+
+    @property
+    def frames_decoded(self) -> int:
+        return self._decoded_before + (0 if self._file is None else self._file.frames_decoded)
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._decoded_before += self._file.frames_decoded
+            self._file.close()
+            self._file = None
+
+    def _open(self, place: int) -> FrameSource | None:
+        """Open a clip and stand before its first frame; None, with a warning, if it is unusable."""
+        self._close_file()
+        self._place = place
+        if place in self._unusable:
+            return None
+        try:
+            self._file = self._open_file(self.path / self._names[place])
+        except VideoError as error:
+            self._unusable.add(place)
+            warn_once(f"{error}; the frame before it is shown longer")
+            return None
+        return self._file
+
+    def _open_next(self) -> FrameSource | None:
+        """Open the next usable clip; None at the end."""
+        while self._place + 1 < len(self._seconds):
+            if self._open(self._place + 1) is not None:
+                return self._check_size(self._file)
+        self._close_file()
+        return None
+
+    def _check_size(self, file: FrameSource) -> FrameSource:
+        info = getattr(self, "info", file.info)
+        if (file.info.width, file.info.height) != (info.width, info.height):
+            raise VideoError(
+                f"{file.info.path}: is {file.info.width}x{file.info.height}, the clips before it "
+                f"are {info.width}x{info.height}: leave the clips of one video in the folder"
+            )
+        return file
+
+    def next_frame(self) -> tuple[float, Any] | None:
+        self._tell_of_seconds()
+        while self._file is not None:
+            timed_frame = self._file.next_frame()
+            if timed_frame is None:
+                self._file.warn_if_incomplete()
+                self._open_next()
+                continue
+            seconds = self._seconds[self._place] + timed_frame[0]
+            # What reaches into the next clip's second is shown again there.
+            if seconds < self._end_of_clip() - TIME_TOLERANCE:
+                return seconds, (self._file, timed_frame[1])
+        return None
+
+    def _end_of_clip(self) -> float:
+        later = self._place + 1
+        return self._seconds[later] if later < len(self._seconds) else np.inf
+
+    def _place_at(self, seconds: float) -> int:
+        return max(bisect_right(self._seconds, seconds + TIME_TOLERANCE / 2) - 1, 0)
+
+    def can_skip_ahead(self, position: float, target: float) -> bool:
+        return self._place_at(target) > self._place_at(position)
+
+    def seek(self, seconds: float) -> tuple[float, Any]:
+        place = self._place_at(seconds)
+        while place > 0 and self._open(place) is None:
+            place -= 1
+        if place == 0:
+            self._place = -1
+            self._open_next()
+        else:
+            self._check_size(self._file)
+        first = self.next_frame()
+        if first is None:
+            raise VideoError(f"{self.path}: has changed while it was read: start again")
+        return first
+
+    def to_rgb(self, frame: tuple[FrameSource, Any]) -> np.ndarray:
+        file, inner = frame
+        return file.to_rgb(inner)
+
+    def _tell_of_seconds(self) -> None:
+        """Warn of seconds without a clip, when frames are first asked for."""
+        if self._told:
+            return
+        self._told = True
+        wanted = self._seconds[-1] - self._seconds[0] + 1
+        if lost := wanted - len(self._seconds):
+            steps = np.diff(self._seconds)
+            first = self._seconds[int(np.argmax(steps > 1))] + 1
+            warn_once(
+                f"{self.path}: {lost} of {wanted} seconds have no clip, first {first}: the frame "
+                "before is shown there"
+            )
+
+    def warn_if_incomplete(self) -> None:
+        """Each clip says so at its end."""
+
+    def close(self) -> None:
+        self._close_file()
+        self._place = len(self._seconds)

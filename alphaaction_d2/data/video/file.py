@@ -1,0 +1,637 @@
+"""Video files; the one module that knows the decoder and the encoder (PyAV, which is FFmpeg).
+
+Files in the wild break most promises of their headers. Frame counts are never used, times are made
+strictly increasing, a damaged file gives what decodes and one warning, and a file that cannot be
+opened gives a `VideoError` of one line. A file is sought in only where its container stores the
+time of each picture, and decoded from the start anywhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from itertools import chain, dropwhile, islice
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
+
+from ..clip_sampling import is_shown_by
+from .source import FrameSource, VideoError, VideoInfo, one_line
+
+logger = logging.getLogger(__name__)
+
+# Containers that store a presentation time for every picture and an index of key frames.
+_SEEKABLE_FORMATS = ("mov", "matroska")
+# Containers without any time per picture: FFmpeg counts in decoding order, so that with B-frames
+# the presentation times come out permuted. Decoding times count the pictures correctly.
+_COUNTING_FORMATS = ("avi",)
+# FFmpeg also opens texts: terminal art, playlists that name other files. None of them is a video.
+_TEXT_FORMATS = ("tty", "hls", "concat", "dash", "webvtt", "srt", "ass", "lrc", "svg")
+# B-frame pyramids reach this far at most: enough pictures to see whether times are permuted.
+_REORDER_WINDOW = 32
+# A step back in time up to this long is a misplaced picture (skipped), a longer one a new start of
+# the clock (the times continue from there).
+_CLOCK_RESTART_SECONDS = 1.0
+# Headers round durations, and some count from the container's zero, not from the first frame.
+_DURATION_TOLERANCE = 0.25
+# Matroska tells its key frames only after a seek: a gap longer than this is worth trying one.
+_BLIND_SEEK_SECONDS = 4.0
+
+_LFS_MARK = b"version https://git-lfs"
+_COPY_AGAIN = "copy or download it again"
+_CUT_OFF = "Input/output error"  # what Matroska's reader says of a header that ends too early
+
+
+class _FrameClock:
+    """Gives each decoded frame its seconds since the first frame, strictly increasing.
+
+    Args:
+        kind: "pts" trusts the presentation times, "dts" the decoding times (where presentation
+            times are permuted), "count" neither.
+        time_base: seconds per tick of a frame's times.
+        period: seconds between frames, for frames without a time.
+    """
+
+    def __init__(self, kind: str, time_base: Fraction, period: float) -> None:
+        self.kind = kind
+        self.time_base = float(time_base)
+        self.period = period
+        self._origin: int | None = None  # ticks at which second 0 is
+        self._last: float | None = None  # seconds of the previous frame
+        self._shift = 0.0
+
+    def after_seek(self) -> None:
+        """Forget the previous frame: the next one may have any time."""
+        self._last, self._shift = None, 0.0
+
+    def ticks_at(self, seconds: float) -> int:
+        # Capped far behind any video, so that the ticks fit into the decoder's 64 bits.
+        return (self._origin or 0) + math.floor(min(seconds, 1e8) / self.time_base)
+
+    def seconds_of(self, ticks: int) -> float:
+        return (ticks - (self._origin or 0)) * self.time_base
+
+    def tick(self, frame: av.VideoFrame) -> float:
+        """Give the next frame's seconds; not after the last ones for a misplaced frame."""
+        ticks = {"pts": frame.pts, "dts": frame.dts, "count": None}[self.kind]
+        following = 0.0 if self._last is None else self._last + self.period
+        if ticks is None:
+            self._last = following
+            return following
+        if self._origin is None:
+            self._origin = ticks - round(following / self.time_base)
+        seconds = self.seconds_of(ticks) + self._shift
+        if self._last is not None and seconds <= self._last:
+            restart = max(_CLOCK_RESTART_SECONDS, _REORDER_WINDOW * self.period)
+            if self.kind == "pts" and self._last - seconds < restart:
+                return seconds
+            if self.kind == "pts":
+                self._shift += following - seconds
+            seconds = following
+        self._last = seconds
+        return seconds
+
+
+class VideoFile(FrameSource):
+    """An open file and a decoder's position in it; knows what in the file can be trusted."""
+
+    def __init__(self, path: Path, stream: int | None, threads: int) -> None:
+        self.path = path
+        self.frames_decoded = 0
+        self._threads = threads
+        self._warned = False
+        self._reformatter = VideoReformatter()
+        self._container, self._stream = _open_stream(self.path, stream, threads)
+        try:
+            packets = self._container.demux(self._stream)
+            start = list(islice(packets, _REORDER_WINDOW))
+            kind = self._find_clock(start)
+            formats = self._container.format.name.split(",")
+            self._can_seek = kind == "pts" and any(name in _SEEKABLE_FORMATS for name in formats)
+            self._knows_key_frames = "mov" in formats
+            self._begin(kind, chain(start, packets))
+            first = self.next_frame()
+            if first is None:
+                raise VideoError(f"{self.path}: no frame can be decoded: {_COPY_AGAIN}")
+            self._frames = chain([first], self._frames)
+            # Without its time the first frame does not say where second 0 is.
+            self._can_seek &= first[1].pts is not None
+            self.info, self._is_mirrored = self._describe(first[1])
+        except BaseException:
+            self.close()
+            raise
+
+    def _find_clock(self, packets: Sequence[av.Packet]) -> str:
+        """Decide which times of the stream that starts with `packets` to believe."""
+        packets = [packet for packet in packets if packet.size]
+        if any(name in _COUNTING_FORMATS for name in self._container.format.name.split(",")):
+            return "dts"
+        if all(packet.pts is None for packet in packets):
+            return "count"
+        times = [packet.pts for packet in packets if packet.pts is not None]
+        # Where pictures are stored out of order their times should be, too. If they are not, either
+        # no picture of the start is, or the times were written by something that cannot count.
+        if self._stream.codec_context.has_b_frames and times == sorted(times):
+            return "dts" if self._starts_permuted() else "pts"
+        return "pts"
+
+    def _starts_permuted(self) -> bool:
+        """Decode the start with another decoder, to see whether times step back."""
+        container, stream = _open_stream(self.path, self._stream.index, threads=1)
+        with container:
+            try:
+                frames = islice(container.decode(stream), _REORDER_WINDOW)
+                times = [frame.pts for frame in frames if frame.pts is not None]
+            except av.FFmpegError:
+                return False
+        return times != sorted(times)
+
+    def _describe(self, frame: av.VideoFrame) -> tuple[VideoInfo, bool]:
+        """Give the info, and whether left and right are to be exchanged before turning."""
+        stream = self._stream
+        rotation, is_mirrored = _orientation(frame)
+        start_time = float((frame.pts or 0) * stream.time_base)
+        duration = _promised_duration(self._container, stream)
+        if duration is not None and "matroska" in self._container.format.name:
+            duration = max(duration - start_time, 0.0)  # it is the time of the end
+        width, height = frame.width, frame.height
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        if rotation % 180:
+            width, height, aspect = height, width, 1 / aspect
+        info = VideoInfo(
+            path=self.path,
+            width=width,
+            height=height,
+            average_fps=_average_fps(stream),
+            duration=duration,
+            rotation=rotation,
+            codec=stream.codec_context.codec.canonical_name,
+            start_time=start_time,
+            pixel_aspect=aspect,
+            stream=stream.index,
+        )
+        return info, is_mirrored
+
+    def _begin(self, kind: str, packets: Iterator[av.Packet]) -> None:
+        """Stand before the first frame."""
+        self._clock = _FrameClock(kind, self._stream.time_base, 1 / _average_fps(self._stream))
+        self._frames = self._timed(self._decode(packets))
+        self._end = 0.0  # seconds at which the last frame that came out ends
+        self._damaged_packets = 0
+
+    # ---- going forward ----
+
+    def next_frame(self) -> tuple[float, av.VideoFrame] | None:
+        return next(self._frames, None)
+
+    def _timed(self, frames: Iterable[av.VideoFrame]) -> Iterator[tuple[float, av.VideoFrame]]:
+        waiting: tuple[float, av.VideoFrame] | None = None
+        for frame in frames:
+            seconds = self._clock.tick(frame)
+            if waiting is not None:
+                if seconds < waiting[0]:  # misplaced: its time is over
+                    continue
+                if seconds > waiting[0]:  # of frames of one time the last is seen
+                    yield self._shown(*waiting)
+            waiting = seconds, frame
+        if waiting is not None:
+            yield self._shown(*waiting)
+
+    def _shown(self, seconds: float, frame: av.VideoFrame) -> tuple[float, av.VideoFrame]:
+        shown_for = (frame.duration or 0) * self._clock.time_base
+        self._end = seconds + (shown_for or self._clock.period)
+        return seconds, frame
+
+    def _decode(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
+        """Decode what can be decoded, and count the packets that cannot."""
+        at_end = False
+        while not at_end:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                self._damaged_packets += 1
+                packet = None
+            at_end = packet is None
+            try:
+                # None takes out the pictures that the decoder still holds back for reordering.
+                # After a regular end it is already empty and says so by EOFError.
+                frames = self._stream.codec_context.decode(packet)
+            except av.EOFError:
+                continue
+            except av.FFmpegError:
+                self._damaged_packets += 1
+                continue
+            self.frames_decoded += len(frames)
+            yield from frames
+
+    def warn_if_incomplete(self) -> None:
+        """Log, once, that the file ended before its header says, or has holes."""
+        if self._warned:
+            return
+        promised = self.info.duration
+        tolerance = _DURATION_TOLERANCE + 2 * self._clock.period
+        if promised is not None and self._end + tolerance < promised:
+            self._warned = True
+            logger.warning(
+                "%s: stopped at %.2f of %.2f s, the rest is missing or damaged",
+                one_line(self.path),
+                self._end,
+                promised,
+            )
+        elif self._damaged_packets:
+            self._warned = True
+            name = one_line(self.path)
+            logger.warning("%s: %d damaged packets were skipped", name, self._damaged_packets)
+
+    # ---- going elsewhere ----
+
+    def can_skip_ahead(self, position: float, target: float) -> bool:
+        if not self._can_seek:
+            return False
+        entries = self._stream.index_entries
+        index = entries.search_timestamp(self._clock.ticks_at(target), backward=True)
+        # The index holds decoding times, which are never later than the presentation times.
+        if index >= 0 and self._clock.seconds_of(entries[index].timestamp) > position:
+            return True
+        return not self._knows_key_frames and target - position > _BLIND_SEEK_SECONDS
+
+    def seek(self, seconds: float) -> tuple[float, av.VideoFrame]:
+        # To the key frame before the moment, as near as the file allows.
+        target, step = seconds, 1.0
+        while self._can_seek and target > 0:
+            key_frame = self._seek_key_frame(target)
+            if key_frame is not None and is_shown_by(key_frame[0], seconds):
+                return key_frame
+            # The index points into a hole, or at pictures shown before their key frame.
+            target -= step
+            step *= 2
+        self._restart()
+        first = self.next_frame()
+        if first is None:
+            raise VideoError(f"{self.path}: the file has changed while it was read: start again")
+        return first
+
+    def _seek_key_frame(self, seconds: float) -> tuple[float, av.VideoFrame] | None:
+        """Seek, and give the first key frame that comes out with its seconds."""
+        ticks = self._clock.ticks_at(seconds)
+        try:
+            self._container.seek(ticks, stream=self._stream, backward=True)
+        except av.FFmpegError:
+            return None
+        self._clock.after_seek()
+        frames = self._decode(self._container.demux(self._stream))
+        self._frames = self._timed(
+            # Pictures before the first key frame may lack what they were predicted from.
+            dropwhile(lambda frame: not frame.key_frame or frame.pts is None, frames)
+        )
+        return self.next_frame()
+
+    def _restart(self) -> None:
+        """Stand before the first frame. Opens anew: not every format can be rewound."""
+        index = self._stream.index
+        self._container.close()
+        self._container, self._stream = _open_stream(self.path, index, self._threads)
+        self._begin(self._clock.kind, self._container.demux(self._stream))
+
+    def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
+        width, height = self.info.width, self.info.height
+        if self.info.rotation % 180:
+            width, height = height, width
+        # The frame's own colour matrix and range are used where it names them. One thread: several
+        # cost small pictures more than they bring, and the loader's workers need the cores.
+        rgb = self._reformatter.reformat(
+            frame, width=width, height=height, format="rgb24", threads=1
+        ).to_ndarray()
+        if self._is_mirrored:
+            rgb = rgb[:, ::-1]
+        return np.ascontiguousarray(np.rot90(rgb, k=self.info.rotation // 90))
+
+    def close(self) -> None:
+        self._frames = iter(())
+        self._container.close()
+
+
+class VideoWriter:
+    """Writes RGB frames to a video file that most players show; a context manager.
+
+    H.264, or MPEG-4 where the FFmpeg at hand cannot write H.264. The file appears under its name
+    only when all is written; after an exception inside the ``with`` block there is none.
+
+    Args:
+        path: the file to write; its ending names the container (.mp4, .mkv, .mov, .avi). An
+            existing file is replaced.
+        fps: frames per second.
+        width, height: pixels of the frames. The file's picture has the next even size: the last
+            column or row is repeated, nothing is scaled.
+        crf: H.264's constant quality, 0 (lossless) to 51.
+        preset: H.264's effort, such as "veryfast": less than half the work and memory of "fast" for
+            a quality slightly lower at the same `crf`.
+        gop: frames between key frames. A small number makes seeking cheap; None leaves it to the
+            encoder (250 or so).
+        pixel_aspect: width / height of a pixel, see `VideoInfo`.
+        threads: of the encoder; 0 takes all cores. The file depends on the number.
+
+    Raises:
+        VideoError: the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        fps: float,
+        width: int,
+        height: int,
+        *,
+        crf: int = 20,
+        preset: str = "fast",
+        gop: int | None = None,
+        pixel_aspect: Fraction | int = 1,
+        threads: int = 0,
+    ) -> None:
+        if width < 1 or height < 1:
+            raise ValueError(f"{width}x{height} is no picture size: give numbers above 0")
+        if not (math.isfinite(fps) and fps > 0):
+            raise ValueError(f"fps is {fps}: give a number above 0")
+        self.path = Path(path)
+        self.frames_written = 0
+        self._size = (height, width)
+        self._padding = ((0, height % 2), (0, width % 2), (0, 0))
+        self._partial = self.path.with_name(
+            f".{self.path.stem[:100]}.{os.getpid()}.partial{self.path.suffix}"
+        )
+        self._reformatter = VideoReformatter()
+        self._container = None
+        try:
+            is_mp4 = self.path.suffix.lower() in (".mp4", ".mov", ".m4v")
+            self._container = av.open(
+                f"file:{self._partial}", "w", options={"movflags": "+faststart"} if is_mp4 else {}
+            )
+            self._stream = self._add_stream(fps, crf, preset, gop, Fraction(pixel_aspect), threads)
+            self._container.start_encoding()
+        except (av.FFmpegError, OSError, ValueError) as error:
+            self._discard()
+            raise VideoError(f"{self.path}: cannot be written ({_say(error)})") from error
+
+    def _add_stream(
+        self,
+        fps: float,
+        crf: int,
+        preset: str,
+        gop: int | None,
+        pixel_aspect: Fraction,
+        threads: int,
+    ) -> av.VideoStream:
+        codec, options = "mpeg4", {"qscale": "3"}
+        if "libx264" in av.codecs_available:
+            codec, options = "libx264", {"crf": str(crf), "preset": preset}
+        # 1001 keeps the television rates (30000/1001) exact.
+        rate = Fraction(fps).limit_denominator(1001)
+        stream = self._container.add_stream(codec, rate=rate, options=options)
+        height, width = self._size
+        stream.height, stream.width = height + height % 2, width + width % 2
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.thread_count = threads
+        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        # Written into the file, so that players do not have to guess the colours by the size.
+        stream.codec_context.color_range = ColorRange.MPEG
+        stream.codec_context.colorspace = Colorspace.ITU601
+        if gop is not None:
+            stream.codec_context.gop_size = gop
+        return stream
+
+    def write(self, rgb_frame: np.ndarray) -> None:
+        """Append a frame, (height, width, 3) uint8 RGB."""
+        rgb_frame = np.asarray(rgb_frame)
+        if rgb_frame.dtype != np.uint8 or rgb_frame.shape != (*self._size, 3):
+            raise ValueError(
+                f"{self.path}: the frame to write is {rgb_frame.dtype} {rgb_frame.shape}, "
+                f"expected uint8 {(*self._size, 3)}"
+            )
+        if any(size % 2 for size in self._size):
+            rgb_frame = np.pad(rgb_frame, self._padding, mode="edge")
+        frame = self._reformatter.reformat(
+            av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(rgb_frame), format="rgb24"),
+            format="yuv420p",
+            dst_colorspace=Colorspace.ITU601,
+            dst_color_range=ColorRange.MPEG,
+        )
+        frame.pts = self.frames_written
+        frame.time_base = 1 / self._stream.codec_context.rate
+        try:
+            self._container.mux(self._stream.encode(frame))
+        except (av.FFmpegError, OSError) as error:
+            self._discard()
+            raise VideoError(f"{self.path}: cannot be written on ({_say(error)})") from error
+        self.frames_written += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name."""
+        if self._container is None:
+            return
+        if self.frames_written == 0:
+            self._discard()
+            raise VideoError(f"{self.path}: not written, no frame was given for it")
+        try:
+            self._container.mux(self._stream.encode(None))
+            container, self._container = self._container, None
+            container.close()
+            os.replace(self._partial, self.path)
+        except (av.FFmpegError, OSError) as error:
+            self._discard()
+            raise VideoError(f"{self.path}: could not be finished ({_say(error)})") from error
+
+    def _discard(self) -> None:
+        container, self._container = self._container, None
+        if container is not None:
+            try:
+                container.close()
+            except (av.FFmpegError, OSError):  # a file that is thrown away need not be finished
+                logger.debug("%s: the unfinished file did not close", self._partial)
+        self._partial.unlink(missing_ok=True)
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if exc_type is None:
+            self.close()
+        else:
+            self._discard()
+
+
+def _say(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def _open_stream(
+    path: Path, index: int | None, threads: int
+) -> tuple[av.container.InputContainer, av.VideoStream]:
+    """Open a file and choose its video stream, or say in one line why that is not possible."""
+    reason = _why_not_a_video(path)
+    if reason is not None:
+        raise VideoError(f"{path}: {reason}")
+    try:
+        # "file:" keeps FFmpeg from reading "-x", "a:b" or "http://" in a name as something else.
+        container = av.open(f"file:{path}", metadata_errors="ignore")
+    except (av.FFmpegError, OSError) as error:
+        if _is_mp4_without_index(path):
+            reason = "truncated or incomplete file (no index): copy it again or let it be finished"
+        elif isinstance(error, (av.InvalidDataError, av.EOFError)) or _say(error) == _CUT_OFF:
+            reason = f"not a readable video (damaged, or no video at all): {_COPY_AGAIN}"
+        else:
+            reason = f"cannot be opened ({_say(error)}): check the file"
+        raise VideoError(f"{path}: {reason}") from error
+    try:
+        if container.format.name in _TEXT_FORMATS:
+            raise VideoError(f"{path}: a text file ({container.format.name}): give a video file")
+        if container.format.name == "image2" or container.format.name.endswith("_pipe"):
+            raise VideoError(f"{path}: a picture, not a video: give a video file")
+        stream = _choose_stream(path, container, index)
+        stream.codec_context.thread_count = threads
+        if threads != 1:
+            stream.thread_type = "AUTO"
+    except BaseException:
+        container.close()
+        raise
+    return container, stream
+
+
+def _choose_stream(
+    path: Path, container: av.container.InputContainer, index: int | None
+) -> av.VideoStream:
+    # A cover picture attached to a sound file is listed as a video stream of one frame.
+    videos = [
+        stream
+        for stream in container.streams.video
+        if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not videos:
+        raise VideoError(f"{path}: no video stream: give a file that contains a video")
+    if index is None:
+        best = container.streams.best("video")
+        chosen = best if best in videos else videos[0]
+        if len(videos) > 1:
+            logger.info("%s: has %s, takes %d", one_line(path), _list_streams(videos), chosen.index)
+    else:
+        chosen = next((stream for stream in videos if stream.index == index), None)
+        if chosen is None:
+            raise VideoError(f"{path}: stream {index} is no video: {_list_streams(videos)}")
+    if chosen.codec_context is None:
+        raise VideoError(f"{path}: no decoder for its compression: convert it to H.264")
+    return chosen
+
+
+def _list_streams(videos: Sequence[av.VideoStream]) -> str:
+    return "video streams " + ", ".join(
+        f"{stream.index} ({stream.width}x{stream.height})" for stream in videos
+    )
+
+
+def _why_not_a_video(path: Path) -> str | None:
+    """Give the reason why a path cannot be a video, as far as FFmpeg would not say it clearly."""
+    try:
+        if not path.exists():
+            return "no such file: check the path"
+        if not path.is_file():  # a pipe would be waited for
+            return "a device or a pipe, not a file: save the video into a file"
+        with path.open("rb") as file:
+            start = file.read(1024)
+    except (OSError, ValueError) as error:  # a name that no file can have is a ValueError
+        return f"cannot be read ({_say(error)}): check the path and its permissions"
+    if not start:
+        return f"empty file: {_COPY_AGAIN}"
+    if start.startswith(_LFS_MARK):
+        return "a Git LFS pointer, not the video itself: run `git lfs pull` where it came from"
+    if _is_text(start):
+        return "a text file: give a video file"
+    return None
+
+
+def _is_text(start: bytes) -> bool:
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(start) - 3:  # more than a character cut at the end of `start`
+            return False
+        text = start[: error.start].decode("utf-8")
+    return all(character.isprintable() or character.isspace() for character in text)
+
+
+def _is_mp4_without_index(path: Path) -> bool:
+    """Whether an MP4 or MOV has its pictures ("mdat") but not the index ("moov") to find them."""
+    kinds = set()
+    with path.open("rb") as file:
+        size_of_file = file.seek(0, os.SEEK_END)
+        position = 0
+        while position + 8 <= size_of_file and len(kinds) < 64:
+            file.seek(position)
+            header = file.read(16)
+            size, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            if not position and kind not in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
+                return False
+            kinds.add(kind)
+            if size == 1:  # the real size follows
+                size = int.from_bytes(header[8:16], "big")
+            if size < 8:  # 0: up to the end of the file
+                break
+            position += size
+    return b"mdat" in kinds and b"moov" not in kinds
+
+
+# How many quarter turns counter-clockwise the signs of a display matrix (a, b, c, d) mean.
+_QUARTER_TURNS = {(1, 0, 0, 1): 0, (0, -1, 1, 0): 1, (-1, 0, 0, -1): 2, (0, 1, -1, 0): 3}
+
+
+def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
+    """Give the degrees that turn a stored picture upright, and whether it is mirrored before.
+
+    Only whole quarter turns count. PyAV's `frame.rotation` takes a mirrored picture (some front
+    cameras store them) for one that is upside down.
+    """
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
+        return 0, False
+    matrix = np.frombuffer(bytes(stored), "<i4")
+    a, b, _, c, d = (int(sign) for sign in np.sign(matrix[:5]))
+    is_mirrored = a * d - b * c < 0
+    if is_mirrored:
+        a, b = -a, -b
+    turns = _QUARTER_TURNS.get((a, b, c, d))
+    return (0, False) if turns is None else (90 * turns, is_mirrored)
+
+
+def _average_fps(stream: av.VideoStream) -> float:
+    # A header without a rate leads FFmpeg to give its tick, 90000 and the like.
+    for rate in (stream.average_rate, stream.guessed_rate):
+        if rate and 0 < rate <= 1000:
+            return float(rate)
+    return 25.0
+
+
+def _promised_duration(
+    container: av.container.InputContainer, stream: av.VideoStream
+) -> float | None:
+    """Give the seconds of the video, not of its sound, if the header knows them."""
+    if stream.duration:
+        duration = float(stream.duration * stream.time_base)
+        if "avi" in container.format.name and stream.frames:
+            # FFmpeg shortens it to what a truncated AVI's size allows.
+            duration = max(duration, stream.frames / _average_fps(stream))
+        return duration
+    tag = stream.metadata.get("DURATION", "").split(":")  # Matroska: 00:00:02.966000000
+    try:
+        hours, minutes, seconds = map(float, tag)
+        return hours * 3600 + minutes * 60 + seconds
+    except ValueError:
+        return container.duration / av.time_base if container.duration else None

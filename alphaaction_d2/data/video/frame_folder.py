@@ -1,0 +1,375 @@
+"""A video as a folder of numbered pictures: frame dumps of AVA, UCF101-24, EPIC-Kitchens, anyone's.
+
+The last number in a picture's name says when it is shown; `frames.yaml` beside the pictures, or in
+one of the two folders above them, says how the numbers are counted::
+
+    fps: 30        # pictures a second, also 30000/1001
+    start: 900     # optional: second of the first picture (AVA's usual frames begin there); 0
+    first: 1       # optional: number of the picture that is shown at `start`; the smallest there is
+
+A number that is missing, or a picture that cannot be read, leaves the picture before it on screen.
+Only pictures that are looked at are opened.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..clip_sampling import TIME_TOLERANCE
+from .source import FrameSource, VideoError, VideoInfo, warn_once
+
+PICTURE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
+TIMING_FILE = "frames.yaml"
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,15})(\.[^.]*)", re.DOTALL)
+# Optical flow that lies beside the pictures (TSN's and mmaction2's raw frames).
+_FLOW = re.compile(r"flow.*|[xyuv]_?", re.IGNORECASE)
+_EXIF_ORIENTATION = 0x0112
+_MAX_FPS = 1000
+# What PIL raises for a damaged picture.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How the numbers of a folder's pictures are counted; see the top of this file."""
+
+    fps: Fraction
+    start: float = 0.0
+    first: int | None = None
+
+
+@dataclass(frozen=True)
+class PictureSeries:
+    """Names of numbered pictures in order, without a list of them: an hour has 200,000.
+
+    Attributes:
+        prefix, suffix: what stands before and after the number.
+        width: digits of a number, filled up with zeros; more where it needs more.
+        runs: first number of each run of consecutive numbers, increasing.
+        positions: how many pictures come before each run.
+        count: of pictures.
+    """
+
+    prefix: str
+    suffix: str
+    width: int
+    runs: tuple[int, ...]
+    positions: tuple[int, ...]
+    count: int
+
+    @functools.cached_property
+    def num_missing(self) -> int:
+        """How many numbers are left out; a video is opened often, its folder listed once.
+
+        Every n-th picture of a video, with its numbers kept, is no hole but a lower rate: 0.
+        """
+        starts, positions = np.array(self.runs), np.array(self.positions)
+        lasts = starts + np.diff(positions, append=self.count) - 1
+        gaps = starts[1:] - lasts[:-1]
+        if len(gaps) == self.count - 1 and len(np.unique(gaps)) == 1:
+            return 0
+        return int((gaps - 1).sum())
+
+    def number(self, index: int) -> int:
+        """The number of a picture, by its place in the order."""
+        run = bisect_right(self.positions, index) - 1
+        return self.runs[run] + index - self.positions[run]
+
+    def name(self, index: int) -> str:
+        return f"{self.prefix}{self.number(index):0{self.width}d}{self.suffix}"
+
+    def index_at(self, number: float) -> int:
+        """The last picture whose number is not larger; the first one if all are."""
+        run = bisect_right(self.runs, number) - 1
+        if run < 0:
+            return 0
+        stop = self.positions[run + 1] if run + 1 < len(self.runs) else self.count
+        return min(self.positions[run] + math.floor(number) - self.runs[run], stop - 1)
+
+
+def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
+    """Find the one series of numbered pictures in a folder; None if it has no numbered pictures.
+
+    Args:
+        names: of everything in the folder.
+
+    Raises:
+        VideoError: there are several series, or a number comes twice.
+    """
+    series: dict[tuple[str, str], list[str]] = {}
+    endings = tuple(PICTURE_SUFFIXES)
+    rest = [name for name in names if name.lower().endswith(endings)]
+    while rest:
+        match = _NUMBERED.fullmatch(rest[0])
+        if match is None:
+            rest = rest[1:]
+            continue
+        prefix, _, suffix = match.groups()
+        rest, mine = _take_series(rest, prefix, suffix)
+        if not prefix.startswith("."):
+            series[prefix, suffix] = mine
+    if not series:
+        return None
+    if len(series) > 1:
+        series = {x: y for x, y in series.items() if not _FLOW.fullmatch(x[0])} or series
+    if len(series) > 1:
+        counts = sorted((p, s, len(digits)) for (p, s), digits in series.items())
+        found = ", ".join(f"{p}*{s} ({count})" for p, s, count in counts[:3])
+        raise VideoError(f"{folder}: pictures of several kinds, {found}: leave those of one video")
+    ((prefix, suffix), digits) = series.popitem()
+    width = min(map(len, digits))
+    numbers = np.sort(np.array(list(map(int, digits)), dtype=np.int64))
+    # Names are made of numbers again later, so every number must have one name.
+    if {len(d) for d in digits} != {width} and any(f"{int(d):0{width}d}" != d for d in digits):
+        raise VideoError(f"{folder}: numbers are filled up with zeros to different lengths: rename")
+    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
+    return PictureSeries(
+        prefix=prefix,
+        suffix=suffix,
+        width=width,
+        runs=tuple(numbers[starts].tolist()),
+        positions=tuple(starts.tolist()),
+        count=len(numbers),
+    )
+
+
+def _take_series(names: Sequence[str], prefix: str, suffix: str) -> tuple[list[str], list[str]]:
+    """Split off the names that differ from one another in their number only: their digits."""
+    rest, mine = [], []
+    start, stop = len(prefix), -len(suffix)
+    for name in names:
+        digits = name[start:stop]
+        fits = name.startswith(prefix) and name.endswith(suffix)
+        if fits and digits.isdecimal() and digits.isascii() and len(digits) <= 15:
+            mine.append(digits)
+        else:
+            rest.append(name)
+    return rest, mine
+
+
+def read_timing(folder: Path) -> Timing:
+    """Read the nearest `frames.yaml`: in the folder, or in the two above it.
+
+    Raises:
+        VideoError: there is none, or it does not say what it should.
+    """
+    place = Path(os.path.abspath(folder))
+    paths = [place / TIMING_FILE for place in (place, *place.parents[:2])]
+    path = next((path for path in paths if path.is_file()), None)
+    if path is None:
+        raise VideoError(
+            f"{folder}: pictures whose frame rate is not known: write 'fps: 25', or what is right, "
+            f"into a file {TIMING_FILE} there, or one folder up for all folders in that"
+        )
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise VideoError(f"{path}: cannot be read ({reason}): write lines like 'fps: 25'") from None
+    if not isinstance(content, dict) or not {"fps"} <= set(content) <= {"fps", "start", "first"}:
+        raise VideoError(
+            f"{path}: expected 'fps: NUMBER', and if wanted 'start: SECOND' and 'first: NUMBER', "
+            f"got {content!r}"
+        )
+    return Timing(
+        fps=_number(path, "fps", content, lambda x: 0 < x <= _MAX_FPS, "a number up to 1000"),
+        start=float(_number(path, "start", content, lambda x: abs(x) < 1e8, "a second")),
+        first=None
+        if content.get("first") is None
+        else int(_number(path, "first", content, lambda x: x >= 0 and x == int(x), "from 0 on")),
+    )
+
+
+def _number(
+    path: Path, key: str, content: dict, is_right: Callable[[Fraction], bool], expected: str
+) -> Fraction:
+    value = content.get(key, 0)
+    try:
+        if isinstance(value, bool):
+            raise ValueError
+        # As text, so that 29.97 is what was written; a rate may be a fraction.
+        number = Fraction(str(value).replace(" ", ""))
+    except (ValueError, ZeroDivisionError):
+        number = None
+    if number is None or not is_right(number):
+        raise VideoError(f"{path}: {key} is {value!r}, expected {expected}")
+    return number
+
+
+class FrameFolder(FrameSource):
+    """A folder of pictures as a source of frames; a frame is a picture's place in the order."""
+
+    def __init__(self, path: Path, series: PictureSeries) -> None:
+        """
+        Raises:
+            VideoError: no frame rate is known, or no picture can be read.
+        """
+        self.path = path
+        self.frames_decoded = 0
+        self._series = series
+        timing = read_timing(path)
+        smallest = series.number(0)
+        self._first = smallest if timing.first is None else timing.first
+        self._fps, self._start = timing.fps, timing.start
+        if smallest < self._first:
+            raise VideoError(
+                f"{path}: has the picture {series.name(0)}, but 'first' in {TIMING_FILE} is "
+                f"{self._first}: give the number of the picture that is shown at 'start'"
+            )
+        self._is_first_guessed = timing.first is None and smallest > 1
+        self._next = 0
+        self._damaged: set[int] = set()
+        self._told = False
+        self._opening = self._first_readable()
+        self._first_index, picture = self._opening
+        height, width = picture.shape[:2]
+        self.info = VideoInfo(
+            path=path,
+            width=width,
+            height=height,
+            average_fps=float(timing.fps),
+            duration=float((series.number(series.count - 1) - smallest + 1) / timing.fps),
+            rotation=0,
+            codec=series.suffix.lower().removeprefix("."),
+            start_time=self._seconds(0),
+            pixel_aspect=Fraction(1),
+            stream=0,
+            begin=self._seconds(0),
+        )
+        # A mixture of videos should not first be noticed in the middle of a training.
+        for index in {series.count // 2, series.count - 1}:
+            self._check_size(index)
+
+    def _seconds(self, index: int) -> float:
+        return self._start + float((self._series.number(index) - self._first) / self._fps)
+
+    def _index_at(self, seconds: float) -> int:
+        # Half the tolerance, as a number's own second may be rounded.
+        since = min(seconds, 1e8) - self._start + TIME_TOLERANCE / 2
+        return self._series.index_at(self._first + since * float(self._fps))
+
+    def next_frame(self) -> tuple[float, int] | None:
+        self._tell_of_numbers()
+        if self._next >= self._series.count:
+            return None
+        index = self._next
+        self._next += 1
+        return self._seconds(index), index
+
+    def can_skip_ahead(self, position: float, target: float) -> bool:
+        return self._index_at(target) > self._index_at(position)
+
+    def seek(self, seconds: float) -> tuple[float, int]:
+        self._next = self._index_at(seconds)
+        return self.next_frame()
+
+    def to_rgb(self, frame: int) -> np.ndarray:
+        index = max(frame, self._first_index)
+        if self._opening is not None and index == self._opening[0]:
+            (_, picture), self._opening = self._opening, None
+            return picture
+        while (picture := self._read(index)) is None:
+            if index == self._first_index:
+                raise VideoError(f"{self.path}: has changed while it was read: start again")
+            index -= 1
+        if picture.shape[:2] != (self.info.height, self.info.width):
+            self._refuse_size(index, *picture.shape[1::-1])
+        return picture
+
+    def _first_readable(self) -> tuple[int, np.ndarray]:
+        for index in range(self._series.count):
+            if (picture := self._read(index)) is not None:
+                return index, picture
+        raise VideoError(f"{self.path}: none of its {self._series.count} pictures can be read")
+
+    def _read(self, index: int) -> np.ndarray | None:
+        """Read a picture; None, with a warning, for one that cannot be read."""
+        if index in self._damaged:
+            return None
+        path = self.path / self._series.name(index)
+        try:
+            picture = read_picture(path)
+        except UNREADABLE as error:
+            self._damaged.add(index)
+            if len(self._damaged) == 1:
+                reason = "no picture" if isinstance(error, UnidentifiedImageError) else error
+                warn_once(
+                    f"{path}: cannot be read ({reason}): the picture before it is shown longer"
+                )
+            return None
+        self.frames_decoded += 1
+        return picture
+
+    def _check_size(self, index: int) -> None:
+        try:
+            with _open_picture(self.path / self._series.name(index)) as image:
+                width, height = image.size
+                if image.getexif().get(_EXIF_ORIENTATION, 1) > 4:
+                    width, height = height, width
+        except UNREADABLE:
+            return  # told when it is looked at
+        if (width, height) != (self.info.width, self.info.height):
+            self._refuse_size(index, width, height)
+
+    def _refuse_size(self, index: int, width: int, height: int) -> None:
+        raise VideoError(
+            f"{self.path}: {self._series.name(index)} is {width}x{height}, "
+            f"{self._series.name(self._first_index)} is {self.info.width}x{self.info.height}: "
+            "leave the pictures of one video in it"
+        )
+
+    def _tell_of_numbers(self) -> None:
+        """Warn of numbers that are missing, when frames are first asked for."""
+        if self._told:
+            return
+        self._told = True
+        if self._is_first_guessed:
+            warn_once(
+                f"{self.path}: begins with {self._series.name(0)}, which is taken for second "
+                f"{self._start:g}: 'first: 1' in {TIMING_FILE} counts from 1"
+            )
+        if lost := self._series.num_missing:
+            after = self._series.name(self._series.positions[1] - 1)
+            warn_once(
+                f"{self.path}: {lost} of {lost + self._series.count} pictures are missing, first "
+                f"after {after}: the picture before a gap is shown longer"
+            )
+
+    def warn_if_incomplete(self) -> None:
+        if len(self._damaged) > 1:
+            warn_once(f"{self.path}: {len(self._damaged)} pictures could not be read")
+
+    def close(self) -> None:
+        self._next = self._series.count
+
+
+def _open_picture(path: Path) -> Image.Image:
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise OSError("no file")
+    return Image.open(path)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """Read a picture as (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        UNREADABLE: it cannot be read, or not to its end.
+    """
+    with _open_picture(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I;16"):  # 16 bits of gray, which PIL would clip
+            gray = (np.asarray(image) >> 8).astype(np.uint8)
+            return np.repeat(gray[..., None], 3, axis=2)
+        return np.array(image.convert("RGB"))

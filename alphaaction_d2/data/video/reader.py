@@ -1,0 +1,374 @@
+"""Reading videos: what is on screen at which moment, whatever form a video has.
+
+A video is a file (`video_file.py`, which knows the decoder), a folder of numbered pictures
+(`frame_folder.py`) or a folder of one-second clips (`clip_folder.py`); readers do not see the
+difference.
+
+Everything leaves here as upright RGB uint8 (H, W, 3) pictures with seconds from the first frame (in
+a folder that holds a part of a film: the film's seconds, see `VideoInfo.begin`).
+`iterate_frames` goes through a video once, `VideoReader` answers "what is on screen at these
+moments" for a data loader, and both agree for every video. (A picture that is damaged may look
+different when it was sought.)
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+
+from ..clip_sampling import frames_shown_at, is_shown_by
+from .clip_folder import ClipFolder, is_clip_length, numbered_clips, video_files
+from .file import VideoFile, VideoWriter
+from .frame_folder import TIMING_FILE, FrameFolder, PictureSeries, picture_series
+from .source import FrameSource, VideoError, VideoInfo, one_line
+
+__all__ = [
+    "VideoError",
+    "VideoInfo",
+    "VideoReader",
+    "VideoWriter",
+    "find_videos",
+    "first_that_opens",
+    "is_video_folder",
+    "iterate_frames",
+    "one_line",
+    "probe_video",
+    "video_name",
+]
+
+# One `VideoReader.read` holds everything between its first and last moment, except gaps this long.
+_MAX_GAP_SECONDS = 2.0
+
+
+def probe_video(path: str | os.PathLike, stream: int | None = None) -> VideoInfo:
+    """Read a video's header and decode its first frame.
+
+    Args:
+        path: a video file, or a folder that holds a video.
+        stream: which stream of a file with several videos, see `iterate_frames`.
+
+    Raises:
+        VideoError: the file cannot be opened or nothing in it can be decoded.
+    """
+    source = _open_source(path, stream, threads=1)
+    try:
+        return source.info
+    finally:
+        source.close()
+
+
+def iterate_frames(
+    path: str | os.PathLike, stream: int | None = None, threads: int = 1
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Decode a video from its first to its last frame, in bounded memory.
+
+    A truncated or damaged file gives the frames that can be decoded, then one warning in the log.
+
+    Args:
+        path: a video file, or a folder that holds a video.
+        stream: index (among all streams of the file) of the video to take. By default the one
+            FFmpeg thinks best, mostly the largest picture.
+        threads: of the decoder; 0 takes all cores. The frames are the same, but where a file is
+            damaged.
+
+    Returns:
+        Iterator of (seconds since the first frame, RGB uint8 (H, W, 3)); seconds start at 0 (at
+        `VideoInfo.begin`) and are strictly increasing. All pictures have the size of the first.
+
+    Raises:
+        VideoError: at once, when the file cannot be opened or has no frame that can be decoded.
+    """
+    return _iterate_rgb(_open_source(path, stream, threads))
+
+
+def _iterate_rgb(source: FrameSource) -> Iterator[tuple[float, np.ndarray]]:
+    try:
+        while (timed_frame := source.next_frame()) is not None:
+            seconds, frame = timed_frame
+            yield seconds, source.to_rgb(frame)
+        source.warn_if_incomplete()
+    finally:
+        source.close()
+
+
+class VideoReader:
+    """Tells what is on screen at any moments of a video.
+
+    The answer is the one that picking from a whole `iterate_frames` list would give, whatever was
+    read before. Going forward in overlapping windows decodes each frame once; going elsewhere
+    seeks to a key frame, or starts again where a file cannot be sought in.
+
+    Attributes:
+        info: the `VideoInfo`.
+        frames_decoded: how many frames came out of the decoder so far.
+
+    Args:
+        path: a video file, or a folder that holds a video.
+        stream, threads: see `iterate_frames`. One thread is right in a loader's worker.
+        prepare: applied to a picture when it is first wanted, once however many reads want it.
+            All reads then give its results (of one shape) in place of the pictures.
+
+    Raises:
+        VideoError: the file cannot be opened or has no frame that can be decoded.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        *,
+        stream: int | None = None,
+        threads: int = 1,
+        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        self._source = _open_source(path, stream, threads)
+        self._prepare = prepare
+        self.info = self._source.info
+        # Consecutive decoded frames: seconds and, until the frame is first picked, the decoder's
+        # own (smaller) form of the picture. The last one is the decoder's position.
+        self._held: deque[_HeldFrame] = deque()
+        self._at_end = False
+        try:
+            self._append(self._source.next_frame())
+        except BaseException:
+            self._source.close()
+            raise
+
+    @property
+    def frames_decoded(self) -> int:
+        return self._source.frames_decoded
+
+    def read(self, times: Sequence[float] | np.ndarray) -> np.ndarray:
+        """Give the frame shown at each moment, see `clip_sampling.frames_shown_at`.
+
+        Args:
+            times: (T,) seconds as `iterate_frames` counts them, in any order. Moments before the
+                first frame get the first, moments after the last get the last that can be decoded.
+
+        Returns:
+            (T, H, W, 3) uint8 RGB, or (T, ...) of what `prepare` makes; the caller's own copy.
+        """
+        pictures = self.pictures(times)
+        if not pictures:
+            picture = self._picture(self._held[0])
+            return np.empty((0, *picture.shape), picture.dtype)
+        return np.stack(pictures)
+
+    def pictures(self, times: Sequence[float] | np.ndarray) -> list[np.ndarray]:
+        """The same as `read`, without copying: pictures the reader keeps for later reads.
+
+        Args:
+            times: see `read`.
+
+        Returns:
+            One read-only array a moment; moments that show the same frame share one array.
+        """
+        if not self._held:
+            raise ValueError(f"{self.info.path}: the reader is closed, open a new one")
+        times = np.asarray(times, dtype=np.float64).reshape(-1)
+        if not np.isfinite(times).all():
+            raise ValueError(f"{self.info.path}: the moments to read must be finite, got {times}")
+        pictures: dict[int, np.ndarray] = {}
+        order = np.argsort(times, kind="stable")
+        gaps = np.flatnonzero(np.diff(times[order]) > _MAX_GAP_SECONDS) + 1
+        for run in np.split(order, gaps) if len(order) else ():
+            self._hold(times[run[0]], times[run[-1]])
+            shown = frames_shown_at([held.seconds for held in self._held], times[run])
+            for position, index in zip(run, shown, strict=True):
+                pictures[position] = self._picture(self._held[index])
+        return [pictures[position] for position in range(len(times))]
+
+    def _picture(self, held: _HeldFrame) -> np.ndarray:
+        return held.picture(self._source, self._prepare)
+
+    def _hold(self, first: float, last: float) -> None:
+        """Decode until the held frames show every moment from `first` to `last`, seconds."""
+        if not self._continues_to(first):
+            self._held.clear()
+            self._at_end = False
+            self._append(self._source.seek(first))
+        self._drop_before(first)
+        while not self._at_end and is_shown_by(self._held[-1].seconds, last):
+            self._append(self._source.next_frame())
+            self._drop_before(first)
+
+    def _continues_to(self, first: float) -> bool:
+        """Whether decoding on from the current position is the way to the moment `first`."""
+        if not is_shown_by(self._held[0].seconds, first):
+            # The frame before is gone; the first of the file, though, has none before it.
+            return self._held[0].seconds == self.info.begin
+        position = self._held[-1].seconds
+        if self._at_end or not is_shown_by(position, first):
+            return True
+        return not self._source.can_skip_ahead(position, first)
+
+    def _append(self, timed_frame: tuple[float, Any] | None) -> None:
+        if timed_frame is None:
+            self._at_end = True
+            self._source.warn_if_incomplete()
+        else:
+            self._held.append(_HeldFrame(*timed_frame))
+
+    def _drop_before(self, first: float) -> None:
+        while len(self._held) > 1 and is_shown_by(self._held[1].seconds, first):
+            self._held.popleft()
+
+    def close(self) -> None:
+        """Close the file; the reader cannot be used afterwards."""
+        self._held.clear()
+        self._source.close()
+
+    def __enter__(self) -> VideoReader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+class _HeldFrame:
+    """A decoded frame that becomes a picture when it is first picked, and only then."""
+
+    __slots__ = ("seconds", "_frame", "_picture")
+
+    def __init__(self, seconds: float, frame: Any) -> None:
+        self.seconds = seconds
+        self._frame = frame  # as its source gives it
+        self._picture: np.ndarray | None = None
+
+    def picture(
+        self, source: FrameSource, prepare: Callable[[np.ndarray], np.ndarray] | None
+    ) -> np.ndarray:
+        if self._picture is None:
+            rgb = source.to_rgb(self._frame)
+            # A view of its own: what `prepare` gave may be somebody's array, and stays writable.
+            self._picture = (rgb if prepare is None else prepare(rgb)).view()
+            self._picture.flags.writeable = False
+            self._frame = None
+        return self._picture
+
+
+# ------------------------------------------------------------------------------ files and folders
+
+
+def _open_source(path: str | os.PathLike, stream: int | None, threads: int) -> FrameSource:
+    """Open a video, whatever it is, and stand before its first frame."""
+    if threads < 0:
+        raise ValueError(f"threads is {threads}: give 0 for all cores, or a number above 0")
+    path = Path(path)
+    if not _is_folder(path):
+        return VideoFile(path, stream, threads)
+    if stream is not None:
+        raise VideoError(f"{path}: stream {stream} of a folder: only files have streams")
+    content = _look_into(path)
+    if isinstance(content, PictureSeries):
+        return FrameFolder(path, content)
+    if content is not None:
+        return ClipFolder(path, content, lambda file: VideoFile(file, None, threads))
+    _refuse_folder(path)
+
+
+def _refuse_folder(folder: Path) -> NoReturn:
+    """Say why a folder is no video; one with videos and pictures may be full of either."""
+    names = os.listdir(folder)
+    videos, pictures = video_files(names), picture_series(folder, names)
+    if videos and pictures:
+        raise VideoError(
+            f"{folder}: pictures ({pictures.name(0)}) and videos ({min(videos)}) in one folder: "
+            "leave one kind there, or give a video file"
+        )
+    raise VideoError(
+        f"{folder}: a directory without numbered pictures or one-second clips: give a video file"
+    )
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _look_into(folder: Path) -> PictureSeries | dict[int, str] | None:
+    """What a folder holds: pictures of a video, clips of one, or neither."""
+    try:
+        return _content_of(folder, folder.stat().st_mtime_ns)
+    except OSError as error:
+        raise VideoError(
+            f"{folder}: cannot be read ({error.strerror}): check the folder"
+        ) from error
+
+
+@functools.lru_cache(maxsize=4096)
+def _content_of(folder: Path, changed: int) -> PictureSeries | dict[int, str] | None:
+    """List a folder once: random clips of many films would list 27,000 names for each."""
+    names = os.listdir(folder)
+    videos = video_files(names)
+    clips, pictures = numbered_clips(folder, videos), picture_series(folder, names)
+    if clips and pictures:
+        raise VideoError(
+            f"{folder}: pictures ({pictures.name(0)}) and clips ({next(iter(clips.values()))}) "
+            "in one folder: leave one kind there"
+        )
+    return clips or (None if videos else pictures)
+
+
+def video_name(path: str | os.PathLike) -> str:
+    """The `video_id` of a video: the file's name without extension, or the folder's name."""
+    path = Path(path)
+    return Path(os.path.abspath(path)).name if _is_folder(path) else path.stem
+
+
+def is_video_folder(path: str | os.PathLike) -> bool:
+    """Whether a folder is one video, not a place where videos lie.
+
+    Videos whose names are all numbers are clips of one video if the first lasts about a second.
+
+    Raises:
+        VideoError: the folder cannot be read, or holds a mixture.
+    """
+    content = _look_into(Path(path)) if _is_folder(Path(path)) else None
+    if not isinstance(content, dict):
+        return content is not None
+    for name in content.values():
+        try:
+            duration = probe_video(Path(path) / name).duration
+        except VideoError:
+            continue
+        return duration is None or is_clip_length(duration)
+    return False
+
+
+def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:
+    """Everything in a folder that may be a video, by `video_name`, in alphabetical order.
+
+    Of one name files come before folders: they know their times themselves.
+    """
+    found: dict[str, list[Path]] = {}
+    names = [x for x in os.listdir(folder) if not x.startswith(".") and x != TIMING_FILE]
+    paths = [Path(folder, name) for name in sorted(names)]
+    # Links that lead nowhere and pipes are there, too: opening them says what is wrong.
+    for path, is_folder in sorted(((x, _is_folder(x)) for x in paths), key=lambda x: x[1]):
+        found.setdefault(path.name if is_folder else path.stem, []).append(path)
+    return dict(sorted(found.items()))
+
+
+def first_that_opens(paths: Iterable[Path]) -> tuple[VideoInfo | None, list[str]]:
+    """The first of some files of one name that is a video.
+
+    A picture or a text of the same name may lie beside it.
+
+    Returns:
+        Its `VideoInfo`, None if none can be opened; and what is wrong with each one before it.
+    """
+    problems = []
+    for path in paths:
+        try:
+            return probe_video(path), problems
+        except VideoError as error:
+            problems.append(str(error))
+    return None, problems

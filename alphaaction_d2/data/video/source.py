@@ -1,0 +1,126 @@
+"""What every source of a video's frames offers, whether it is a file or a folder.
+
+`video.py` reads from a source without knowing which it is: a video file (`video_file.py`), numbered
+pictures (`frame_folder.py`) or one-second clips (`clip_folder.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.utils.logger import log_first_n
+
+from ..clip_sampling import TIME_TOLERANCE
+
+
+def one_line(text: object) -> str:
+    """A text as one printable line: the name of a file may hold anything, a line break too."""
+    return "".join(x if x.isprintable() else repr(x)[1:-1] for x in str(text))
+
+
+def warn_once(message: str) -> None:
+    """Log a warning, once in a process: training opens a video again and again."""
+    log_first_n(logging.WARNING, one_line(message), name=__name__, key="message")
+
+
+class VideoError(ValueError):
+    """A video that cannot be used; the message is one line: file, reason, what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What the header and the first frame say.
+
+    Attributes:
+        path: the file or folder.
+        width, height: pixels of the upright picture, as `iterate_frames` gives it.
+        average_fps: frames per second on average; a guess where the header has none.
+        duration: seconds of the video stream as promised by the header, None if it is silent.
+            A truncated file ends earlier.
+        rotation: degrees by which stored pictures are turned counter-clockwise to stand upright,
+            a multiple of 90; mirrored ones have left and right exchanged before that.
+        codec: FFmpeg's name of the compression, such as "h264".
+        start_time: seconds on the container's clock of the first frame.
+        pixel_aspect: width / height of one pixel of the upright picture; 1 if square or unknown.
+        stream: index of the video stream among all streams of the file.
+        begin: seconds of the first frame on the axis on which all times elsewhere are told: 0,
+            but for a folder that holds a part of a film and keeps the film's seconds.
+    """
+
+    path: Path
+    width: int
+    height: int
+    average_fps: float
+    duration: float | None
+    rotation: int
+    codec: str
+    start_time: float
+    pixel_aspect: Fraction
+    stream: int
+    begin: float = 0.0
+
+    @property
+    def end(self) -> float | None:
+        """Seconds at which the video ends, as promised; None if that is not known."""
+        return None if self.duration is None else self.begin + self.duration
+
+    def spans(self, second: float) -> bool:
+        """Whether a moment lies between beginning and end, as far as they are known."""
+        begun = self.begin - TIME_TOLERANCE <= second
+        return begun and (self.end is None or second <= self.end)
+
+    def span_text(self) -> str:
+        """Say from when to when it goes, such as "seconds 0.0 to 9.6"."""
+        return f"seconds {self.begin:.1f} to {math.inf if self.end is None else self.end:.1f}"
+
+
+class FrameSource(ABC):
+    """An open video and a position in it.
+
+    A frame is handed out in a form of the source's own, which `to_rgb` makes a picture of: most
+    frames that go by are never looked at.
+
+    Attributes:
+        info: the `VideoInfo`.
+        frames_decoded: how many frames were decoded so far.
+    """
+
+    info: VideoInfo
+    frames_decoded: int
+
+    @abstractmethod
+    def next_frame(self) -> tuple[float, Any] | None:
+        """Give the next frame and its seconds, None at the end. Seconds strictly increase."""
+
+    @abstractmethod
+    def to_rgb(self, frame: Any) -> np.ndarray:
+        """Convert to (H, W, 3) uint8 RGB: upright, contiguous, in the size that `info` tells."""
+
+    @abstractmethod
+    def can_skip_ahead(self, position: float, target: float) -> bool:
+        """Whether seeking to `target` decodes less than going on from `position`, seconds."""
+
+    @abstractmethod
+    def seek(self, seconds: float) -> tuple[float, Any]:
+        """Go to a frame that has started at a moment, as near to it as is cheap, and give it.
+
+        It is the first frame for a moment before that.
+        """
+
+    @abstractmethod
+    def warn_if_incomplete(self) -> None:
+        """Log, once, what was missing or damaged; called at the end of the video."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all files. Frames that were handed out can still be converted."""

@@ -1,0 +1,1 @@
+"""Several processes: how they start, what they tell each other, what they share."""

@@ -1,0 +1,589 @@
+"""Files of detected boxes, in the forms that people have.
+
+==========  ======================================================================================
+form        contents
+==========  ======================================================================================
+CSV         rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id], boxes as fractions. Class
+            "" or "person" is a person. PySlowFast's files of detected persons are read as well:
+            their class is empty, -1 (no action), or an action id, once for each action of a box.
+COCO json   detections {image_id, category_id, bbox [x, y, width, height], score} in pixels:
+            a list of them, or "annotations" beside "images" and "categories". Category 1 is a
+            person. AlphAction's files are of this form.
+pickle      {"video_id,second": array (n, 5) of x1 y1 x2 y2 score as fractions}, persons:
+            mmaction2's proposals. Nothing in the pickle is executed.
+==========  ======================================================================================
+
+The content tells which form a file is in, not its name; each may be gzipped.
+
+An image id of a json file is the text "video_id,second" (or with "_" or "/" between the two, with
+or without the extension of a picture), the id of an entry of "images" that says this in its
+`file_name`, or a number: 10000 x the video's place in a list of videos + the second. That list is
+`ava_file_names_trainval_v2.1.txt` or `video_list.txt`, beside the file or in the folder
+"annotations" beside its folder.
+
+Pixels count in pictures of the size that "images" states. Where it states none, they count in the
+video's own, and with numbers as image ids in one that is scaled down to a short side of 360, if it
+is larger: AlphAction's key frames.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import math
+import os
+import re
+import zlib
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .ava import (
+    AVAFileError,
+    AVARows,
+    BadRows,
+    check_rows,
+    clip_boxes,
+    duplicates,
+    read_ava_csv,
+    read_video_list,
+    select_rows,
+)
+from .pickles import UnsafePickleError, loads_numbers
+
+__all__ = [
+    "BoxFile",
+    "at_keyframes",
+    "between_keyframes",
+    "is_person",
+    "keyframe_seconds",
+    "read_boxes",
+]
+
+logger = logging.getLogger(__name__)
+
+_GZIP = b"\x1f\x8b"
+_STARTS = 512  # bytes that tell a file's form
+VIDEO_LISTS = ("ava_file_names_trainval_v2.1.txt", "video_list.txt")
+_IDS_PER_VIDEO = 10_000
+_KEYFRAME_SHORT_SIDE = 360.0
+_PERSON_WORDS = ("", "person")
+_PERSON_CATEGORY = 1
+_LARGEST_FRACTION = 1.05  # a file whose coordinates all stay below has no pixels
+_IMAGE_NAME = re.compile(r"(.+)[,_/\\](\d{1,9})(?:\.(?:jpe?g|png|bmp|webp))?", re.IGNORECASE)
+
+# From a video to the (width, height) of its upright picture, None if it cannot be opened.
+SizeOf = Callable[[str], "tuple[int, int] | None"]
+
+
+@dataclass(frozen=True)
+class BoxFile:
+    """Boxes of a file, and what they are measured in.
+
+    Attributes:
+        rows: persons have label -1, other rows the index of their class.
+        short_side: None if the boxes are fractions of the picture; otherwise they are in pixels of
+            the picture as it is when scaled down to this short side (inf: not scaled).
+    """
+
+    rows: AVARows
+    short_side: float | None = None
+
+    def pixels_per_unit(self, width: int, height: int) -> np.ndarray:
+        """(4,) factors that turn boxes of this file into pixels of a (width, height) picture."""
+        if self.short_side is None:
+            return np.array([width, height, width, height], dtype=np.float64)
+        return np.full(4, max(1.0, min(width, height) / self.short_side))
+
+    def as_fractions(self, size_of: SizeOf) -> BoxFile:
+        """The same boxes as fractions, checked; rows of videos without a size become NaN.
+
+        Raises:
+            AVAFileError: boxes do not fit into their videos.
+        """
+        if self.short_side is None:
+            return self
+        factors = np.full((len(self.rows.videos), 4), np.nan)
+        for code in np.unique(self.rows.video_codes).tolist():
+            size = size_of(self.rows.videos[code])
+            if size is not None:
+                factors[code] = self.pixels_per_unit(*size) / (size * 2)
+        factors = factors[self.rows.video_codes]
+        rows = replace(self.rows, boxes=self.rows.boxes * factors)
+        known = np.flatnonzero(np.isfinite(factors[:, 0]))
+        checked = select_rows(rows, known)
+        where = _row_namer(checked)
+        check_rows(checked, "boxes", BadRows(rows.source, where))
+        boxes = rows.boxes.copy()
+        boxes[known] = clip_boxes(checked).boxes
+        return BoxFile(replace(rows, boxes=boxes))
+
+
+def read_boxes(path: str | os.PathLike, role: str | None = None) -> BoxFile:
+    """Reads a file of boxes in any of the module's forms.
+
+    Rows that are equal in every column count once. Detections without area, which detectors leave
+    behind in json and pickle files, are left out. Both are counted in the log.
+
+    Args:
+        path: the file.
+        role: "persons" refuses boxes of anything else; "objects" leaves persons out, with a
+            warning that counts them; None takes both.
+
+    Raises:
+        AVAFileError: the file is none of these, or rows in it are wrong: a line of text for each,
+            at most 20.
+        FileNotFoundError: there is no such file.
+    """
+    with open(path, "rb") as file:
+        start = file.read(_STARTS)
+    if start[:2] == _GZIP:
+        start = _gunzip(path, _STARTS)
+    if _is_pickle(start):
+        boxes = BoxFile(_read_pickle(path))
+    elif re.match(rb'(\xef\xbb\xbf)?\s*(\{\s*["}]|\[\s*[\[{\]]|[\[{]\s*\Z)', start):
+        boxes = _read_json(path)
+    else:
+        boxes = BoxFile(_with_persons(read_ava_csv(path, "boxes"), role))
+    rows = boxes.rows
+    again = duplicates(rows)
+    if again.any():
+        logger.warning("%s: left out %d rows that are there twice", path, again.sum())
+        rows = select_rows(rows, ~again)
+    return replace(boxes, rows=_in_role(rows, role))
+
+
+def is_person(rows: AVARows) -> np.ndarray:
+    """(N,) bool: which rows of a file of boxes are persons."""
+    codes = [-1] + [i for i, name in enumerate(rows.class_names) if name in _PERSON_WORDS]
+    return np.isin(rows.labels, codes)
+
+
+def keyframe_seconds(timestamps: np.ndarray) -> np.ndarray:
+    """(N,) int64: the whole second nearest to each time."""
+    return np.floor(timestamps + 0.5).astype(np.int64)
+
+
+def at_keyframes(rows: AVARows) -> AVARows:
+    """Leave out rows between keyframes: of each video and second only the time nearest to it stays.
+
+    Files with boxes for every frame would otherwise give every person many times over.
+    """
+    offsets = np.abs(rows.timestamps - keyframe_seconds(rows.timestamps))
+    if not offsets.any():
+        return rows
+    keep = _nearest_to_keyframes(rows)
+    if not keep.all():
+        logger.warning(
+            "%s: used the %d rows nearest to whole seconds, not the other %d",
+            *(rows.source, keep.sum(), (~keep).sum()),
+        )
+    aside = keep & (offsets > 0.1)
+    if aside.any():
+        logger.warning(
+            "%s: %d of these rows are up to %.2f s beside the whole second that they count for",
+            *(rows.source, aside.sum(), offsets[aside].max()),
+        )
+    return select_rows(rows, keep)
+
+
+def between_keyframes(rows: AVARows) -> AVARows:
+    """The rows that :func:`at_keyframes` leaves out."""
+    return select_rows(rows, ~_nearest_to_keyframes(rows))
+
+
+_ON_TIME = 1e-3  # seconds beside the whole second that are none
+
+
+def _nearest_to_keyframes(rows: AVARows) -> np.ndarray:
+    """(N,) bool: the rows at the time that is nearest to its whole second, in each video.
+
+    In a video whose seconds mostly have rows at the very second, only such rows count.
+    """
+    seconds = keyframe_seconds(rows.timestamps)
+    offsets = np.abs(rows.timestamps - seconds)
+    if not offsets.any():
+        return np.ones(len(rows), dtype=bool)
+    offsets += 1e-5 * (rows.timestamps > seconds)  # of two as near the earlier one
+    keys = np.stack([rows.video_codes.astype(np.int64), seconds], axis=1)
+    _, first, group = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    group = group.reshape(-1)
+    nearest = np.full(len(first), np.inf)
+    np.minimum.at(nearest, group, offsets)
+    # Who looked at whole seconds, and saw nobody at one of them, saw nobody there.
+    videos = rows.video_codes[first]
+    on_time = np.bincount(videos, nearest <= _ON_TIME) / np.maximum(np.bincount(videos), 1)
+    nearest = np.where(on_time[videos] >= 0.5, np.minimum(nearest, _ON_TIME), nearest)
+    return offsets <= nearest[group] + 1e-6
+
+
+# --------------------------------------------------------------------------------- whose boxes
+
+
+def _with_persons(rows: AVARows, role: str | None) -> AVARows:
+    """Gives persons the label -1, also those of PySlowFast's files."""
+    numbers = bool(rows.class_names) and all(
+        re.fullmatch(r"-?\d+", name) for name in rows.class_names
+    )
+    if numbers and (role == "persons" or "-1" in rows.class_names):
+        logger.info("%s: the class column has numbers: all rows are persons", rows.source)
+        return replace(rows, labels=np.full(len(rows), -1), class_names=[])
+    labels = np.where(is_person(rows), -1, rows.labels)
+    return replace(rows, labels=labels)
+
+
+def _in_role(rows: AVARows, role: str | None) -> AVARows:
+    persons = rows.labels == -1
+    if role == "persons" and not persons.all():
+        others = sorted({rows.class_names[i] for i in np.unique(rows.labels[~persons])})
+        raise AVAFileError(
+            f"{rows.source}: class {others[0]!r} in a file of persons; expected an empty column or "
+            "'person'"
+        )
+    if role == "objects" and persons.any():
+        logger.warning("%s: left out %d rows that are persons", rows.source, persons.sum())
+        return select_rows(rows, ~persons)
+    return rows
+
+
+def _row_namer(rows: AVARows) -> Callable[[int], str]:
+    """Names a row of a file without lines by its keyframe."""
+
+    def where(row: int) -> str:
+        video = rows.videos[rows.video_codes[row]]
+        return f"{rows.source}: {video},{rows.timestamps[row]:04.0f}"
+
+    return where
+
+
+def _table(
+    path: object,
+    videos: Mapping[str, int],
+    columns: Mapping[str, np.ndarray],
+    class_names: list[str] | None = None,
+) -> tuple[AVARows, np.ndarray]:
+    """Rows of a json or pickle file, without those that have no area, and their numbers."""
+    rows = AVARows(
+        videos=list(videos),
+        video_codes=columns["videos"].astype(np.int32),
+        timestamps=columns["seconds"].astype(np.float64),
+        boxes=columns["boxes"],
+        labels=columns["labels"].astype(np.int64),
+        scores=columns["scores"],
+        person_ids=np.full(len(columns["labels"]), -1),
+        class_names=class_names or [],
+        source=str(path),
+    )
+    x1, y1, x2, y2 = rows.boxes.T
+    empty = (x1 == x2) | (y1 == y2)
+    if empty.any():
+        logger.warning("%s: left out %d boxes without area", path, empty.sum())
+        rows = select_rows(rows, ~empty)
+    return rows, np.flatnonzero(~empty)
+
+
+# --------------------------------------------------------------------------------------- bytes
+
+
+def _gunzip(path: str | os.PathLike, size: int = -1) -> bytes:
+    try:
+        with gzip.open(path, "rb") as file:
+            return file.read(size)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise AVAFileError(f"{path}: a damaged gzip file ({error})") from None
+
+
+def _content(path: str | os.PathLike) -> bytes:
+    with open(path, "rb") as file:
+        is_gzip = file.read(2) == _GZIP
+    return _gunzip(path) if is_gzip else Path(path).read_bytes()
+
+
+def _is_pickle(start: bytes) -> bool:
+    """Whether a file starts as a pickle: protocol 2 and later say so, a dict's or call's text."""
+    return start[:1] == b"\x80" or bool(re.match(rb"\((dp|lp|i)|\}q|c[\w.]+\n[\w.]+\n", start))
+
+
+# --------------------------------------------------------------------------------------- pickle
+
+
+def _read_pickle(path: str | os.PathLike) -> AVARows:
+    try:
+        entries = loads_numbers(_content(path))
+    except UnsafePickleError as error:
+        raise AVAFileError(f"{path}: {error}") from None
+    if not isinstance(entries, dict):
+        raise AVAFileError(
+            f'{path}: a pickle of a {type(entries).__name__}; expected a dict of "video_id,second" '
+            "to arrays (n, 5)"
+        )
+    keys = list(entries)
+    bad_rows = BadRows(path, lambda entry: f"{path}: entry {_short(keys[entry])}")
+    videos: dict[str, int] = {}
+    codes, seconds, tables = [], [], []
+    for number, (key, value) in enumerate(entries.items()):
+        place, table = _keyframe_of(key), _proposals(value)
+        if place is None:
+            bad_rows.add(number, 'expected "video_id,second"')
+        elif table is None:
+            bad_rows.add(number, "expected an array (n, 5) of x1 y1 x2 y2 score")
+        elif len(table):
+            codes.append(np.full(len(table), videos.setdefault(place[0], len(videos))))
+            seconds.append(np.full(len(table), place[1]))
+            tables.append(table)
+    bad_rows.raise_if_any()
+    boxes = np.concatenate([np.zeros((0, 5)), *tables])
+    columns = {
+        "videos": np.concatenate([np.zeros(0, np.int64), *codes]),
+        "seconds": np.concatenate([np.zeros(0, np.int64), *seconds]),
+        "boxes": boxes[:, :4],
+        "scores": boxes[:, 4],
+        "labels": np.full(len(boxes), -1),
+    }
+    rows, _ = _table(path, videos, columns)
+    check_rows(rows, "boxes", BadRows(path, _row_namer(rows)))
+    return clip_boxes(rows)
+
+
+def _short(value: object) -> str:
+    return repr(value)[:80] if isinstance(value, str | int | float) else type(value).__name__
+
+
+def _keyframe_of(key: object) -> tuple[str, int] | None:
+    """(video id, second) of a key "video_id,second"."""
+    found = re.fullmatch(r"(.+),(\d{1,7})", key) if isinstance(key, str) else None
+    return (found[1], int(found[2])) if found else None
+
+
+def _proposals(value: object) -> np.ndarray | None:
+    """(n, 5) float64; n boxes without scores get 1. None for what is neither."""
+    if isinstance(value, list):
+        rows = [item.tolist() if isinstance(item, np.ndarray) else item for item in value]
+        if not all(isinstance(row, list | tuple) and all(map(_is_number, row)) for row in rows):
+            return None
+        if len({len(row) for row in rows}) > 1:
+            return None
+        value = np.array(rows, dtype=np.float64)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
+        return None
+    if value.size == 0:
+        return np.zeros((0, 5))
+    if value.ndim != 2 or value.shape[1] not in (4, 5):
+        return None
+    if value.shape[1] == 4:
+        value = np.concatenate([value, np.ones((len(value), 1))], axis=1)
+    return value.astype(np.float64)
+
+
+def _is_number(value: object) -> bool:
+    """Whether a value is a number that an array of doubles can hold."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
+
+
+# ----------------------------------------------------------------------------------------- json
+
+
+def _read_json(path: str | os.PathLike) -> BoxFile:
+    detections = _Detections(path)
+    try:
+        # The detections are taken out while the text is parsed: as dicts, those of AVA take
+        # gigabytes.
+        rest = json.loads(_content(path).decode("utf-8-sig"), object_hook=detections.take)
+    except UnicodeDecodeError as error:
+        raise AVAFileError(f"{path}: not a text file (expected UTF-8: {error.reason})") from None
+    except (ValueError, RecursionError) as error:
+        text = " ".join(str(error).split())[:120]
+        raise AVAFileError(f"{path}: not a json file ({text})") from None
+    images: object = []
+    categories: object = []
+    if isinstance(rest, dict):
+        images, categories = rest.get("images", []), rest.get("categories", [])
+        rest = rest.get("annotations")
+    if not isinstance(rest, list) or any(item is not _TAKEN for item in rest):
+        raise AVAFileError(
+            f"{path}: expected a list of detections (image_id, category_id, bbox, score), or a "
+            'COCO file with "images" and "annotations"'
+        )
+    return detections.build(_by_id(path, "images", images), _by_id(path, "categories", categories))
+
+
+_TAKEN = object()  # stands where a detection was
+
+
+def _by_id(path: object, name: str, entries: object) -> dict[int | str, dict]:
+    """The entries of "images" or "categories" by their id."""
+    found: dict[int | str, dict] = {}
+    for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
+        identity = entry.get("id") if isinstance(entry, dict) else None
+        if not isinstance(identity, int | str) or isinstance(identity, bool):
+            raise AVAFileError(f'{path}: entry {number} of "{name}": expected {{"id": ...}}')
+        if found.setdefault(identity, entry) != entry:
+            raise AVAFileError(f'{path}: entry {number} of "{name}": id {identity!r} comes twice')
+    return found
+
+
+class _Detections:
+    """Columns of numbers, filled while a json file is parsed."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        self.path = path
+        self.count = 0  # detections seen, good or bad
+        self.bad_rows = BadRows(path, self._name)
+        self.images: dict[int | str, int] = {}
+        self.categories: dict[int, int] = {}
+        self.numbers, self.image_codes, self.labels = array("q"), array("q"), array("q")
+        self.boxes, self.scores = array("d"), array("d")
+
+    def _name(self, number: int) -> str:
+        return f"{self.path}: detection {number + 1}"
+
+    def take(self, entry: dict) -> object:
+        """Hook of the parser: keeps a detection's numbers; other entries stay as they are."""
+        if not ("bbox" in entry and "image_id" in entry):
+            return entry
+        number, self.count = self.count, self.count + 1
+        image, category = entry["image_id"], entry.get("category_id")
+        box, score = entry["bbox"], entry.get("score", 1.0)
+        if isinstance(image, bool) or not isinstance(image, int | str):
+            self.bad_rows.add(number, f"image_id {_short(image)}: expected a number or a text")
+        elif not isinstance(category, int) or not _is_number(category):
+            self.bad_rows.add(number, f"category_id {_short(category)}: expected a number")
+        elif not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
+            self.bad_rows.add(number, "bbox: expected four finite numbers, [x, y, width, height]")
+        elif box[2] < 0 or box[3] < 0:
+            self.bad_rows.add(number, f"bbox {box}: expected a width and a height from 0 on")
+        elif not _is_number(score):
+            self.bad_rows.add(number, f"score {_short(score)}: expected a finite number")
+        else:
+            self.numbers.append(number)
+            self.image_codes.append(self.images.setdefault(image, len(self.images)))
+            self.labels.append(self.categories.setdefault(category, len(self.categories)))
+            self.boxes.extend(box)
+            self.scores.append(score)
+        return _TAKEN
+
+    def build(self, images: dict[int | str, dict], categories: dict[int | str, dict]) -> BoxFile:
+        """Puts names to image ids and categories."""
+        places = _places(self.path, list(self.images), images)
+        codes = np.array(self.image_codes, dtype=np.int64)
+        numbers = np.array(self.numbers, dtype=np.int64)
+        boxes = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
+        shown = {code: name for name, code in self.images.items() if places[code] is None}
+        unknown = np.flatnonzero(np.isin(codes, list(shown)))
+        texts = [
+            (int(numbers[row]), f"image_id {_short(shown[codes[row]])}: {_IMAGE_HINT}")
+            for row in unknown[:20].tolist()
+        ]
+        self.bad_rows.merge(texts, len(unknown))
+        self.bad_rows.raise_if_any()
+
+        videos: dict[str, int] = {}
+        of_image = np.array(
+            [(videos.setdefault(p.video, len(videos)), p.second) for p in places if p],
+            dtype=np.int64,
+        ).reshape(-1, 2)
+        short_side: float | None = None
+        boxes[:, 2:] += boxes[:, :2]
+        if places and all(p.size for p in places):
+            sizes = np.array([p.size * 2 for p in places], dtype=np.float64)
+            boxes /= sizes[codes]
+        elif not (boxes <= _LARGEST_FRACTION).all():
+            numbered = any(isinstance(image, int) and image not in images for image in self.images)
+            short_side = _KEYFRAME_SHORT_SIDE if numbered else math.inf
+        class_names, label_of = _class_names(list(self.categories), categories)
+        columns = {
+            "videos": of_image[codes, 0],
+            "seconds": of_image[codes, 1],
+            "boxes": boxes,
+            "scores": np.array(self.scores, dtype=np.float64),
+            "labels": label_of[np.array(self.labels, dtype=np.int64)],
+        }
+        rows, kept = _table(self.path, videos, columns, class_names)
+        if short_side is None:
+            numbers = numbers[kept]
+            check_rows(rows, "boxes", BadRows(self.path, lambda row: self._name(int(numbers[row]))))
+            rows = clip_boxes(rows)
+        return BoxFile(rows, short_side)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What an image id stands for; `size` is the (width, height) of its picture, if stated."""
+
+    video: str
+    second: int
+    size: tuple[float, float] | None = None
+
+
+_IMAGE_HINT = (
+    'expected "video_id,second", the id of an image whose file_name says so, or 10000 x the place '
+    f"in {VIDEO_LISTS[0]} (or {VIDEO_LISTS[1]}) + the second, with that list beside this file"
+)
+
+
+def _places(
+    path: str | os.PathLike, ids: list[int | str], images: dict[int | str, dict]
+) -> list[_Place | None]:
+    """The keyframe of every image id; None where it is unknown."""
+    listed: list[str] | None = None
+    places: list[_Place | None] = []
+    for identity in ids:
+        entry = images.get(identity, {})
+        name = entry.get("file_name", identity)
+        found = _IMAGE_NAME.fullmatch(name) if isinstance(name, str) else None
+        if found:
+            places.append(_Place(Path(found[1]).name, int(found[2]), _size(path, entry)))
+        elif isinstance(identity, int):
+            if listed is None:
+                listed = _video_list(path)
+            index, second = divmod(identity, _IDS_PER_VIDEO)
+            ok = 0 <= index < len(listed)
+            places.append(_Place(listed[index], second, _size(path, entry)) if ok else None)
+        else:
+            places.append(None)
+    return places
+
+
+def _size(path: object, entry: dict) -> tuple[float, float] | None:
+    width, height = entry.get("width"), entry.get("height")
+    if width is None and height is None:
+        return None
+    if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
+        raise AVAFileError(
+            f"{path}: image {_short(entry['id'])}: width {_short(width)}, height "
+            f"{_short(height)}: expected numbers of pixels"
+        )
+    return float(width), float(height)
+
+
+def _video_list(path: str | os.PathLike) -> list[str]:
+    folder = Path(path).resolve().parent
+    for place in (folder, folder.parent / "annotations"):
+        for name in VIDEO_LISTS:
+            if (place / name).is_file():
+                return read_video_list(place / name)
+    return []
+
+
+def _class_names(
+    found: list[int], categories: dict[int | str, dict]
+) -> tuple[list[str], np.ndarray]:
+    """Names of the classes that are not persons, and the label of each of the `found` ids."""
+    class_names: list[str] = []
+    label_of = []
+    for category in found:
+        default = "person" if category == _PERSON_CATEGORY else f"category {category}"
+        name = str(categories.get(category, {}).get("name", default))
+        if name in _PERSON_WORDS:
+            label_of.append(-1)
+            continue
+        if name not in class_names:
+            class_names.append(name)
+        label_of.append(class_names.index(name))
+    return class_names, np.array(label_of, dtype=np.int64)

@@ -1,0 +1,317 @@
+"""The memory pool against the released model's numbers (golden/README 2.3) and by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+
+from alphaaction_d2.memory.pool import (
+    FixedSlots,
+    MemoryFileError,
+    MemoryPool,
+    MemoryWrite,
+    read_weights,
+    slot_of,
+)
+from alphaaction_d2.memory.window import insert_clips, weighted
+from alphaaction_d2.structures import MemoryWindow
+from tests.modeling.golden import GoldenCase, assert_close
+
+CASES = [
+    "c1_memory_read_train_penalty",
+    "c2_memory_read_eval",
+    "c3_memory_read_train_no_penalty",
+    "c4_memory_read_asymmetric_rate2",
+    "c5_memory_read_first_iteration_after_resume",
+    "c6_memory_read_movie_not_in_pool",
+]
+EXACT = CASES[1:3]
+
+
+def write(video: str, slot: int, features: torch.Tensor, scores=None, ids=None) -> MemoryWrite:
+    n = len(features)
+    return MemoryWrite(
+        video_id=video,
+        slot=slot,
+        features=features,
+        boxes=torch.rand(n, 4),
+        person_ids=torch.arange(n) if ids is None else torch.tensor(ids),
+        scores=torch.ones(n) if scores is None else torch.tensor(scores),
+    )
+
+
+def small_pool(keyframes=None, **kwargs) -> MemoryPool:
+    """With places for `keyframes`, or a ring."""
+    options = {"num_channels": 3, "window": (2, 2), "max_persons": 2, "dtype": torch.float32}
+    slots = None if keyframes is None else FixedSlots(keyframes)
+    return MemoryPool(**{**options, "slots": slots, **kwargs})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_read_as_released(shared, name):
+    case = GoldenCase(shared / "golden" / "data", name)
+    config = case.config
+    counts = case.counts("in/pool_counts")
+    tags = "in/pool_loss_tags"
+    movies, seconds = case.arrays["in/pool_movie_ids"].tolist(), case.counts("in/pool_timestamps")
+    pool = MemoryPool(
+        num_channels=config["feature_dim"],
+        window=tuple(config["length_before_after"]),
+        stride=config["memory_rate"],
+        max_persons=config["max_per_sec"],
+        reweight=config["use_penalty"],
+        dtype=torch.float32,
+        slots=FixedSlots(zip(movies, seconds, counts)),
+    )
+    columns = (
+        movies,
+        seconds,
+        case["in/pool_features"].split(counts),
+        case.counts(tags) if tags in case.arrays.files else [1.0] * len(counts),
+    )
+    for movie, second, features, tag in zip(*columns):
+        pool.update([write(movie, second, features)], tag)
+    pool.err = config["cur_loss"] or 0.0
+
+    windows = [
+        pool.read(movie, second, training=config["training"])
+        for movie, second in zip(
+            case.arrays["in/query_movie_ids"].tolist(), case.counts("in/query_timestamps")
+        )
+    ]
+    counts = case.counts("in/cur_counts")
+    persons = []
+    for features in case["in/cur_features"].split(counts):
+        clip = Instances((128, 160), roi_features=features)
+        clip.proposal_boxes = Boxes(torch.zeros(len(features), 4))
+        clip.person_ids = torch.full((len(features),), -1)
+        clip.objectness_logits = torch.ones(len(features))
+        persons.append(clip)
+    window = weighted(MemoryWindow.stack(windows), torch.float32)
+    window = insert_clips(window, persons, random_subset=False)
+    memory = window.features.flatten(1, 2)
+    if name in EXACT:
+        assert torch.equal(memory, case["out/memory"])
+    else:
+        assert_close(memory, case["out/memory"])
+
+
+def test_weights_by_hand():
+    weights = read_weights(np.array([2.0, 1.0, 0.5, 0.0]), err=1.0)
+    np.testing.assert_allclose(weights, [0.5, 1.0, 0.5, 0.0])
+    assert not read_weights(np.array([1.0]), math.inf).any(), "before the first step nothing counts"
+    assert not read_weights(np.array([1.0]), 0.0).any()
+
+
+def test_window_layout():
+    pool = small_pool([("v", slot, 1) for slot in (8, 9, 10, 12, 20)], reweight=False)
+    for slot in (8, 9, 10, 12, 20):
+        pool.update([write("v", slot, torch.full((1, 3), float(slot)))], 1.0)
+    window = pool.read("v", 10, training=True)
+    assert window.offsets.tolist() == [-2, -1, 0, 1, 2]
+    assert window.features[:, 0, 0].tolist() == [8, 9, 0, 0, 12], "the centre stays empty"
+    assert window.valid[:, 0].tolist() == [True, True, False, False, True]
+    assert not pool.read("other", 10, training=True).valid.any()
+    assert not pool.read("v", -50, training=True).valid.any()
+
+
+def test_stride_and_half_windows():
+    keyframes = [("v", slot, 1) for slot in range(30)]
+    pool = small_pool(keyframes, window=(3, 1), stride=4, reweight=False)
+    for slot in range(30):
+        pool.update([write("v", slot, torch.full((1, 3), float(slot)))], 1.0)
+    window = pool.read("v", 15, training=False)
+    assert window.offsets.tolist() == [-12, -8, -4, 0, 4]
+    assert window.features[:, 0, 0].tolist() == [3, 7, 11, 0, 19]
+    assert window.centre == 3
+    alone = small_pool(keyframes, window=(0, 0)).read("v", 3, training=False)
+    assert alone.valid.shape == (1, 2) and not alone.valid.any()
+    with pytest.raises(ValueError, match="WINDOW"):
+        small_pool(window=(-1, 2))
+
+
+def test_a_frozen_pool_keeps_its_centre():
+    pool = small_pool([("v", 5, 1)], keep_centre=True)
+    pool.update([write("v", 5, torch.ones(1, 3))], 1.0)
+    assert pool.read("v", 5, training=False).valid[2].tolist() == [True, False]
+
+
+def test_rewriting_a_slot_leaves_neighbours_alone():
+    pool = small_pool([("v", 1, 3), ("v", 2, 2)], max_persons=5)
+    pool.update([write("v", 1, torch.ones(3, 3)), write("v", 2, torch.full((2, 3), 2.0))], 1.0)
+    pool.update([write("v", 1, torch.full((1, 3), 5.0))], 1.0)
+    assert len(pool) == 3
+    window = pool.read("v", 3, training=False)
+    assert window.valid.sum(dim=1).tolist() == [1, 2, 0, 0, 0]
+    assert window.features[0, 0].tolist() == [5, 5, 5]
+    assert torch.equal(window.features[1, :2], torch.full((2, 3), 2.0))
+    pool.update([write("v", 1, torch.zeros(0, 3))], 1.0)
+    assert not pool.read("v", 3, training=False).valid[0].any()
+
+
+def test_a_keyframe_that_nobody_announced_is_refused():
+    pool = small_pool([("v", 1, 1)])
+    with pytest.raises(KeyError, match="w at second 1 is not among"):
+        pool.update([write("w", 1, torch.ones(1, 3))], 1.0)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -1.0])
+def test_a_bad_loss_stores_nothing(loss):
+    pool = small_pool([("v", 1, 1)])
+    with pytest.raises(ValueError, match="refused"):
+        pool.update([write("v", 1, torch.ones(1, 3))], loss)
+    assert len(pool) == 0
+
+
+def test_crowded_slot_best_in_testing_random_in_training():
+    pool = small_pool([("v", 0, 4)])
+    features = torch.arange(4.0)[:, None].expand(4, 3)
+    pool.update([write("v", 0, features, scores=[0.1, 0.9, 0.5, 0.8])], 1.0)
+    pool.err = 1.0
+    best = pool.read("v", 1, training=False).features[1, :, 0]
+    assert best.tolist() == [1, 3]
+    seen = {tuple(pool.read("v", 1, training=True).features[1, :, 0].tolist()) for _ in range(60)}
+    assert {frozenset(pair) for pair in seen} == {
+        frozenset(pair) for pair in ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+    }
+
+
+def test_of_too_many_persons_a_slot_keeps_the_best():
+    pool = small_pool()  # a ring of two persons a slot
+    features = torch.arange(4.0)[:, None].expand(4, 3)
+    pool.update([write("v", 0, features, scores=[0.1, 0.9, 0.5, 0.8])], 1.0)
+    assert len(pool) == 2
+    assert pool.read("v", 1, training=False).features[1, :, 0].tolist() == [1, 3]
+
+
+def test_windows_are_copies():
+    pool = small_pool()
+    pool.update([write("v", 0, torch.ones(1, 3))], 1.0)
+    window = pool.read("v", 1, training=False)
+    window.features.zero_()
+    assert pool.read("v", 1, training=False).features.sum() == 3
+
+
+def test_a_ring_holds_the_latest_slots_of_one_video():
+    pool = small_pool()
+    size = pool.num_bytes
+    for slot in range(-3, 500):
+        pool.update([write("v", slot, torch.full((2, 3), float(slot)))], 1.0)
+    assert len(pool) == 10 and pool.num_bytes == size
+    window = pool.read("v", 500, training=False)
+    assert window.features[:2, 0, 0].tolist() == [498, 499]
+    assert pool.read("v", 497, training=False).features[:, 0, 0].tolist() == [495, 496, 0, 498, 499]
+    assert not pool.read("v", 3, training=False).valid.any(), "long forgotten"
+    pool.update([write("w", 500, torch.ones(1, 3))], 1.0)
+    assert not pool.read("v", 500, training=False).valid.any(), "another video begins"
+    assert pool.read("w", 501, training=False).valid.sum() == 1
+
+
+def filled_pool() -> MemoryPool:
+    keyframes = [("b", 3, 2), ("b", 1, 2), ("b", -4, 2), ("b", 7, 2), ("a", 2, 2)]
+    pool = small_pool(keyframes)
+    torch.manual_seed(0)
+    for slot in (3, 1, -4, 7):
+        persons = slot % 3
+        pool.update([write("b", slot, torch.rand(persons, 3), scores=[0.5] * persons)], slot + 5)
+    pool.update([write("a", 2, torch.rand(2, 3), ids=[4, -1])], 0.25)
+    pool.err = 0.75
+    return pool
+
+
+def test_file_round_trip(tmp_path):
+    pool = filled_pool()
+    checksum = pool.save(tmp_path / "pool")
+    again = filled_pool()
+    again._counts.zero_()
+    again.err = 0.1
+    again.load(tmp_path / "pool", checksum)
+    assert again.err == pool.err and len(again) == len(pool)
+    for video in ("a", "b"):
+        for slot in range(-8, 12):
+            one, two = (p.read(video, slot, training=False) for p in (pool, again))
+            for field in ("features", "valid", "person_ids", "boxes", "weights"):
+                assert torch.equal(getattr(one, field), getattr(two, field))
+    assert [path.name for path in tmp_path.iterdir()] == ["pool"], "nothing else is left"
+    assert pool.save(tmp_path / "pool") == checksum, "the checksum is of the contents"
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.5, 0.7, 0.9])
+def test_damage_is_found_or_harmless(tmp_path, share):
+    path = tmp_path / "pool"
+    pool = filled_pool()
+    pool.save(path)
+    data = bytearray(path.read_bytes())
+    data[int(share * len(data))] ^= 0x55
+    path.write_bytes(data)
+    reader = small_pool([("b", 3, 2), ("b", 1, 2), ("b", -4, 2), ("b", 7, 2), ("a", 2, 2)])
+    try:
+        reader.load(path)
+    except MemoryFileError as error:
+        assert "damaged" in str(error) and "--rebuild-memory" in str(error)
+        assert len(reader) == 0 and reader.err == math.inf, "the pool is as it was"
+    else:  # a byte between the records that nobody reads
+        assert torch.equal(reader._features, pool._features) and reader.err == pool.err
+
+
+def test_damaged_numbers_are_found(tmp_path):
+    """A record whose bytes changed, in a file that torch still opens."""
+    path = tmp_path / "pool"
+    pool = filled_pool()
+    pool.save(path)
+    data = path.read_bytes()
+    features = pool._features.numpy().tobytes()
+    position = data.index(features)
+    damaged = bytearray(data)
+    damaged[position + 13] ^= 1
+    path.write_bytes(damaged)
+    with pytest.raises(MemoryFileError, match="checksum does not fit"):
+        filled_pool().load(path)
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(MemoryFileError, match="damaged memory file"):
+        filled_pool().load(path)
+
+
+def test_bad_files_are_refused_with_the_reason(tmp_path):
+    path = tmp_path / "pool"
+    pool = filled_pool()
+    with pytest.raises(MemoryFileError, match="no such memory file"):
+        pool.load(path)
+    path.write_bytes(b"not a pool")
+    with pytest.raises(MemoryFileError, match="damaged"):
+        pool.load(path)
+    torch.save({"model": {}}, path)
+    with pytest.raises(MemoryFileError, match="not a memory pool"):
+        pool.load(path)
+    keyframes = [("b", 3, 2)]
+    small_pool(keyframes, num_channels=7).save(path)
+    with pytest.raises(MemoryFileError, match="7 channels, the model has 3"):
+        pool.load(path)
+    small_pool(keyframes, dtype=torch.float16).save(path)
+    with pytest.raises(MemoryFileError, match="float16"):
+        pool.load(path)
+    small_pool(keyframes).save(path)
+    with pytest.raises(MemoryFileError, match="other videos: 1 in the file, 2 in the data.*a;"):
+        pool.load(path)
+    small_pool([("b", 3, 2), ("b", 1, 2), ("b", -4, 2), ("b", 7, 1), ("a", 2, 2)]).save(path)
+    with pytest.raises(MemoryFileError, match="other keyframes or persons"):
+        pool.load(path)
+    pool.save(path)
+    with pytest.raises(MemoryFileError, match="another checkpoint"):
+        pool.load(path, checksum="0" * 64)
+
+
+def test_half_precision_never_overflows():
+    clip = Instances((10, 20), roi_features=torch.full((1, 3), 1e6))
+    clip.proposal_boxes = Boxes(torch.tensor([[2.0, 1.0, 10.0, 5.0]]))
+    clip.person_ids = torch.tensor([7])
+    clip.objectness_logits = torch.ones(1)
+    entry = MemoryWrite.from_clip({"video_id": "v", "timestamp": 3}, clip, torch.float16)
+    assert entry.features.isfinite().all()
+    torch.testing.assert_close(entry.boxes, torch.tensor([[0.1, 0.1, 0.5, 0.5]]))
+    assert replace(entry, slot=4).video_id == "v" and entry.slot == slot_of(2.9) == 3
