@@ -114,3 +114,29 @@ class ClipFeatures:
 
 
 _FEATURES = ("roi_features", "roi_maps")  # fields of `Instances`
+
+
+class Losses(dict[str, Tensor]):
+    """Losses by name as detectron2 wants them, which also know what they are means over.
+
+    A model knows its own clips alone. The mean over the persons of all workers and of all parts of
+    a batch is made by the training step, which needs the number behind each mean for it; any other
+    loop may take the values as they are.
+
+    Attributes:
+        counts: name -> what the loss is a mean over, such as the number of persons; 0 if nothing.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: dict[str, int] = {}
+
+    def add(self, name: str, total: Tensor, count: int) -> None:
+        """Store the mean of a sum over `count` things; of none the sum, which is a zero."""
+        self[name] = total / max(count, 1)
+        self.counts[name] = count
+
+    def merge(self, others: Losses) -> None:
+        """Take over all losses of `others`."""
+        self.update(others)
+        self.counts.update(others.counts)
