@@ -1,7 +1,11 @@
 """Every configuration key that this project adds to detectron2's.
 
 Keys that detectron2 already has keep their meaning (`INPUT.MIN_SIZE_TRAIN`, `SOLVER.*`,
-`MODEL.PIXEL_MEAN`, `TEST.EVAL_PERIOD` ...). Only constructors (`from_config`) read these keys.
+`MODEL.PIXEL_MEAN`, `TEST.EVAL_PERIOD` ...).
+
+Keys are read where something is built: in a class's `from_config`, in a `build_*` function, and by
+the owners of a run (`Trainer`, `VideoPredictor`, the commands in `apps`). What runs step by step
+never reads one; tests/test_configs.py holds this.
 """
 
 from __future__ import annotations
@@ -48,9 +52,24 @@ def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CN:
 
 
 def add_alphaaction_config(cfg: CN) -> None:
-    """Add the keys of AIA and IGMN, with the defaults of `configs/Base-ActionRCNN.yaml`, to
-    `cfg`."""
-    # ---------------------------------------------------------------- input: clips
+    """Add the keys of AIA and IGMN to `cfg`, with the defaults that
+    `configs/Base-ActionRCNN.yaml` starts from."""
+    _add_input_clips(cfg)
+    _add_input_boxes(cfg)
+    _add_data_sets(cfg)
+    _add_detector(cfg)
+    _add_slowfast(cfg)
+    _add_action_head(cfg)
+    _add_interaction(cfg)
+    _add_hgnn(cfg)
+    _add_dam(cfg)
+    _add_memory(cfg)
+    _add_identities(cfg)
+    _add_solver_and_test(cfg)
+
+
+def _add_input_clips(cfg: CN) -> None:
+    """Which frames a clip has, and what is done to their pictures."""
     # Raw frames around the keyframe that the network sees, and their distance in frames.
     cfg.INPUT.NUM_FRAMES = 64
     cfg.INPUT.SAMPLING_RATE = 1
@@ -64,8 +83,11 @@ def add_alphaaction_config(cfg: CN) -> None:
     # videos, as many as there are saves opening them again.
     cfg.INPUT.MAX_OPEN_VIDEOS = 2
 
-    # ---------------------------------------------------------------- input: boxes
-    # Training uses at most this many annotated persons of a clip (random subset).
+
+def _add_input_boxes(cfg: CN) -> None:
+    """Which boxes of a clip are used, and how training varies them."""
+    # Training uses at most this many annotated persons of a clip (random subset). Not to be mixed
+    # up with MODEL.MEMORY.MAX_PERSONS, of a slot, and MODEL.INTERACTION.MAX_PERSONS, padding.
     cfg.INPUT.MAX_PERSONS_TRAIN = 10
     # Training boxes: each edge moves outwards / inwards by up to this share of the width or height:
     # (x outward, x inward, y outward, y inward). Zeros turn the jitter off.
@@ -74,11 +96,14 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.INPUT.MAX_BOX_SCALE_TRAIN = 1.0
     # Detected persons below this score are not used in testing.
     cfg.INPUT.PERSON_SCORE_THRESH_TEST = 0.8
-    # Objects below this score are not used; of the rest, the best MAX_OBJECTS are.
+    # Objects below this score are not used; of the rest, the best MAX_OBJECTS are. (Where a model
+    # pads its objects, MODEL.INTERACTION.MAX_OBJECTS should be the same number.)
     cfg.INPUT.OBJECT_SCORE_THRESH = 0.5
     cfg.INPUT.MAX_OBJECTS = 5
 
-    # ---------------------------------------------------------------- data sets
+
+def _add_data_sets(cfg: CN) -> None:
+    """Own data, and features that are computed once."""
     # Folders with own data (README "Own data"): FOLDER is registered as NAME_train, NAME_val, ...
     # with NAME the folder's name, one data set for every annotations/<split>.csv in it.
     cfg.DATASETS.FOLDERS = ()
@@ -88,9 +113,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     # nothing, and all features stay in memory (how much is told). 0: videos are read in every step.
     cfg.DATALOADER.STORED_VARIANTS = 0
 
-    # Keep pictures and convolutions in channels-last order; with bfloat16 much faster on the CPU.
-    cfg.MODEL.CHANNELS_LAST = False
 
+def _add_detector(cfg: CN) -> None:
+    """Where boxes come from when an input brings none."""
     # A detector of detectron2 that finds persons and objects where an input brings no boxes: a
     # configuration (file, or name in the model zoo) and its weights (file or address; not needed
     # for the zoo). Empty: the whole picture is one person.
@@ -101,7 +126,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     # are only linked, so that identities survive what happens between two keyframes.
     cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND = 1
 
-    # ---------------------------------------------------------------- SlowFast backbone
+
+def _add_slowfast(cfg: CN) -> None:
+    """The backbones SlowFast and Slow, which is its slow pathway alone."""
     cfg.MODEL.SLOWFAST = CN()
     cfg.MODEL.SLOWFAST.DEPTH = 50  # 18 (one bottleneck a stage), 50, 101, 152
     cfg.MODEL.SLOWFAST.NUM_STAGES = 4  # 4: up to res5; fewer for small networks
@@ -144,26 +171,30 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Lateral connections and stem pooling: "aia" is the released AIA network (kernel 5, bias, no
     # norm, no ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast.
     cfg.MODEL.SLOWFAST.LATERAL = "aia"
-    cfg.MODEL.SLOWFAST.LATERAL_KERNEL = 5
+    cfg.MODEL.SLOWFAST.LATERAL_KERNEL = 5  # frames of the fast pathway a lateral connection sees
+    # Keep pictures and convolutions in channels-last order; with bfloat16 much faster on the CPU.
+    cfg.MODEL.CHANNELS_LAST = False
 
-    # ---------------------------------------------------------------- action head
+
+def _add_action_head(cfg: CN) -> None:
+    """From maps and boxes to scores of actions."""
     cfg.MODEL.ROI_ACTION_HEAD = CN()
-    cfg.MODEL.ROI_ACTION_HEAD.POOLER_RESOLUTION = 7
+    cfg.MODEL.ROI_ACTION_HEAD.POOLER_RESOLUTION = 7  # cells of a RoI's side, K
+    # Samples in a cell, along each side; 0: as many as the cell has pixels of the map.
     cfg.MODEL.ROI_ACTION_HEAD.POOLER_SAMPLING_RATIO = 0
-    cfg.MODEL.ROI_ACTION_HEAD.POOLER_TYPE = (
-        "ROIAlign"  # legacy half-pixel convention of released weights
-    )
+    # "ROIAlign" is half a cell off, as the released weights were trained; "ROIAlignV2" is not.
+    cfg.MODEL.ROI_ACTION_HEAD.POOLER_TYPE = "ROIAlign"
     # Test boxes are enlarged by these shares of width and height (half on each side) before
     # pooling; results keep the original boxes.
     cfg.MODEL.ROI_ACTION_HEAD.BOX_EXTEND_TEST = (0.1, 0.05)
     # Pool boxes up to their last pixel instead of behind it: how the released AIA weights were
     # trained, whose boxes include it.
     cfg.MODEL.ROI_ACTION_HEAD.POOL_TO_LAST_PIXEL = False
-    # Layers between the pooled feature and the classifier; 0, as in the detectors of pytorchvideo
-    # and PySlowFast, has none.
+    # Layers between the pooled feature and the classifier, and their width; NUM_FC 0, as in the
+    # detectors of pytorchvideo and PySlowFast, has none.
     cfg.MODEL.ROI_ACTION_HEAD.FC_DIM = 1024
     cfg.MODEL.ROI_ACTION_HEAD.NUM_FC = 2
-    cfg.MODEL.ROI_ACTION_HEAD.DROPOUT = 0.0
+    cfg.MODEL.ROI_ACTION_HEAD.DROPOUT = 0.0  # before the classifier
     # Classes in order, as groups: names, sizes, loss weights. Sizes add up to the number of
     # classes. The classes of a softmax group exclude each other; all other groups are sigmoid.
     cfg.MODEL.ROI_ACTION_HEAD.GROUP_NAMES = ("pose", "object", "person")
@@ -173,42 +204,49 @@ def add_alphaaction_config(cfg: CN) -> None:
     # "bce": cross entropy over softmax groups, binary cross entropy elsewhere. "focal": the focal
     # form of both. Every group's loss is the sum over its classes, averaged over persons.
     cfg.MODEL.ROI_ACTION_HEAD.LOSS = "bce"
-    cfg.MODEL.ROI_ACTION_HEAD.FOCAL_GAMMA = 2.0
+    cfg.MODEL.ROI_ACTION_HEAD.FOCAL_GAMMA = 2.0  # how much less the focal loss says of easy cases
     cfg.MODEL.ROI_ACTION_HEAD.FOCAL_ALPHA = -1.0  # < 0: no class balancing
     # Actions below this score are not listed in results (0: all, as the AVA evaluation wants).
     cfg.MODEL.ROI_ACTION_HEAD.SCORE_THRESH_TEST = 0.0
 
-    # ---------------------------------------------------------------- interaction
+
+def _add_interaction(cfg: CN) -> None:
+    """What relates persons to each other, to objects and to the memory (AIA)."""
     cfg.MODEL.INTERACTION = CN()
     # "" for none, or a name in INTERACTION_REGISTRY: SerialInteraction, DenseSerialInteraction,
-    # ParallelInteraction.
+    # ParallelInteraction (AIA), HGNN, IGMN, NonLocalInteraction.
     cfg.MODEL.INTERACTION.NAME = ""
     cfg.MODEL.INTERACTION.DIM = 1024  # inner width d
     cfg.MODEL.INTERACTION.DIM_OUT = 0  # output width; 0: the width of the person features
-    cfg.MODEL.INTERACTION.DROPOUT = 0.2
+    cfg.MODEL.INTERACTION.DROPOUT = 0.2  # of the projections and of every block's result
     # How the result meets the person feature: "add" (needs equal widths), "concat" or "replace".
     cfg.MODEL.INTERACTION.FUSION = "add"
     # Block types in order: persons, objects, memory.
     cfg.MODEL.INTERACTION.BLOCKS = ("P", "O", "M", "P", "O", "M")
-    cfg.MODEL.INTERACTION.LAYER_NORM = True
+    cfg.MODEL.INTERACTION.LAYER_NORM = True  # of what attention has gathered, without parameters
+    # M-blocks know how long ago a slot was: one learned vector a slot for keys, one for values.
+    # (IGMN's graph has a key of its own, MODEL.HGNN.TEMPORAL_POSITION, off as in its paper.)
     cfg.MODEL.INTERACTION.TEMPORAL_POSITION = True
-    # Released AIA weights were trained with attention that also falls on empty slots; sets are then
-    # padded to MAX_PERSONS / MAX_OBJECTS. False masks empty slots.
+    # Released AIA weights were trained with attention that also falls on empty places; persons and
+    # objects are then padded to MAX_PERSONS and MAX_OBJECTS, which nothing else reads. False masks
+    # empty places, and sets may be of any size.
     cfg.MODEL.INTERACTION.ATTEND_PADDING = False
     cfg.MODEL.INTERACTION.MAX_PERSONS = 25
     cfg.MODEL.INTERACTION.MAX_OBJECTS = 5
-    # Standard deviation of the initial weights of all projections.
+    # Standard deviation of the initial weights of all projections (W_o of a block starts at zero).
     cfg.MODEL.INTERACTION.INIT_STD = 0.01
     # Size of the initial temporal positions, sines and cosines of the time offset. 0, the released
     # recipe, starts them at zero; networks that train from nothing need a start.
     cfg.MODEL.INTERACTION.POSITION_SCALE = 0.0
 
-    # ---------------------------------------------------------------- IGMN: graph along identities
+
+def _add_hgnn(cfg: CN) -> None:
+    """IGMN: the graph along identities."""
     # HGNN and IGMN also read MODEL.INTERACTION.{DIM, DIM_OUT, DROPOUT, LAYER_NORM, INIT_STD,
     # POSITION_SCALE}. In the paper their result takes the place of the person features: FUSION
     # "replace", with DIM_OUT as wide as DIM.
     cfg.MODEL.HGNN = CN()
-    cfg.MODEL.HGNN.NUM_LAYERS = 3
+    cfg.MODEL.HGNN.NUM_LAYERS = 3  # layers of messages (IGMN, Table 1a: 1, 2, 3)
     # Messages along tracks: "ordered" (neighbouring seconds, before and after told apart), "gcn"
     # (graph convolution over the whole track) or "" (none). HGNN-s is "" without DOWN_SAMPLE.
     cfg.MODEL.HGNN.AGGREGATOR = "ordered"
@@ -224,7 +262,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Learned temporal positions for the memory, as in AIA; the paper has none.
     cfg.MODEL.HGNN.TEMPORAL_POSITION = False
 
-    # ---------------------------------------------------------------- IGMN: dual attention
+
+def _add_dam(cfg: CN) -> None:
+    """IGMN: the dual attention module."""
     cfg.MODEL.DAM = CN()
     # The attentions in use, at least one; with one alone its map weights the result.
     cfg.MODEL.DAM.SEMANTIC = True
@@ -234,7 +274,7 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Auxiliary losses in use, their common weight (lambda_aux) and the margin of sem_prior (gamma).
     cfg.MODEL.DAM.LOSSES = ("sem_cls", "idt_cls", "sem_prior", "idt_prior")
     cfg.MODEL.DAM.LOSS_WEIGHT = 0.5
-    cfg.MODEL.DAM.MARGIN = 0.1
+    cfg.MODEL.DAM.MARGIN = 0.1  # the paper also says "1" once
     # idt_prior looks at the product of both maps instead of the identity map alone.
     cfg.MODEL.DAM.PRIOR_ON_PRODUCT = False
     # Pool by the mean weighted with the maps. False is the paper's Eq. 3, which divides by the
@@ -245,15 +285,20 @@ def add_alphaaction_config(cfg: CN) -> None:
     # from many times fewer overlapping persons with 10 to 30, as loud as the features.
     cfg.MODEL.DAM.GEOMETRY_SCALE = 1.0
 
-    # ---------------------------------------------------------------- memory
+
+def _add_memory(cfg: CN) -> None:
+    """The memory pool and its windows."""
     cfg.MODEL.MEMORY = CN()
     # Half window before and after the clip, in slots. (0, 0): no memory beyond the clip itself.
     cfg.MODEL.MEMORY.WINDOW = (30, 30)
     # Every STRIDE-th second of the window is read.
     cfg.MODEL.MEMORY.STRIDE = 1
-    cfg.MODEL.MEMORY.MAX_PERSONS = 5  # persons per slot
+    # Persons that are read from a slot (M). Of a more crowded one training reads a random subset,
+    # testing the best.
+    cfg.MODEL.MEMORY.MAX_PERSONS = 5
     # Scale each slot by min(err / tag, tag / err) in training (AIA, Eq. 2).
     cfg.MODEL.MEMORY.REWEIGHT = True
+    # What stored features are kept in: float16, bfloat16 or float32. AVA in float16 is 2.5 GB.
     cfg.MODEL.MEMORY.DTYPE = "float16"
     # Weights of a network without interaction, otherwise of this configuration, that fills the
     # memory once and for all (the long-term feature bank, AIA, Table 1e: "w/o AMU"). Empty: the
@@ -262,7 +307,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     # Live use: classify with DELAY slots of future (-1: the whole half window).
     cfg.MODEL.MEMORY.DELAY = -1
 
-    # ---------------------------------------------------------------- identities
+
+def _add_identities(cfg: CN) -> None:
+    """Who is who from keyframe to keyframe, where the boxes do not say."""
     # Who is who from keyframe to keyframe, where the boxes do not say. TRACKER_NAME is a tracker in
     # detectron2's TRACKER_HEADS_REGISTRY; "" leaves ids as they are given.
     cfg.TRACKER_HEADS = CN()
@@ -293,7 +340,9 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.TRACKER_HEADS.MIN_BOX_REL_DIM = 0.02
     cfg.TRACKER_HEADS.MIN_INSTANCE_PERIOD = 0
 
-    # ---------------------------------------------------------------- solver and test
+
+def _add_solver_and_test(cfg: CN) -> None:
+    """Optimisation, precision, evaluation."""
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     # Learning-rate factor of the interaction module; multiplies with BIAS_LR_FACTOR.
     cfg.SOLVER.INTERACTION_LR_FACTOR = 1.0
@@ -313,4 +362,6 @@ def add_alphaaction_config(cfg: CN) -> None:
     cfg.TEST.BEST_METRIC = ""
     # Rules of the AVA evaluator: official2018, official2019, official2020 or slowfast.
     cfg.TEST.AVA_DIALECT = "official2018"
+    # Clips that testing takes through the network together. For a GPU: results are the same (on a
+    # CPU to the bit), only faster.
     cfg.TEST.IMS_PER_BATCH = 1
