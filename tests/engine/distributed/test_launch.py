@@ -16,7 +16,7 @@ import pytest
 from detectron2.utils import comm
 
 from alphaaction_d2.apps.command_line import run_tool
-from alphaaction_d2.engine import launch
+from alphaaction_d2.engine.distributed import launch
 from alphaaction_d2.engine.distributed.launch import meet
 from alphaaction_d2.engine.distributed.process_place import (
     LaunchError,
@@ -438,7 +438,7 @@ def test_a_task_that_is_killed_ends_the_others(tmp_path):
 PROGRAM = """
 import sys
 
-from alphaaction_d2.engine import launch
+from alphaaction_d2.engine.distributed import launch
 from alphaaction_d2.apps.command_line import run_tool
 from tests.engine.distributed.test_launch import work
 
