@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from detectron2.data import transforms as T
 from detectron2.structures import BoxMode
 
-from alphaaction_d2.data.boxes import enlarge_boxes, jitter_boxes
+from alphaaction_d2.data.boxes import enlarge_boxes
 from alphaaction_d2.data.clip_sampling import clip_times
 from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper, merge_annotations
 from alphaaction_d2.data.transforms import (
     ClipResizeTransform,
     ColorJitter,
-    ColorShiftTransform,
     ResizeShortSide,
-    resized_size,
     split_channels,
 )
 from alphaaction_d2.data.video.reader import VideoReader, VideoWriter
-from tests.modeling.golden import GoldenCase
 
 
 @pytest.fixture(scope="module")
@@ -235,41 +230,6 @@ def test_split_channels(shape):
         planes = split_channels(picture)
         assert planes.flags.c_contiguous
         np.testing.assert_array_equal(planes, picture.transpose(2, 0, 1))
-
-
-def test_jitter_as_released(shared):
-    case = GoldenCase(shared / "golden" / "data", "g2_box_random_jitter")
-    config = case.config
-    width, height = config["image_size_wh"]
-    jitter = tuple(config[f"{d}ward_{a}"] for a in "xy" for d in ("out", "in"))
-    last_pixel = np.array([0, 0, 1, 1])  # the released boxes include it, ours end behind it
-    boxes = case["in/boxes"].double().numpy() + last_pixel
-    for draws, expected in zip(case["in/uniform_draws"].numpy(), case["out/boxes"].numpy()):
-        moved = jitter_boxes(boxes, draws.T, jitter, (height, width))
-        np.testing.assert_allclose(moved - last_pixel, expected, atol=1e-4)
-
-
-def test_resized_sizes(shared):
-    table = json.loads((shared / "golden" / "data" / "h1_frame_indices_and_sizes.json").read_text())
-    for row in table["resize"]:
-        height, width = row["input_height"], row["input_width"]
-        size = resized_size(height, width, row["min_size"], row["max_size"])
-        if min(height, width) == row["min_size"]:  # there the released code turns the picture
-            assert size == (height, width)
-        else:
-            assert size == (row["output_height"], row["output_width"])
-
-
-def test_pixels_as_released(shared):
-    case = GoldenCase(shared / "golden" / "data", "h2_pixel_transforms")
-    frames = case.arrays["in/frames"]
-    resize = ResizeShortSide((32,), 58).get_transform(frames[0])
-    for frame, expected in zip(frames, case.arrays["out/resized_short32_max58"]):
-        np.testing.assert_array_equal(resize.apply_image(frame), expected)
-    for shifts, clip in zip(case.arrays["in/jitter_shifts"], case.arrays["out/jittered"]):
-        shift = ColorShiftTransform(*(int(s) for s in shifts))
-        for frame, expected in zip(frames, clip):
-            np.testing.assert_array_equal(shift.apply_image(frame), expected)
 
 
 def test_boxes_are_enlarged_about_their_centre_and_clipped():

@@ -1,4 +1,4 @@
-"""The memory pool against the released model's numbers (golden/README 2.3) and by hand."""
+"""The memory pool by hand (against the released model's numbers: tests/golden)."""
 
 from __future__ import annotations
 
@@ -18,19 +18,6 @@ from alphaaction_d2.memory.pool import (
     read_weights,
     slot_of,
 )
-from alphaaction_d2.memory.window import insert_clips, weighted
-from alphaaction_d2.structures import MemoryWindow
-from tests.modeling.golden import GoldenCase, assert_close
-
-CASES = [
-    "c1_memory_read_train_penalty",
-    "c2_memory_read_eval",
-    "c3_memory_read_train_no_penalty",
-    "c4_memory_read_asymmetric_rate2",
-    "c5_memory_read_first_iteration_after_resume",
-    "c6_memory_read_movie_not_in_pool",
-]
-EXACT = CASES[1:3]
 
 
 def write(video: str, slot: int, features: torch.Tensor, scores=None, ids=None) -> MemoryWrite:
@@ -50,55 +37,6 @@ def small_pool(keyframes=None, **kwargs) -> MemoryPool:
     options = {"num_channels": 3, "window": (2, 2), "max_persons": 2, "dtype": torch.float32}
     slots = None if keyframes is None else FixedSlots(keyframes)
     return MemoryPool(**{**options, "slots": slots, **kwargs})
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_read_as_released(shared, name):
-    case = GoldenCase(shared / "golden" / "data", name)
-    config = case.config
-    counts = case.counts("in/pool_counts")
-    tags = "in/pool_loss_tags"
-    movies, seconds = case.arrays["in/pool_movie_ids"].tolist(), case.counts("in/pool_timestamps")
-    pool = MemoryPool(
-        num_channels=config["feature_dim"],
-        window=tuple(config["length_before_after"]),
-        stride=config["memory_rate"],
-        max_persons=config["max_per_sec"],
-        reweight=config["use_penalty"],
-        dtype=torch.float32,
-        slots=FixedSlots(zip(movies, seconds, counts)),
-    )
-    columns = (
-        movies,
-        seconds,
-        case["in/pool_features"].split(counts),
-        case.counts(tags) if tags in case.arrays.files else [1.0] * len(counts),
-    )
-    for movie, second, features, tag in zip(*columns):
-        pool.update([write(movie, second, features)], tag)
-    pool.err = config["cur_loss"] or 0.0
-
-    windows = [
-        pool.read(movie, second, training=config["training"])
-        for movie, second in zip(
-            case.arrays["in/query_movie_ids"].tolist(), case.counts("in/query_timestamps")
-        )
-    ]
-    counts = case.counts("in/cur_counts")
-    persons = []
-    for features in case["in/cur_features"].split(counts):
-        clip = Instances((128, 160), roi_features=features)
-        clip.proposal_boxes = Boxes(torch.zeros(len(features), 4))
-        clip.person_ids = torch.full((len(features),), -1)
-        clip.objectness_logits = torch.ones(len(features))
-        persons.append(clip)
-    window = weighted(MemoryWindow.stack(windows), torch.float32)
-    window = insert_clips(window, persons, random_subset=False)
-    memory = window.features.flatten(1, 2)
-    if name in EXACT:
-        assert torch.equal(memory, case["out/memory"])
-    else:
-        assert_close(memory, case["out/memory"])
 
 
 def test_weights_by_hand():

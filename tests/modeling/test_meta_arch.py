@@ -7,12 +7,9 @@ import copy
 import pytest
 import torch
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes
 
-from alphaaction_d2.modeling.roi_heads import extend_boxes
 from alphaaction_d2.structures import MemoryWindow
 from tests.helpers import model_input, small_cfg
-from tests.modeling.golden import GoldenCase
 
 METHODS = ["", "SerialInteraction", "DenseSerialInteraction", "ParallelInteraction"]
 
@@ -211,19 +208,6 @@ def test_preprocessing_leaves_the_input_as_it_is():
         torch.tensor(x).view(-1, 1, 1, 1) for x in (cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
     )
     torch.testing.assert_close(tensor[0], (before - mean) / std, atol=0, rtol=0)
-
-
-def test_boxes_grow_as_released(shared):
-    case = GoldenCase(shared / "golden" / "data", "g1_box_extend")
-    width, height = case.config["image_size_wh"]
-    boxes = case["in/boxes"].clone()
-    boxes[:, 2:] += 1  # the released boxes include their last pixel
-    for key, scale in case.config["scales"].items():
-        sx, sy = scale if len(scale) == 2 else scale * 2
-        grown = extend_boxes(Boxes(boxes), (sx, sy), (height, width)).tensor
-        grown[:, 2:] -= 1
-        # A box that starts in the last pixel is clipped there by the released code.
-        torch.testing.assert_close(grown, case[f"out/{key}"], atol=1e-4, rtol=0)
 
 
 def test_bad_configurations_are_named():

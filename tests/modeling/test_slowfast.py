@@ -1,11 +1,7 @@
-"""The backbone against the released network's numbers (golden/README 2.7) and by shape."""
+"""The backbone by shape (against the released network's numbers: tests/golden)."""
 
 from __future__ import annotations
 
-import importlib.util
-import re
-
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,64 +10,6 @@ from alphaaction_d2.modeling.backbone import Slow, SlowFast
 from alphaaction_d2.modeling.backbone.batch_norm import FrozenBatchNorm3d
 from alphaaction_d2.modeling.backbone.convolution import LongConv3d, guard_long_kernels
 from alphaaction_d2.modeling.backbone.slowfast import pathway_indices
-from tests.modeling.golden import GoldenCase, assert_close
-
-
-def released_name(name: str) -> str:
-    """Our name of a backbone entry -> the released one (golden/SLOWFAST_DIFF.md, section 3)."""
-    fusion = re.fullmatch(r"blocks\.(\d)\.multipathway_fusion\.conv_fast_to_slow\.(\w+)", name)
-    if fusion:
-        return f"fast.Tconv{int(fusion[1]) + 1}.conv.{fusion[2]}"
-    block, pathway, rest = re.fullmatch(
-        r"blocks\.(\d)\.multipathway_blocks\.(\d)\.(.+)", name
-    ).groups()
-    path = ("slow", "fast")[int(pathway)]
-    if block == "0":
-        return f"{path}." + rest.replace("conv.", "conv1.").replace("norm.", "bn1.")
-    number, rest = re.fullmatch(r"res_blocks\.(\d+)\.(.+)", rest).groups()
-    rest = re.sub(r"^branch1_conv\.", "shortcut.conv.", rest)
-    rest = re.sub(r"^branch1_norm\.", "shortcut.bn.", rest)
-    for i, letter in enumerate("abc", start=1):
-        rest = rest.replace(f"branch2.conv_{letter}.", f"btnk.conv{i}.conv.")
-        rest = rest.replace(f"branch2.norm_{letter}.", f"btnk.conv{i}.bn.")
-    return f"{path}.res_nl{block}.res_{number}.{rest}"
-
-
-def fill(network: SlowFast, folder) -> set[str]:
-    """Give every entry the recipe's values; returns the released names."""
-    path = folder / "param_recipe.py"
-    spec = importlib.util.spec_from_file_location("param_recipe", path)
-    recipe = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(recipe)
-    state = network.state_dict()
-    names = {released_name(name): tuple(value.shape) for name, value in state.items()}
-    values = recipe.fill(names)
-    network.load_state_dict(
-        {name: torch.from_numpy(np.asarray(values[released_name(name)])) for name in state}
-    )
-    return set(names)
-
-
-@pytest.mark.parametrize(
-    "name, depth, tau, alpha",
-    [
-        ("f1_backbone_r50_4x16", 50, 16, 8),
-        ("f2_backbone_r50_4x16_odd_size", 50, 16, 8),
-        pytest.param("f3_backbone_r101_8x8", 101, 8, 4, marks=pytest.mark.slow),
-    ],
-)
-def test_as_released(shared, name, depth, tau, alpha):
-    folder = shared / "golden" / "data"
-    case = GoldenCase(folder, name)
-    network = SlowFast(depth=depth, tau=tau, alpha=alpha).eval()
-    assert fill(network, folder) == set(case.config["parameter_names"])
-    # The case gives the pathways separately: its frames are not those of one clip.
-    pathways = [case["in/slow"], case["in/fast"]]
-    with torch.no_grad():
-        for block in network.blocks:
-            pathways = block(pathways)
-    assert_close(pathways[0], case["out/slow"])
-    assert_close(pathways[1], case["out/fast"])
 
 
 def test_pathway_frames():
