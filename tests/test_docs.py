@@ -1,0 +1,35 @@
+"""What the documents say about the repository is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "alphaaction_d2"
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# `some/path.py`, `some/room/`: as they stand, or below the package.
+PATH = re.compile(r"`([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*/?[A-Za-z0-9_-]*(?:\.py|\.yaml|/))`")
+
+
+def missing_paths(text: str) -> list[str]:
+    paths = PATH.findall(text)
+    return [p for p in paths if not any((base / p).exists() for base in (ROOT, PACKAGE))]
+
+
+def test_architecture_names_what_is_there():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert len(PATH.findall(text)) > 20
+    assert missing_paths(text) == []
+
+
+def test_a_missing_path_is_found():
+    assert missing_paths("see `modeling/nowhere.py`") == ["modeling/nowhere.py"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document):
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", document.read_text(encoding="utf-8"))
+    assert [x for x in links if not (document.parent / x).exists()] == []
