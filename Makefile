@@ -56,7 +56,7 @@ format: $(READY)
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path "./.*" -prune -exec rm -rf {} +
 
 # ---- Set-up ----

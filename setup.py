@@ -47,6 +47,7 @@ setup(
     extras_require={
         "dev": [
             "hypothesis>=6.100",
+            "mypy>=1.15",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.17.5,<0.18",  # formatting differs between minor versions
