@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
@@ -98,15 +99,17 @@ def build_trainer(cfg: CfgNode, output: Path, seed: int = 1) -> Trainer:
 def loaded_tool(path: Path) -> Iterator[Callable[..., int]]:
     """A script of tools/ as a function of its command line that returns the exit code."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    module.setup_logger = lambda **_: None  # its handler would outlive the test that captures it
+    script = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = script
+    spec.loader.exec_module(script)
+    module = sys.modules[script.main.__module__]  # of apps, or the script itself
 
     def run(*arguments: object) -> int:
-        return run_tool(lambda: module.main(module.parse_args(list(map(str, arguments)))))
+        return run_tool(lambda: script.main(script.parse_args(list(map(str, arguments)))))
 
-    yield run
+    # Its handler would outlive the test that captures what it writes.
+    with mock.patch.object(module, "setup_logger"):
+        yield run
     del sys.modules[spec.name]
 
 

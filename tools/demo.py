@@ -1,101 +1,10 @@
 #!/usr/bin/env python3
-"""Actions in any video: annotated video, timeline, table and report in one folder.
+"""Find out who does what in any video, and draw it."""
 
-    tools/demo.py --config-file configs/AVA/aia_dense_R50_4x16.yaml --weights model.pth \\
-        --input film.mp4 --boxes boxes.csv --output results
-
-Boxes come from a file (rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id], see README
-"Boxes"), or from a detector: `--person-detector CONFIG WEIGHTS`, any of detectron2, as for
-tools/make_boxes.py. `--boxes whole-frame` takes the whole picture as one person. Several videos may
-be given; one that cannot be opened is reported and the others go on.
-"""
-
-from __future__ import annotations
-
-import argparse
-import logging
-import shlex
 import sys
-from collections import Counter
-from pathlib import Path
 
-from detectron2.utils.logger import setup_logger
-
-from alphaaction_d2.apps.command_line import describe_error, run_tool
-from alphaaction_d2.apps.video_arguments import add_model_and_boxes, box_sources, model_cfg
-from alphaaction_d2.apps.video_results import VideoFolder, process_video
-from alphaaction_d2.data import VideoError
-from alphaaction_d2.data.video.reader import probe_video, video_name
-from alphaaction_d2.engine import AttentionPredictor
-from alphaaction_d2.engine.predictor import class_names
-from alphaaction_d2.visualization import write_report
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--input",
-        required=True,
-        nargs="+",
-        metavar="VIDEO",
-        help="video files; folders of numbered pictures or of one-second clips (docs/own_data.md)",
-    )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is shown")
-    add_model_and_boxes(parser)
-    return parser.parse_args()
-
-
-def main(args: argparse.Namespace) -> int:
-    setup_logger(name="alphaaction_d2")
-    logger = logging.getLogger("alphaaction_d2.demo")
-    cfg = model_cfg(args)
-    boxes_of = box_sources(args, cfg)
-    predictor = AttentionPredictor(cfg)
-    names = class_names(cfg)
-
-    output = Path(args.output)
-    name, count = Counter(map(video_name, args.input)).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"several videos are called {name}; rename one")
-    folders: list[VideoFolder] = []
-    failed: list[str] = []
-    for video in args.input:
-        try:
-            probe_video(video)  # a broken video is a broken video, whether it has boxes or not
-            boxes = boxes_of(video)
-            folder = output / video_name(video) if len(args.input) > 1 else output
-            folders.append(
-                process_video(predictor, video, boxes, folder, names, min_score=args.min_score)
-            )
-        except (VideoError, ValueError) as error:
-            line = describe_error(error)
-            line = line if Path(video).name in line else f"{video}: {line}"
-            logger.error("%s", line)
-            failed.append(line)
-    if folders:
-        report = write_report(
-            output,
-            title="Actions in " + ", ".join(x.result.video_id for x in folders),
-            videos=[x.section() for x in folders],
-            warnings=failed,
-            command=shlex.join(["tools/demo.py", *sys.argv[1:]]),
-            config=cfg.dump(),
-            downloads=[path for x in folders for path in (x.csv, x.json)],
-            min_score=args.min_score,
-        )
-        logger.info("Report: %s", report)
-    if failed:
-        print(
-            f"{len(failed)} of {len(args.input)} videos failed:",
-            *failed,
-            sep="\n  ",
-            file=sys.stderr,
-        )
-    return 1 if failed else 0
-
+from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.apps.demo import main, parse_args
 
 if __name__ == "__main__":
     arguments = parse_args()

@@ -11,6 +11,9 @@ from detectron2.utils.env import seed_all_rng
 from ..data.datasets import register_datasets
 from ..engine.trainer import Trainer
 
+# of the checkout that this package is in
+PUPPETS_CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Puppets"
+
 logger = logging.getLogger(__name__)
 
 

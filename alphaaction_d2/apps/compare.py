@@ -1,0 +1,92 @@
+"""Train methods on the Puppets data set under equal conditions and compare them per group of
+classes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+from detectron2.utils.logger import setup_logger
+from tabulate import tabulate
+
+from ..config import setup_cfg
+from ..data.datasets import datasets_root
+from ..data.datasets.puppets.generate import generate_puppets
+from ..visualization import read_class_aps
+from ..visualization.charts import comparison_chart
+from .experiment import PUPPETS_CONFIGS, run_experiment
+
+METHODS = {
+    "none": "none",
+    "AIA without memory": "aia_without_memory",
+    "AIA": "aia",
+    "HGNN-s": "hgnn_s",
+    "HGNN": "hgnn",
+    "IGMN": "igmn",
+}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", default="output/compare", help="folder of the runs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one run per seed")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
+    )
+    return parser.parse_args(argv)
+
+
+def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> dict[str, float]:
+    """Train one method, or take the results of a finished run; AP in per cent per group.
+
+    All methods with interaction start from the backbone of "none" and leave it as it is.
+    """
+    cfg = setup_cfg(str(PUPPETS_CONFIGS / f"{METHODS[method]}.yaml"), opts)
+    if method != "none":
+        cfg.MODEL.WEIGHTS = str(output / f"{METHODS['none']}_seed{seed}" / "model_final.pth")
+    cfg.DATASETS.FOLDERS = (str(puppets),)
+    cfg.OUTPUT_DIR = str(output / f"{METHODS[method]}_seed{seed}")
+    cfg.SEED = seed
+    results = run_experiment(cfg)
+    groups: dict[str, list[float]] = {}
+    for entry in read_class_aps(results):
+        groups.setdefault(entry.group, []).append(entry.ap)
+    return {group: statistics.fmean(aps) for group, aps in groups.items()}
+
+
+def main(args: argparse.Namespace) -> int:
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    setup_logger(str(output), name="detectron2")
+    setup_logger(str(output), name="alphaaction_d2")
+    puppets = generate_puppets(datasets_root() / "puppets")
+    if "none" not in args.methods:
+        args.methods.insert(0, "none")  # the others start from its backbone
+    table: dict[str, dict[str, list[float]]] = {}
+    for method in args.methods:
+        runs = [run(method, seed, puppets, output, args.opts) for seed in args.seeds]
+        table[method] = {group: [r[group] for r in runs] for group in runs[0]}
+
+    groups = list(next(iter(table.values())))
+    rows = [[method, *(_cell(values[g]) for g in groups)] for method, values in table.items()]
+    text = tabulate(rows, headers=["AP in %", *groups], tablefmt="github", disable_numparse=True)
+    print(text)
+    (output / "compare.md").write_text(text + "\n", encoding="utf-8")
+    (output / "compare.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    comparison_chart(
+        output / "compare.png",
+        groups,
+        {method: [float(np.mean(values[g])) for g in groups] for method, values in table.items()},
+        title="What each idea is good for",
+        subtitle=f"Puppets, {len(args.seeds)} seed(s), AP in % per group of classes",
+    )
+    return 0
+
+
+def _cell(values: list[float]) -> str:
+    mean = statistics.fmean(values)
+    return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ± {statistics.stdev(values):.1f}"

@@ -1,0 +1,99 @@
+"""The whole path on a fresh machine: generate videos, train, evaluate, and show the result.
+
+Everything ends in one folder: report.html with an annotated video, a chart of the average
+precision of every class, and the results as CSV and JSON. Run it again and finished parts are
+reused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from detectron2.utils.logger import setup_logger
+
+from ..config import setup_cfg
+from ..data.datasets import datasets_root, register_datasets
+from ..data.datasets.puppets.generate import generate_puppets
+from ..engine import AttentionPredictor
+from ..engine.box_sources import KeyframeBoxes
+from ..engine.predictor import class_names
+from ..visualization import read_class_aps, write_report
+from ..visualization.charts import class_ap_chart
+from .experiment import PUPPETS_CONFIGS, run_experiment
+from .video_results import process_video
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", default="demo_output", help="folder for everything that is made"
+    )
+    parser.add_argument("--config-file", default=str(PUPPETS_CONFIGS / "igmn.yaml"))
+    parser.add_argument("--num-videos", type=int, default=2, help="validation videos to annotate")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
+    )
+    return parser.parse_args(argv)
+
+
+def main(args: argparse.Namespace) -> int:
+    start = time.monotonic()
+    output = Path(args.output)
+    output.mkdir(parents=True, exist_ok=True)
+    setup_logger(str(output), name="detectron2")
+    logger = setup_logger(str(output), name="alphaaction_d2")
+
+    logger.info("1/4 Generating the Puppets data set")
+    puppets = generate_puppets(datasets_root() / "puppets")
+    cfg = setup_cfg(args.config_file, args.opts)
+    cfg.DATASETS.FOLDERS = (str(puppets),)
+    cfg.OUTPUT_DIR = str(output / "training")
+
+    logger.info("2/4 Training the backbone, then %s", Path(args.config_file).name)
+    backbone = setup_cfg(str(PUPPETS_CONFIGS / "none.yaml"), args.opts)
+    backbone.DATASETS.FOLDERS, backbone.DATASETS.TEST = cfg.DATASETS.FOLDERS, ()
+    backbone.OUTPUT_DIR = str(output / "backbone")
+    run_experiment(backbone)
+    cfg.MODEL.WEIGHTS = str(Path(backbone.OUTPUT_DIR) / "model_final.pth")
+    results = run_experiment(cfg)
+
+    logger.info("3/4 Annotating videos")
+    cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
+    register_datasets(cfg)
+    predictor = AttentionPredictor(cfg)
+    names = class_names(cfg)
+    boxes_file = puppets / "boxes" / "val_persons.csv"
+    folders = []
+    for video in sorted((puppets / "videos").glob("val_*.mp4"))[: args.num_videos]:
+        boxes = KeyframeBoxes.from_files(
+            [boxes_file, puppets / "boxes" / "val_objects.csv"], video.stem
+        )
+        folders.append(process_video(predictor, video, boxes, output / video.stem, names))
+
+    logger.info("4/4 Writing the report")
+    classes = read_class_aps(results)
+    chart = class_ap_chart(output / "class_ap.png", classes, dialect=cfg.TEST.AVA_DIALECT)
+    report = write_report(
+        output,
+        title="Who does what in Puppets",
+        subtitle=f"{Path(args.config_file).stem}, {cfg.SOLVER.MAX_ITER} training steps",
+        videos=[x.section() for x in folders],
+        classes=classes,
+        dialect=cfg.TEST.AVA_DIALECT,
+        charts={"Average precision per class": chart},
+        command=shlex.join(["tools/make_demo.py", *sys.argv[1:]]),
+        config=cfg.dump(),
+        downloads=[
+            results,
+            results.with_name("ava_detections.csv"),
+            *(path for x in folders for path in (x.csv, x.json)),
+        ],
+    )
+    logger.info("Done in %.1f minutes: %s", (time.monotonic() - start) / 60, report)
+    return 0
