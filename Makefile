@@ -68,8 +68,8 @@ step = @trap 'exit 130' INT TERM; $(1) || \
 CHECK_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))
 CHECK_TORCH := import torch, torchvision; \
   torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
-CHECK_ALL := import av, cv2, detectron2.engine, detectron2.model_zoo, \
-  matplotlib, pyarrow, pycocotools.mask, pytest, pytorchvideo.models, scipy, tensorboard, xdist
+CHECK_ALL := import av, cv2, detectron2.engine, matplotlib, mypy, pyarrow, \
+  pycocotools.mask, pytest, pytorchvideo.models, scipy, tensorboard, xdist
 
 NO_PYTHON := no suitable Python: '$(PYTHON)' is missing, older than 3.10 or without venv. \
   Install one (on Debian with python3-venv) or name one with PYTHON=
@@ -101,7 +101,7 @@ $(READY): setup.py tools/install_detectron2.py $(shell test -x $(PY) || echo FOR
 	  echo "set-up: creating $(VENV) (once; about two minutes and 6 GB)"; \
 	  mkdir -p $(VENV) && echo $$PPID > $(UNFINISHED) && $(PYTHON) -m venv $(VENV); \
 	fi
-	$(call step,$(PIP) install "setuptools<81" wheel,$(NO_PACKAGES))
+	$(call step,$(PIP) install setuptools wheel,$(NO_PACKAGES))
 	@echo "set-up: torch and the other packages"
 	$(call step,$(PIP) install --no-build-isolation --editable ".[dev]",$(NO_PACKAGES))
 	$(call step,$(PY) -c "$(CHECK_TORCH)",$(BAD_TORCH))

@@ -42,7 +42,6 @@ setup(
         "pyyaml>=6.0",
         "tabulate>=0.9",
         "tensorboard>=2.15",
-        "setuptools<81",  # detectron2.model_zoo imports pkg_resources, which later ones drop
     ],
     extras_require={
         "dev": [

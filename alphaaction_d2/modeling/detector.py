@@ -19,6 +19,7 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..checkpoint.checkpointer import load_for_inference
+from .detectron2_zoo import import_model_zoo
 
 logger = logging.getLogger(__name__)
 
@@ -187,9 +188,7 @@ def find_config(config: str) -> tuple[str, str]:
     """Give the path of a configuration and, for a model of the zoo, the address of its weights."""
     if Path(config).is_file():
         return config, ""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it imports pkg_resources, which says it is deprecated
-        from detectron2 import model_zoo
+    model_zoo = import_model_zoo()
     for name in (config, f"{config}.yaml", f"{config}.py"):
         try:
             path = model_zoo.get_config_file(name)
