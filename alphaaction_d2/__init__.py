@@ -25,8 +25,9 @@ except ModuleNotFoundError as error:
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*torch.jit.script.*", category=FutureWarning)
     from . import data, modeling, tracking  # noqa: F401
-    from .config import add_alphaaction_config, setup_cfg
+    from .config import add_alphaaction_config
     from .data.datasets import register_datasets
+    from .formats.config_files import setup_cfg
 # detectron2's RoI pooling asks torch.fx a question that torch answers with a warning every time.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 

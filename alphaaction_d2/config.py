@@ -10,45 +10,7 @@ never reads one; tests/test_configs.py holds this.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Sequence
-from pathlib import Path
-
-import torch
 from detectron2.config import CfgNode as CN
-from detectron2.config import get_cfg
-
-logger = logging.getLogger(__name__)
-
-
-def setup_cfg(config_file: str, opts: Sequence[str] = ()) -> CN:
-    """A configuration from defaults, a file and command-line overrides (KEY VALUE ...), not frozen.
-
-    Without a GPU the device becomes the CPU. A "--" before the overrides, where they begin on a
-    command line, is none of them.
-
-    Raises:
-        ValueError: `opts` are not pairs, or a value is of the wrong kind.
-        KeyError: a key does not exist.
-        FileNotFoundError: there is no such file.
-    """
-    if list(opts[:1]) == ["--"]:
-        opts = opts[1:]
-    if len(opts) % 2:
-        raise ValueError(f"configuration overrides come as KEY VALUE pairs, got {list(opts)}")
-    if not Path(config_file).is_file():
-        raise FileNotFoundError(f"{config_file}: no such configuration file")
-    cfg = get_cfg()
-    add_alphaaction_config(cfg)
-    cfg.merge_from_file(config_file)
-    try:
-        cfg.merge_from_list(list(opts))
-    except AssertionError as error:  # yacs asserts that keys exist
-        raise KeyError(f"configuration: {error}") from None
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        logger.info("No GPU: using the CPU.")
-        cfg.MODEL.DEVICE = "cpu"
-    return cfg
 
 
 def add_alphaaction_config(cfg: CN) -> None:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from detectron2.config import CfgNode
 
-from ..config import setup_cfg
 from ..data.datasets import register_datasets
 from ..data.video.reader import video_name
 from ..engine.box_sources import KeyframeBoxes, whole_frame_boxes
 from ..engine.predictor import BoxSource
+from ..formats.config_files import setup_cfg
 
 logger = logging.getLogger(__name__)
 

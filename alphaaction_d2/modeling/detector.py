@@ -19,6 +19,8 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..checkpoint.checkpointer import load_for_inference
+from ..formats.config_files import ConfigError, merge_config_file, merge_overrides
+from ..formats.yaml_files import YAMLFileError
 from .detectron2_zoo import import_model_zoo
 
 logger = logging.getLogger(__name__)
@@ -231,10 +233,10 @@ def _build_from_yaml(
 ) -> Detector:
     cfg = get_cfg()
     try:
-        cfg.merge_from_file(path)
-    except Exception as error:  # a file that is no YAML gives its parser's errors
+        merge_config_file(cfg, path)
+    except (ConfigError, YAMLFileError) as error:
         raise _no_detector(path, error) from error
-    cfg.merge_from_list(list(opts))
+    merge_overrides(cfg, opts)
     cfg.MODEL.DEVICE = device
     cfg.MODEL.WEIGHTS = ""
     # Boxes below the threshold need not take part in the suppression of overlapping ones.
