@@ -15,10 +15,10 @@ from detectron2.solver import build_lr_scheduler
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.engine.solver import build_optimizer
+from tests.projects.tables import PROJECTS, documented_commands, table_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 AVA = ROOT / "configs" / "AVA"
-TABLES = ROOT / "projects" / "AIA" / "configs"
 
 FILES = sorted(ROOT.glob("configs/**/*.yaml")) + sorted(ROOT.glob("projects/*/configs/*.yaml"))
 CONFIGS = [path for path in FILES if not path.name.startswith("Base")]
@@ -33,13 +33,7 @@ MODELS = (
     "slowfast_R101_8x8",
     "aia_dense_R101_8x8",
 )
-# Folder below configs/AVA -> recipe and version of AVA.
-FOLDERS = {
-    "": ("paper", "v2.2"),
-    "v2.1": ("paper", "v2.1"),
-    "released": ("released", "v2.2"),
-    "released/v2.1": ("released", "v2.1"),
-}
+FOLDERS = {"": "paper", "released": "released"}  # folder below configs/AVA -> recipe
 AVA_CONFIGS = [(folder, model) for folder in FOLDERS for model in MODELS]
 
 # Row of AIA's Table 1 -> structure and blocks; "frozen": memory that is not updated (w/o AMU).
@@ -210,22 +204,22 @@ def test_an_output_folder_belongs_to_one_training():
 
 
 # ---------------------------------------------------------------- the recipes
-def test_every_model_has_both_recipes_on_both_versions():
+def test_every_model_has_both_recipes():
     expected = {AVA / folder / f"{model}.yaml" for folder, model in AVA_CONFIGS}
     assert sorted(expected - set(CONFIGS)) == []
 
 
 @pytest.mark.parametrize(("folder", "model"), AVA_CONFIGS)
 def test_recipe(folder, model):
-    recipe, version = FOLDERS[folder]
+    recipe = FOLDERS[folder]
     facts = {**BOTH, **RECIPES[recipe]}
     if recipe == "released" and model.startswith("slowfast"):
         # The released baselines have a shorter schedule.
         facts.update({"SOLVER.STEPS": (50000, 70000), "SOLVER.MAX_ITER": 90000})
     cfg = load(AVA / folder / f"{model}.yaml")
     assert values(cfg, facts) == facts
-    assert cfg.DATASETS.TRAIN == (f"ava_{version}_train",)
-    assert cfg.DATASETS.TEST == (f"ava_{version}_val",)
+    assert cfg.DATASETS.TRAIN == ("ava_v2.2_train",)
+    assert cfg.DATASETS.TEST == ("ava_v2.2_val",)
     slow = (50, 16, 8) if "R50_4x16" in model else (101, 8, 4)
     assert (cfg.MODEL.SLOWFAST.DEPTH, cfg.MODEL.SLOWFAST.TAU, cfg.MODEL.SLOWFAST.ALPHA) == slow
     assert cfg.OUTPUT_DIR == f"./{Path('output') / folder / model}"
@@ -233,17 +227,9 @@ def test_recipe(folder, model):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_recipes_differ_in_nothing_but_the_recipe(model):
-    """And versions of AVA in nothing but the data."""
+    paper, released = (load(AVA / folder / f"{model}.yaml") for folder in FOLDERS)
     recipe = {*RELEASED, "OUTPUT_DIR", "MODEL.MEMORY.FROZEN_WEIGHTS"}
-    data = {"DATASETS.TRAIN", "DATASETS.TEST", "OUTPUT_DIR", "MODEL.MEMORY.FROZEN_WEIGHTS"}
-    for one, other, allowed in (
-        ("", "released", recipe),
-        ("v2.1", "released/v2.1", recipe),
-        ("", "v2.1", data),
-        ("released", "released/v2.1", data),
-    ):
-        first, second = (load(AVA / folder / f"{model}.yaml") for folder in (one, other))
-        assert set(differences(first, second)) <= allowed
+    assert set(differences(paper, released)) <= recipe
 
 
 def differences(one: CfgNode, other: CfgNode, prefix: str = "") -> list[str]:
@@ -301,16 +287,36 @@ def test_frozen_memory_comes_from_the_baseline_of_the_same_recipe(path):
 
 
 # ---------------------------------------------------------------- the tables
+def test_every_configuration_of_the_projects_is_a_row():
+    rows = {path for project in ("AIA", "IGMN") for path in table_rows(project).values()}
+    assert set(PROJECTS.glob("*/configs/*.yaml")) <= rows
+    assert rows <= set(CONFIGS)
+
+
+def test_documented_commands_load():
+    """Among them what AVA v2.1 takes, and a frozen memory from the baseline of the same data."""
+    found = {}
+    for flag, config, *options in documented_commands():
+        assert flag == "--config-file"
+        options = options[2:] if options[:1] == ["--num-gpus"] else options
+        cfg = setup_cfg(str(ROOT / config), options)
+        found[Path(cfg.OUTPUT_DIR).as_posix()] = cfg
+    for model in ("aia_dense_R50_4x16", "lfb_R50_4x16", "igmn_R50_4x16"):
+        cfg = found[f"output/v2.1/{model}"]
+        assert (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST) == ("ava_v2.1_train", "ava_v2.1_val")
+        assert set(cfg.DATASETS.TRAIN + cfg.DATASETS.TEST) <= set(DatasetCatalog.list())
+    frozen = found["output/v2.1/lfb_R50_4x16"].MODEL.MEMORY.FROZEN_WEIGHTS
+    assert frozen == "output/v2.1/slowfast_R50_4x16/model_final.pth"
+
+
 def test_every_row_of_table_1_has_a_config():
-    assert {path.stem for path in TABLES.glob("*.yaml")} == set(TABLE_1)
-    readme = (TABLES.parent / "README.md").read_text(encoding="utf-8")
-    assert [row for row in TABLE_1 if f"[{row}](configs/{row}.yaml)" not in readme] == []
+    assert set(table_rows("AIA")) == set(TABLE_1)
 
 
 @pytest.mark.parametrize("row", TABLE_1)
 def test_row_of_table_1(row):
     structure, blocks, *frozen = TABLE_1[row]
-    cfg = load(TABLES / f"{row}.yaml")
+    cfg = load(table_rows("AIA")[row])
     assert cfg.MODEL.INTERACTION.NAME == structure
     if blocks:
         assert "".join(cfg.MODEL.INTERACTION.BLOCKS) == blocks
@@ -327,8 +333,10 @@ def test_parameters_of_table_1e():
     The released models have 1024 and temporal positions, and so have the configurations here.
     """
 
+    rows = table_rows("AIA")
+
     def parameters(row: str, *opts: object) -> int:
-        model = build(setup_cfg(str(TABLES / f"{row}.yaml"), ["MODEL.DEVICE", "meta", *opts]))
+        model = build(setup_cfg(str(rows[row]), ["MODEL.DEVICE", "meta", *opts]))
         return sum(p.numel() for p in model.parameters())
 
     narrow = ("MODEL.INTERACTION.DIM", 512, "MODEL.INTERACTION.TEMPORAL_POSITION", False)

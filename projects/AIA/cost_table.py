@@ -37,8 +37,8 @@ from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.engine.inference import build_memory_pool
 
-CONFIGS = Path(__file__).resolve().parent / "configs"
-BASELINE = "1e_none"
+ROOT = Path(__file__).resolve().parents[2]
+BASELINE = "configs/AVA/slowfast_R50_4x16.yaml"
 SECOND_READING = ("MODEL.INTERACTION.DIM", "512", "MODEL.INTERACTION.TEMPORAL_POSITION", "False")
 
 
@@ -46,7 +46,7 @@ SECOND_READING = ("MODEL.INTERACTION.DIM", "512", "MODEL.INTERACTION.TEMPORAL_PO
 class PaperRow:
     """A row of Table 1e: configuration, ratios in the paper, and whether a second network runs."""
 
-    name: str
+    config: str
     title: str
     parameters: float
     flops: float
@@ -57,10 +57,10 @@ class PaperRow:
 LFB_READING = (*SECOND_READING, "MODEL.INTERACTION.BLOCKS", "('M','M')")
 ROWS = (
     PaperRow(BASELINE, "baseline", 1.0, 1.0),
-    PaperRow("1e_lfb_without_amu", "LFB (w/o AMU)", 2.18, 2.12, True, LFB_READING),
-    PaperRow("1e_lfb_with_amu", "LFB (w/ AMU)", 1.18, 1.12, False, LFB_READING),
-    PaperRow("1e_ia_without_amu", "IA (w/o AMU)", 2.35, 2.15, True),
-    PaperRow("1e_ia_with_amu", "IA (w/ AMU)", 1.35, 1.15),
+    PaperRow("configs/AVA/lfb_R50_4x16.yaml", "LFB (w/o AMU)", 2.18, 2.12, True, LFB_READING),
+    PaperRow("configs/AVA/lfb_amu_R50_4x16.yaml", "LFB (w/ AMU)", 1.18, 1.12, False, LFB_READING),
+    PaperRow("projects/AIA/configs/1e_ia_without_amu.yaml", "IA (w/o AMU)", 2.35, 2.15, True),
+    PaperRow("configs/AVA/aia_serial_R50_4x16.yaml", "IA (w/ AMU)", 1.35, 1.15),
 )
 
 
@@ -162,7 +162,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measured]:
     costs: dict[tuple, Cost] = {}
 
     def cost(row: PaperRow, opts: Sequence[str]) -> Cost:
-        cfg = load(args, row.name, opts)
+        cfg = load(args, row.config, opts)
         node = cfg.MODEL.INTERACTION
         key = (node.NAME, tuple(node.BLOCKS), node.DIM, node.TEMPORAL_POSITION)
         key = key if node.NAME else ()
@@ -174,8 +174,8 @@ def measure(args: argparse.Namespace) -> Iterator[Measured]:
     for row in ROWS:
         configured, second = cost(row, ()), cost(row, row.second_reading)
         as_released = second
-        if row.name != BASELINE:
-            cfg = load(args, row.name, row.second_reading)
+        if row.config != BASELINE:
+            cfg = load(args, row.config, row.second_reading)
             channels = build_channels(cfg)
             flops = baseline.flops + released_flops(cfg, channels, args.persons)
             as_released = replace(second, flops=flops)
@@ -183,8 +183,8 @@ def measure(args: argparse.Namespace) -> Iterator[Measured]:
         yield Measured(row.title, configured + more, second + more, as_released + more)
 
 
-def load(args: argparse.Namespace, name: str, opts: Sequence[str]) -> CfgNode:
-    cfg = setup_cfg(str(CONFIGS / f"{name}.yaml"), ["MODEL.DEVICE", "cpu", *opts, *args.opts])
+def load(args: argparse.Namespace, config: str, opts: Sequence[str]) -> CfgNode:
+    cfg = setup_cfg(str(ROOT / config), ["MODEL.DEVICE", "cpu", *opts, *args.opts])
     cfg.INPUT.MIN_SIZE_TRAIN = (args.short_side,)
     return cfg
 

@@ -79,7 +79,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--config-file",
-        default=str(ROOT / "projects" / "AIA" / "configs" / "1d_dense.yaml"),
+        default=str(ROOT / "configs" / "AVA" / "aia_dense_R50_4x16.yaml"),
         help="a model with memory blocks; default: %(default)s",
     )
     parser.add_argument(

@@ -12,8 +12,7 @@ from detectron2.modeling import build_model
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.engine.inference import build_memory_pool
 from tests.helpers import model_input, small_cfg
-
-ROWS = sorted((Path(__file__).resolve().parents[2] / "projects" / "AIA" / "configs").glob("*.yaml"))
+from tests.projects.tables import table_rows
 
 
 @functools.cache
@@ -22,7 +21,9 @@ def interaction(path: Path) -> tuple[str, str]:
     return node.NAME, str(tuple(node.BLOCKS))
 
 
-@pytest.mark.parametrize("name_and_blocks", sorted({interaction(path) for path in ROWS}), ids=str)
+@pytest.mark.parametrize(
+    "name_and_blocks", sorted({interaction(path) for path in table_rows("AIA").values()}), ids=str
+)
 def test_one_step(name_and_blocks):
     torch.manual_seed(0)
     name, blocks = name_and_blocks
