@@ -22,8 +22,10 @@ from detectron2.utils.env import seed_all_rng
 from detectron2.utils.logger import setup_logger
 
 from alphaaction_d2 import register_datasets, setup_cfg
+from alphaaction_d2.checkpoint import checkpointer
 from alphaaction_d2.engine import Trainer
 from alphaaction_d2.formats import writing as files
+from alphaaction_d2.memory import file as memory_file
 
 
 def die() -> None:
@@ -66,8 +68,8 @@ def die_in_save(event: int) -> None:
 
     os.fsync = lambda handle: count(fsync, handle)
     os.replace = lambda a, b: count(replace, a, b)
-    for module in ("memory_file", "checkpoint"):
-        __import__(f"alphaaction_d2.{module}", fromlist=["x"]).write_atomically = half
+    for module in (memory_file, checkpointer):
+        module.write_atomically = half
 
 
 def train(args: argparse.Namespace) -> None:

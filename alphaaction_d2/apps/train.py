@@ -1,0 +1,164 @@
+"""Train and evaluate action models with detectron2's command line.
+
+    tools/train_net.py --config-file configs/AVA/aia_dense_R50_4x16.yaml --num-gpus 8
+    tools/train_net.py --config-file configs/Puppets/aia.yaml --eval-only \\
+        MODEL.WEIGHTS output/puppets_aia/model_final.pth
+
+Without a GPU, --num-gpus is the number of processes on the CPU. Started by torchrun, or by srun
+with one task for every process, it needs none of the arguments about GPUs and machines.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+
+import torch
+from detectron2.checkpoint import Checkpointer
+from detectron2.config import CfgNode
+from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from .. import register_datasets, setup_cfg
+from ..checkpoint.checkpointer import load_for_inference
+from ..engine import Trainer
+from ..engine.distributed.environment import check_gpus, join_group, launcher_variables
+from .command_line import USER_ERRORS, report_error
+
+GRACE = 3.0  # seconds in which whatever started the processes ends those that have nothing to say
+
+
+def argument_parser() -> ArgumentParser:
+    """detectron2's arguments, and ours."""
+    parser = default_argument_parser()
+    parser.set_defaults(dist_url="auto")  # a free port, where there is only one machine
+    parser.add_argument(
+        "--rebuild-memory",
+        action="store_true",
+        help="with --resume: fill the memory with the model's present features instead of reading "
+        "its file, which is missing or damaged",
+    )
+    return parser
+
+
+def setup(args: Namespace) -> CfgNode:
+    """Read the configuration of the command line, check and freeze it."""
+    cfg = setup_cfg(args.config_file, args.opts)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="alphaaction_d2")
+    register_datasets(cfg)
+    return cfg
+
+
+def main(args: Namespace) -> dict:
+    """Train, or evaluate; returns the results of the last evaluation."""
+    cfg = setup(args)
+    if args.eval_only:
+        model = Trainer.build_model(cfg)
+        load_for_inference(model, weights_to_evaluate(cfg, resume=args.resume))
+        return Trainer.test(cfg, model)
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume, rebuild_memory=args.rebuild_memory)
+    return trainer.train()
+
+
+def weights_to_evaluate(cfg: CfgNode, resume: bool) -> str:
+    """MODEL.WEIGHTS, or with --resume the last checkpoint of OUTPUT_DIR."""
+    folder = Checkpointer(None, cfg.OUTPUT_DIR, save_to_disk=False) if resume else None
+    path = folder.get_checkpoint_file() if resume and folder.has_checkpoint() else ""
+    path = path or cfg.MODEL.WEIGHTS
+    if not path:
+        raise ValueError("--eval-only needs MODEL.WEIGHTS, or --resume and a finished run")
+    return path
+
+
+def run(args: Namespace) -> int:
+    """Run `main` in all processes: those of torchrun or srun, else those asked for here.
+
+    Returns:
+        The exit code: 0, or that of the process that failed, which has said what happened.
+    """
+    # Several machines of detectron2's arguments: a task of srun may well be a whole machine.
+    variables = launcher_variables(os.environ) if args.num_machines == 1 else None
+    if variables is not None:
+        _refuse_contradictions(args, variables)
+        join_group(variables, _device(args))
+        _main_of_several(args)
+        return 0
+    if args.num_gpus == args.num_machines == 1:
+        main(args)
+        return 0
+    if args.num_machines > 1 and args.dist_url == "auto":
+        raise ValueError(
+            f"--num-machines {args.num_machines} needs --dist-url tcp://ADDRESS:PORT, the same on "
+            "all machines: an address of machine 0 and a free port there"
+        )
+    if torch.device(_device(args)).type == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else detectron2 prefers NCCL, on any machine
+    else:
+        check_gpus(args.num_gpus, torch.cuda.device_count())
+    try:
+        launch(
+            _main_of_several,
+            *(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url),
+            args=(args,),
+        )
+    except ProcessRaisedException as error:  # from detectron2: ours do not raise
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"the processes can't meet at {args.dist_url}: {reason}") from None
+    except ProcessExitedException as error:
+        if error.exit_code > 0:  # it has said why
+            return error.exit_code
+        hint = " (did the memory run out?)" if error.signal_name == "SIGKILL" else ""
+        raise ChildProcessError(
+            f"process {error.error_index} of this machine was ended by {error.signal_name}{hint}"
+        ) from None
+    return 0
+
+
+def _main_of_several(args: Namespace) -> None:
+    """Run `main` in one process of a group; an error ends the process, and is one line if it can.
+
+    What is wrong in all processes shall be told once, and the process that failed shall be heard
+    before those that wait for it: these give the launcher time to end them first.
+    """
+    try:
+        main(args)
+        comm.synchronize()
+        torch.distributed.destroy_process_group()
+    except Exception as error:
+        text = str(error)
+        if isinstance(error, torch.distributed.DistError) or "gloo/transport" in text:
+            time.sleep(2 * GRACE)
+            reason = (text.strip().splitlines() or [type(error).__name__])[0]
+            error = ConnectionError(f"lost the connection to another process: {reason}")
+        elif comm.get_local_rank():
+            time.sleep(GRACE)
+        code = report_error(error)
+        sys.stdout.flush()
+        # Not sys.exit: threads of a group that is left in the middle may abort the process.
+        os._exit(code)
+
+
+def _device(args: Namespace) -> str:
+    """MODEL.DEVICE of the command line, which decides how processes talk to each other."""
+    try:
+        device = setup_cfg(args.config_file, args.opts).MODEL.DEVICE
+    except USER_ERRORS:
+        return "cpu"  # any will do: `main` meets the mistake again, and it is reported once
+    if torch.device(device).index is not None:
+        raise ValueError(f"MODEL.DEVICE {device} is one GPU for all processes: write cuda")
+    return device
+
+
+def _refuse_contradictions(args: Namespace, variables: dict[str, str]) -> None:
+    if args.num_gpus not in (1, int(variables["LOCAL_WORLD_SIZE"])) or args.dist_url != "auto":
+        raise ValueError(
+            f"--num-gpus {args.num_gpus} --dist-url {args.dist_url}, but torchrun or srun has "
+            f"started {variables['WORLD_SIZE']} processes, {variables['LOCAL_WORLD_SIZE']} on each "
+            f"machine, which meet at {variables['MASTER_ADDR']}: leave these arguments out"
+        )
