@@ -23,10 +23,11 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from .. import register_datasets, setup_cfg
 from ..checkpoint.checkpointer import load_for_inference
+from ..data.datasets import register_datasets
 from ..engine import Trainer
 from ..engine.distributed.environment import check_gpus, join_group, launcher_variables
+from ..formats.config_files import setup_cfg
 from .command_line import USER_ERRORS, report_error
 
 GRACE = 3.0  # seconds in which whatever started the processes ends those that have nothing to say
