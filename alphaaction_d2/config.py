@@ -13,6 +13,13 @@ from __future__ import annotations
 from detectron2.config import CfgNode as CN
 
 
+def precision(name: str, key: str, allowed: Sequence[str]) -> torch.dtype:
+    """The type of numbers that a key names, such as "bfloat16"; ValueError unless it is allowed."""
+    if name not in allowed:
+        raise ValueError(f"{key} {name!r} is not one of {sorted(allowed)}")
+    return getattr(torch, name)
+
+
 def add_alphaaction_config(cfg: CN) -> None:
     """Add the keys of AIA and IGMN to `cfg`, with the defaults that
     `configs/Base-ActionRCNN.yaml` starts from."""
@@ -251,9 +258,12 @@ def _add_dam(cfg: CN) -> None:
 def _add_memory(cfg: CN) -> None:
     """The memory pool and its windows."""
     cfg.MODEL.MEMORY = CN()
+    # The clock: a keyframe is remembered in slot round(timestamp * SLOTS_PER_SECOND). Keyframes of
+    # a training set need a slot each: 1.0 for AVA's, one a second.
+    cfg.MODEL.MEMORY.SLOTS_PER_SECOND = 1.0
     # Half window before and after the clip, in slots. (0, 0): no memory beyond the clip itself.
     cfg.MODEL.MEMORY.WINDOW = (30, 30)
-    # Every STRIDE-th second of the window is read.
+    # Every STRIDE-th slot of the window is read.
     cfg.MODEL.MEMORY.STRIDE = 1
     # Persons that are read from a slot (M). Of a more crowded one training reads a random subset,
     # testing the best.

@@ -6,10 +6,11 @@ persons.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 import torch
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 UNKNOWN_PERSON = -1  # person id of somebody whose identity is not known
@@ -19,8 +20,8 @@ UNKNOWN_PERSON = -1  # person id of somebody whose identity is not known
 class MemoryWindow:
     """The memory around one clip (no leading axis) or around a batch of N clips (leading axis N).
 
-    The centre slot belongs to the clip itself. It is empty when it comes out of the pool; the model
-    fills it with the features of the current forward pass (AIA, Algorithm 1, line 13).
+    The centre slot belongs to the clip itself. Who fills it is decided where the window is read
+    from the pool, and nowhere else: `fresh_centre` says it.
 
     Attributes:
         features: ([N,] S, M, C) person features, zero where not valid.
@@ -28,7 +29,10 @@ class MemoryWindow:
         person_ids: ([N,] S, M) int64, -1 where unknown.
         boxes: ([N,] S, M, 4) person boxes, XYXY as fractions of the picture's width and height.
         weights: ([N,] S) read weight of every slot in [0, 1] (AIA, Eq. 2; 1 when testing).
-        offsets: (S,) int64, time of every slot relative to the clip, in memory slots (seconds).
+        fresh_centre: ([N]) bool, True: the centre is empty and the model puts the features of its
+            current forward pass there (AIA, Algorithm 1, line 13); False: the pool's own entry is
+            there and stays.
+        offsets: (S,) int64, time of every slot relative to the clip, in slots of the memory.
     """
 
     features: Tensor
@@ -36,23 +40,13 @@ class MemoryWindow:
     person_ids: Tensor
     boxes: Tensor
     weights: Tensor
+    fresh_centre: Tensor
     offsets: Tensor
 
     @property
     def centre(self) -> int:
         """Index of the slot that belongs to the clip itself."""
         return int((self.offsets == 0).nonzero()[0, 0])
-
-    def emptied(self) -> MemoryWindow:
-        """A window of the same shape with nobody in it."""
-        return replace(
-            self,
-            features=torch.zeros_like(self.features),
-            valid=torch.zeros_like(self.valid),
-            person_ids=torch.full_like(self.person_ids, UNKNOWN_PERSON),
-            boxes=torch.zeros_like(self.boxes),
-            weights=torch.ones_like(self.weights),
-        )
 
     def to(self, device: torch.device) -> MemoryWindow:
         """Copy to `device`."""
@@ -74,35 +68,54 @@ class MemoryWindow:
         ]
 
 
-_BATCHED = ("features", "valid", "person_ids", "boxes", "weights")  # the fields with an axis N
+# The fields with an axis N.
+_BATCHED = ("features", "valid", "person_ids", "boxes", "weights", "fresh_centre")
 
 
-@dataclass
+@dataclass(frozen=True)
 class ClipFeatures:
     """Everything that has to be kept of a clip between extraction and classification.
 
     Attributes:
         persons: `Instances` of one clip in the network's picture: `proposal_boxes` (Boxes),
-            `objectness_logits` (R,), `person_ids` (R,), `roi_features` (R, C) and, when the
-            interaction module asks for them, `roi_maps` (R, C, K, K).
+            `objectness_logits` (Ri,), `person_ids` (Ri,), `roi_features` (Ri, C) and, when the
+            interaction module asks for them, `roi_maps` (Ri, C, K, K).
         objects: `Instances` with `boxes` (Boxes), `scores` (O,), `roi_features` (O, C).
         scene: (C, K, K) the whole picture, pooled like a box, when the interaction module asks for
             it.
+        pooled_boxes: the Ri boxes that the grid of the RoI maps divides: jittered in training,
+            enlarged in testing; None where they are the proposals.
+        gt_classes: (Ri, K) multi-hot, in training.
+        gt_boxes: the Ri annotated boxes, neither jittered nor enlarged, in training.
     """
 
     persons: Instances
     objects: Instances
     scene: Tensor | None = None
+    pooled_boxes: Boxes | None = None
+    gt_classes: Tensor | None = None
+    gt_boxes: Boxes | None = None
+
+    @property
+    def grid_boxes(self) -> Tensor:
+        """(Ri, 4) boxes that the grid of the RoI maps divides."""
+        boxes = self.persons.proposal_boxes if self.pooled_boxes is None else self.pooled_boxes
+        return boxes.tensor
+
+    def with_targets(self, targets: Instances) -> ClipFeatures:
+        """With what `targets` says of the persons: `gt_classes`, and `gt_boxes` if it has them."""
+        boxes = targets.gt_boxes if targets.has("gt_boxes") else None
+        return replace(self, gt_classes=targets.gt_classes, gt_boxes=boxes)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> ClipFeatures:
         """A copy on `device`, features of type `dtype`; boxes and numbers keep theirs."""
-        persons, objects = self.persons.to(device), self.objects.to(device)
-        for x in (persons, objects):
-            for name in _FEATURES:
-                if x.has(name):
-                    x.set(name, x.get(name).to(dtype))
-        scene = None if self.scene is None else self.scene.to(device, dtype)
-        return ClipFeatures(persons, objects, scene)
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: x.to(device) for name, x in values.items() if x is not None}
+        return replace(self, **moved)._each_feature(lambda x: x.to(dtype))
+
+    def detach(self) -> ClipFeatures:
+        """A copy whose features have no gradient."""
+        return self._each_feature(Tensor.detach)
 
     @property
     def num_bytes(self) -> int:
@@ -110,10 +123,25 @@ class ClipFeatures:
         found = [
             x.get(name) for x in (self.persons, self.objects) for name in _FEATURES if x.has(name)
         ]
-        return sum(x.nbytes for x in found) + (0 if self.scene is None else self.scene.nbytes)
+        return sum(x.nbytes for x in [*found, self.scene] if x is not None)
+
+    def _each_feature(self, function: Callable[[Tensor], Tensor]) -> ClipFeatures:
+        """A copy with the results of a function in place of the features."""
+        copies = []
+        for x in (self.persons, self.objects):
+            features = {name: function(x.get(name)) for name in _FEATURES if x.has(name)}
+            copies.append(Instances(x.image_size, **{**x.get_fields(), **features}))
+        scene = None if self.scene is None else function(self.scene)
+        return replace(self, persons=copies[0], objects=copies[1], scene=scene)
 
 
 _FEATURES = ("roi_features", "roi_maps")  # fields of `Instances`
+
+
+def fractions(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
+    """Boxes (..., 4) in pixels as fractions of the picture's width and height."""
+    height, width = image_size
+    return boxes / boxes.new_tensor([width, height, width, height])
 
 
 class Losses(dict[str, Tensor]):

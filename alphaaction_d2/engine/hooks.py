@@ -9,11 +9,12 @@ from pathlib import Path
 
 from detectron2.engine import HookBase, hooks
 from detectron2.structures import Instances
-from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from ..checkpoint.checkpointer import ActionCheckpointer
 from ..formats.writing import write_atomically
-from ..memory.pool import MemoryPool, MemoryWrite
+from ..memory.pool import MemoryPool
+from ..modeling.interaction import InteractionModule
 from .distributed.exchange import store_everywhere
 
 logger = logging.getLogger(__name__)
@@ -22,18 +23,19 @@ logger = logging.getLogger(__name__)
 class MemoryHook(HookBase):
     """Writes what a step computed back to the pool (AIA, Algorithm 1, lines 15 and 16).
 
-    The persons come through a forward hook on the ROI heads, so neither model nor loop knows about
-    the pool. Put this hook before the checkpointer: weights and pool then describe the same step.
+    The persons come through a forward hook on the interaction module, which every part of a batch
+    goes through once: neither model nor loop knows about the pool. Put this hook before the
+    checkpointer: weights and pool then describe the same step.
     """
 
-    def __init__(self, pool: MemoryPool, roi_heads: nn.Module) -> None:
+    def __init__(self, pool: MemoryPool, interaction: InteractionModule) -> None:
         self.pool = pool
-        self.roi_heads = roi_heads
+        self.interaction = interaction
         self._persons: list[Instances] = []
-        self._handle = None
+        self._handle: RemovableHandle | None = None
 
     def before_train(self) -> None:
-        self._handle = self.roi_heads.register_forward_hook(self._keep_persons)
+        self._handle = self.interaction.register_forward_hook(self._keep_persons)
 
     def after_train(self) -> None:
         if self._handle is not None:  # None: another hook failed before this one began
@@ -45,15 +47,17 @@ class MemoryHook(HookBase):
     def after_step(self) -> None:
         step = self.trainer.last_step
         writes = [
-            MemoryWrite.from_clip(clip, persons, self.pool.dtype)
+            self.pool.prepare(clip, persons)
             for clip, persons in zip(step.batch, self._persons, strict=True)
         ]
         store_everywhere(self.pool, writes, step.loss)
         self.pool.err = step.loss
 
-    def _keep_persons(self, roi_heads: nn.Module, inputs: tuple, output: tuple) -> None:
-        if roi_heads.training:
-            self._persons += output[0]  # of one part of the batch after the other
+    def _keep_persons(self, interaction: InteractionModule, inputs: tuple, _: tuple) -> None:
+        if interaction.training:
+            clips, _memory = inputs
+            # Of one part of the batch after the other; detached, or the graph would live on.
+            self._persons += [clip.detach().persons for clip in clips]
 
 
 class BestCheckpoint(HookBase):

@@ -20,7 +20,7 @@ from torch import nn
 from ..checkpoint.checkpointer import load_for_inference
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.samplers import WholeVideoSampler
-from ..memory.pool import MemoryPool, MemoryWrite, slot_of
+from ..memory.pool import MemoryPool
 from ..modeling.interaction.inspection import AttentionRecorder
 from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
@@ -131,7 +131,7 @@ class DelayedInference(nn.Module):
             view.persons.person_ids = torch.from_numpy(ids).to(persons.roi_features.device)
 
     def _push(self, x: dict, features: ClipFeatures, remembered: ClipFeatures) -> list[dict]:
-        video, slot = str(x["video_id"]), slot_of(x["timestamp"])
+        video, slot = str(x["video_id"]), self.pool.slot_of(x["timestamp"])
         results = []
         if video != self._video:
             results += self.flush()
@@ -144,7 +144,7 @@ class DelayedInference(nn.Module):
         self._identify(x, features, remembered)
         # Before the new slot takes the place of one that they still need.
         results += self._classify_up_to(slot - self.after - 1)
-        self.pool.update([MemoryWrite.from_clip(x, remembered.persons, self.pool.dtype)], loss=1.0)
+        self.pool.update([self.pool.prepare(x, remembered.persons)], loss=1.0)
         identification = {k: v for k, v in x.items() if not isinstance(v, torch.Tensor)}
         identification.pop("persons_between", None)
         self._waiting.append(_Waiting(slot, identification, features))

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..data.datasets import annotated_persons
-from ..memory.pool import FixedSlots, MemoryPool, MemoryWrite, slot_of
+from ..memory.pool import MemoryPool, MemoryWrite
 from .distributed.exchange import gather_numbers, store_everywhere
 from .distributed.shared_tensors import shared_zeros
 from .inference import build_stream, uses_memory
@@ -27,6 +27,9 @@ def build_training_pool(
     """A pool with room for all persons of the keyframes, one copy per machine; None without need.
 
     All processes call this together.
+
+    Raises:
+        ValueError: two keyframes of a video have one slot between them.
     """
     if not uses_memory(model):
         return None
@@ -34,12 +37,11 @@ def build_training_pool(
     places = []
     for keyframe in (keyframes[i] for i in range(len(keyframes))):
         persons = len(annotated_persons(keyframe["annotations"])["boxes"])
-        slot = slot_of(keyframe["timestamp"])
-        places.append((str(keyframe["video_id"]), slot, min(persons, most)))
+        places.append((str(keyframe["video_id"]), keyframe["timestamp"], min(persons, most)))
     pool = MemoryPool(
         cfg,
         model.roi_heads.num_channels,
-        slots=FixedSlots(places),
+        keyframes=places,
         allocate=shared_zeros,
         writes=comm.get_local_rank() == 0,
     )
@@ -65,17 +67,17 @@ def fill_memory(
         record["persons"] = annotated_persons(record.pop("annotations"))
         record["annotations"] = []
     with inference_context(model):
-        for writes in _until_all_have_finished(_extract(cfg, model, records, pool.dtype)):
+        for writes in _until_all_have_finished(_extract(cfg, model, records, pool)):
             store_everywhere(pool, writes, tag)
     logger.info("Memory pool: %d persons", len(pool))
 
 
 def _extract(
-    cfg: CfgNode, model: nn.Module, records: list[dict], dtype: torch.dtype
+    cfg: CfgNode, model: nn.Module, records: list[dict], pool: MemoryPool
 ) -> Iterator[list[MemoryWrite]]:
     for batch in build_stream(cfg, records):
         features = model.extract(batch)
-        yield [MemoryWrite.from_clip(x, f.persons, dtype) for x, f in zip(batch, features)]
+        yield [pool.prepare(x, f.persons) for x, f in zip(batch, features)]
 
 
 def _until_all_have_finished(

@@ -15,12 +15,12 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..config import precision
 from ..data.randomness import derived_seed, seed_everything
 from ..data.train_loader import TrainLoader
 from ..memory.pool import MemoryPool
+from ..structures import Losses
 from .distributed.exchange import gather_numbers
-
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,14 @@ class ActionTrainLoop(SimpleTrainer):
         pool: MemoryPool | None,
     ) -> dict:
         node = cfg.SOLVER
-        if node.AMP.DTYPE not in DTYPES:
-            raise ValueError(f"SOLVER.AMP.DTYPE {node.AMP.DTYPE!r} is not one of {sorted(DTYPES)}")
+        amp_dtype = precision(node.AMP.DTYPE, "SOLVER.AMP.DTYPE", ("bfloat16", "float16"))
         return {
             "model": model,
             "data_loader": data_loader,
             "optimizer": optimizer,
             "pool": pool,
             "parts": node.ACCUMULATION_STEPS,
-            "amp_dtype": DTYPES[node.AMP.DTYPE] if node.AMP.ENABLED else None,
+            "amp_dtype": amp_dtype if node.AMP.ENABLED else None,
             "device_type": torch.device(cfg.MODEL.DEVICE).type,
         }
 
@@ -130,7 +129,7 @@ class ActionTrainLoop(SimpleTrainer):
                 with torch.autocast(
                     self.device_type, self.amp_dtype, enabled=self.amp_dtype is not None
                 ):
-                    losses = self.model(part)
+                    losses = over_all_workers(self.model(part))
                 self.scaler.scale(share * sum(losses.values())).backward()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + share * value.detach()
@@ -174,11 +173,26 @@ class ActionTrainLoop(SimpleTrainer):
             self.pool.err = state["err"]
 
 
+def over_all_workers(losses: Losses) -> dict[str, Tensor]:
+    """The losses so scaled that their average over workers is the mean over the persons of all.
+
+    Workers average their gradients; a worker with few persons must not count as much as others.
+    """
+    if comm.get_world_size() == 1:
+        return losses
+    counts = [float(losses.counts[name]) for name in losses]
+    means = gather_numbers(counts).mean(dim=0).tolist()
+    return {
+        name: loss * (max(count, 1.0) / max(mean, 1.0))
+        for (name, loss), count, mean in zip(losses.items(), counts, means)
+    }
+
+
 def shares_of_parts(parts: list[list[dict]]) -> list[float]:
     """Factors with which the losses of the parts add up to the loss of the whole batch.
 
     A loss is a sum over persons divided by their number, averaged over workers and at least 1 (see
-    action_output.action_losses); the sum of two such means needs the persons as weights.
+    :func:`over_all_workers`); the sum of two such means needs the persons as weights.
     """
     if len(parts) == 1:
         return [1.0]

@@ -132,7 +132,7 @@ class Trainer(DefaultTrainer):
         built: list[HookBase] = [hooks.IterationTimer()]
         if self.pool is not None and not self.fills_once:
             # On every worker, and before anything that runs the model again or saves it.
-            built.append(MemoryHook(self.pool, unwrap(self.model).roi_heads))
+            built.append(MemoryHook(self.pool, unwrap(self.model).roi_heads.interaction))
         built.append(hooks.LRScheduler())
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             clips = copy.copy(self._trainer.data_loader)

@@ -8,8 +8,10 @@ person: zeros for ever. Every slot of a video owns consecutive rows, so that rea
 gather. Which slots there are is known beforehand in training (:class:`FixedSlots`); a stream in
 testing goes through a ring of them (:class:`RingSlots`).
 
-Shape letters: S slots of a window, M persons a slot, C feature channels, R persons of a clip, P
-slots of the whole pool.
+Time: a slot is the pool's unit of time, 1 / SLOTS_PER_SECOND long, and a keyframe belongs to the
+one nearest to it. Nobody but the pool translates timestamps.
+
+Shape letters: S slots of a window, M persons a slot, C feature channels, R persons of a clip.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..structures import UNKNOWN_PERSON, MemoryWindow
+from ..config import precision
+from ..structures import UNKNOWN_PERSON, MemoryWindow, fractions
 from .file import MemoryFileError, read_memory_file, write_memory_file
+from .slots import FixedSlots, RingSlots
 
 logger = logging.getLogger(__name__)
-
-DTYPES = {"float16": torch.float16, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 # Gives a tensor of zeros of a shape and a type; torch.zeros, or one in shared memory.
 Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
@@ -54,28 +56,6 @@ class MemoryWrite:
     person_ids: Tensor
     scores: Tensor
 
-    @classmethod
-    def from_clip(cls, clip: dict, persons: Instances, dtype: torch.dtype) -> MemoryWrite:
-        """From an input of the model and its persons with `roi_features`; detached, on the CPU."""
-        height, width = persons.image_size
-        boxes = persons.proposal_boxes.tensor.detach().float().cpu()
-        features = persons.roi_features.detach()
-        if dtype == torch.float16:  # an overflow would be an infinity for good
-            features = features.clamp(-65504, 65504)
-        return cls(
-            video_id=str(clip["video_id"]),
-            slot=slot_of(clip["timestamp"]),
-            features=features.to("cpu", dtype),
-            boxes=boxes / torch.tensor([width, height, width, height], dtype=torch.float32),
-            person_ids=persons.person_ids.cpu(),
-            scores=persons.objectness_logits.detach().float().cpu(),
-        )
-
-
-def slot_of(timestamp: float) -> int:
-    """The memory slot of a keyframe: its second."""
-    return int(math.floor(timestamp + 0.5))
-
 
 def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
     """w = min(err / tag, tag / err), the trust in slots written at loss `tag` (AIA, Eq. 2).
@@ -94,103 +74,8 @@ def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
     return weights
 
 
-class FixedSlots:
-    """The slots of keyframes that are all known beforehand: training.
-
-    Attributes:
-        starts: (P + 1,) int64, first row of every slot; slot p owns rows starts[p] : starts[p + 1].
-        videos: in the order of the tables. numbers: video -> its place in that order.
-    """
-
-    def __init__(self, keyframes: Iterable[tuple[str, int, int]]) -> None:
-        """
-        Args:
-            keyframes: video, slot and the most persons that it will hold. Of several keyframes in
-                one slot, the most crowded counts.
-        """
-        wanted: dict[str, dict[int, int]] = {}
-        for video, slot, count in keyframes:
-            slots = wanted.setdefault(video, {})
-            slots[slot] = max(count, slots.get(slot, 0))
-        self.videos = sorted(wanted)
-        self.numbers = {video: number for number, video in enumerate(self.videos)}
-        self.first_slots = [min(wanted[video]) for video in self.videos]
-        capacities: list[int] = []
-        self._places: dict[str, tuple[int, int, int]] = {}  # first position, first slot, length
-        for video, first in zip(self.videos, self.first_slots):
-            length = max(wanted[video]) - first + 1
-            self._places[video] = (len(capacities), first, length)
-            capacities += [wanted[video].get(first + i, 0) for i in range(length)]
-        self.starts = np.concatenate([[1], 1 + np.cumsum(capacities, dtype=np.int64)])
-
-    def find(self, video: str, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions (S,) in the tables of slots (S,) of a video, and where there are such."""
-        if video not in self._places:
-            return np.zeros(len(slots), dtype=np.int64), np.zeros(len(slots), dtype=bool)
-        position, first, length = self._places[video]
-        inside = (slots >= first) & (slots < first + length)
-        return np.where(inside, slots - first + position, 0), inside
-
-    def place(self, video: str, slot: int) -> int:
-        """The position to write a slot to; KeyError for one that nobody announced."""
-        positions, inside = self.find(video, np.array([slot]))
-        if not inside[0]:
-            raise KeyError(f"memory: {video} at second {slot} is not among the keyframes in it")
-        return int(positions[0])
-
-    def clear(self) -> None:
-        """Nothing to forget: the places stay."""
-
-    def state_dict(self) -> dict:
-        """What two pools must agree in to exchange their contents."""
-        return {
-            "videos": self.videos,
-            "first_slots": self.first_slots,
-            "starts": torch.from_numpy(self.starts),
-        }
-
-
-class RingSlots:
-    """Room for the latest slots of one video at a time: testing.
-
-    A slot takes the place of the one `size` slots before it, so that a stream of any length needs
-    the same memory.
-    """
-
-    def __init__(self, size: int, capacity: int) -> None:
-        """
-        Args:
-            size: P, slots that are held.
-            capacity: persons a slot; of more the best-scoring ones are kept.
-        """
-        self.starts = 1 + capacity * np.arange(size + 1, dtype=np.int64)
-        self._held = np.zeros(size, dtype=np.int64)
-        self.clear()
-
-    def find(self, video: str, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """See FixedSlots.find."""
-        positions = slots % len(self._held)
-        known = self._occupied[positions] & (self._held[positions] == slots)
-        return positions, known & (video == self._video)
-
-    def place(self, video: str, slot: int) -> int:
-        """The position to write a slot to; what was held of another video is forgotten."""
-        if video != self._video:
-            self.clear()
-            self._video = video
-        position = slot % len(self._held)
-        self._held[position] = slot
-        self._occupied[position] = True
-        return position
-
-    def clear(self) -> None:
-        """Hold nothing."""
-        self._video: str | None = None
-        self._occupied = np.zeros(len(self._held), dtype=bool)
-
-
 class MemoryPool:
-    """Person features of all seconds of all videos, as they were when last computed."""
+    """Person features of all slots of all videos, as they were when last computed."""
 
     @configurable
     def __init__(
@@ -201,9 +86,10 @@ class MemoryPool:
         stride: int = 1,
         max_persons: int = 5,
         reweight: bool = True,
-        keep_centre: bool = False,
+        fresh_centre: bool = True,
         dtype: torch.dtype = torch.float16,
-        slots: FixedSlots | RingSlots | None = None,
+        slots_per_second: float = 1.0,
+        keyframes: Iterable[tuple[str, float, int]] | None = None,
         allocate: Allocate = torch.zeros,
         writes: bool = True,
     ) -> None:
@@ -211,14 +97,16 @@ class MemoryPool:
         Args:
             num_channels: C.
             window: slots before and after the clip.
-            stride: distance of slots in seconds.
+            stride: every stride-th slot of the window is read.
             max_persons: M, persons read from a slot. Of a crowded slot, training reads a random
                 subset and testing the best-scoring ones.
             reweight: training scales slots by :func:`read_weights`.
-            keep_centre: windows come with the pool's own entry of the clip itself, where otherwise
-                the model puts its fresh features (a pool that another network fills).
+            fresh_centre: the model puts a clip's fresh features into the centre of its window.
+                False: there is the pool's own entry, of the network that fills the pool.
             dtype: of the stored features.
-            slots: who may be stored where; None: a ring as long as the window.
+            slots_per_second: the clock of the data set, see :meth:`slot_of`.
+            keyframes: all that may be stored, as (video, timestamp, most persons); None: a stream,
+                of which a ring as long as the window holds the latest.
             allocate: makes the tables.
             writes: whether this process does the writing; False where another one writes into the
                 same shared tables.
@@ -228,16 +116,25 @@ class MemoryPool:
                 f"MODEL.MEMORY: WINDOW {tuple(window)} must not be negative, STRIDE {stride} and "
                 f"MAX_PERSONS {max_persons} must be 1 or more"
             )
+        if slots_per_second <= 0:
+            raise ValueError(
+                f"MODEL.MEMORY.SLOTS_PER_SECOND {slots_per_second} must be larger than 0"
+            )
         self.num_channels = num_channels
         self.max_persons = max_persons
         self.reweight = reweight
-        self.keep_centre = keep_centre
+        self.fresh_centre = fresh_centre
+        self.slots_per_second = slots_per_second
         self.dtype = dtype
         self.writes = writes
         self.err = math.inf
         before, after = window
         self.offsets = torch.arange(-before, after + 1) * stride
-        self.slots = RingSlots(sum(window) * stride + 1, max_persons) if slots is None else slots
+        self.slots: FixedSlots | RingSlots
+        if keyframes is None:
+            self.slots = RingSlots(sum(window) * stride + 1, max_persons)
+        else:
+            self.slots = FixedSlots(keyframes, self.slot_of)
         rows, positions = int(self.slots.starts[-1]), len(self.slots.starts) - 1
         self._features = allocate((rows, num_channels), dtype=dtype)
         self._boxes = allocate((rows, 4), dtype=torch.float32)
@@ -249,8 +146,6 @@ class MemoryPool:
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
         node = cfg.MODEL.MEMORY
-        if node.DTYPE not in DTYPES:
-            raise ValueError(f"MODEL.MEMORY.DTYPE {node.DTYPE!r} is not one of {sorted(DTYPES)}")
         frozen = bool(node.FROZEN_WEIGHTS)
         return {
             "num_channels": num_channels,
@@ -259,14 +154,22 @@ class MemoryPool:
             "max_persons": node.MAX_PERSONS,
             # The loss says nothing about features that do not change.
             "reweight": node.REWEIGHT and not frozen,
-            "keep_centre": frozen,
-            "dtype": DTYPES[node.DTYPE],
+            "fresh_centre": not frozen,
+            "dtype": precision(
+                node.DTYPE, "MODEL.MEMORY.DTYPE", ("float32", "float16", "bfloat16")
+            ),
+            "slots_per_second": node.SLOTS_PER_SECOND,
         }
+
+    # ------------------------------------------------------------------ the clock
+    def slot_of(self, timestamp: float) -> int:
+        """The slot nearest to a timestamp; halfway it is the later one."""
+        return math.floor(timestamp * self.slots_per_second + 0.5)
 
     # ------------------------------------------------------------------ the reader
     def attach(self, batched_inputs: list[dict], training: bool) -> list[dict]:
         """Add `memory`, the window around each clip, to every input; the pool does not change."""
-        places = [(str(x["video_id"]), slot_of(x["timestamp"])) for x in batched_inputs]
+        places = [(str(x["video_id"]), self.slot_of(x["timestamp"])) for x in batched_inputs]
         if places:
             for x, window in zip(batched_inputs, self.read_batch(places, training).unstack()):
                 x["memory"] = window
@@ -286,7 +189,7 @@ class MemoryPool:
         offsets = self.offsets.numpy()
         found = [self.slots.find(video, slot + offsets) for video, slot in places]
         positions, known = (np.stack(part) for part in zip(*found))  # N x S
-        if not self.keep_centre:
+        if self.fresh_centre:
             known &= offsets != 0
         counts = self._counts.numpy()[positions] * known
         persons = np.arange(self.max_persons)
@@ -308,10 +211,26 @@ class MemoryPool:
             person_ids=ids.unflatten(0, rows.shape),
             boxes=self._boxes.index_select(0, flat).unflatten(0, rows.shape),
             weights=torch.from_numpy(weights),
+            fresh_centre=torch.full((len(places),), self.fresh_centre),
             offsets=self.offsets,
         )
 
     # ------------------------------------------------------------------ the writer
+    def prepare(self, clip: dict, persons: Instances) -> MemoryWrite:
+        """An input of the model and its persons with `roi_features`; detached, on the CPU."""
+        features = persons.roi_features.detach()
+        if self.dtype == torch.float16:  # an overflow would be an infinity for good
+            features = features.clamp(-65504, 65504)
+        boxes = persons.proposal_boxes.tensor.detach().float().cpu()
+        return MemoryWrite(
+            video_id=str(clip["video_id"]),
+            slot=self.slot_of(clip["timestamp"]),
+            features=features.to("cpu", self.dtype),
+            boxes=fractions(boxes, persons.image_size),
+            person_ids=persons.person_ids.cpu(),
+            scores=persons.objectness_logits.detach().float().cpu(),
+        )
+
     def update(self, writes: list[MemoryWrite], loss: float) -> None:
         """Store clips, tagged with `loss`; an older entry of the same slot is replaced.
 

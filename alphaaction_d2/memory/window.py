@@ -11,7 +11,7 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..structures import UNKNOWN_PERSON, MemoryWindow
+from ..structures import UNKNOWN_PERSON, MemoryWindow, fractions
 
 
 def empty_window(
@@ -31,6 +31,7 @@ def empty_window(
         person_ids=torch.full(shape, UNKNOWN_PERSON, device=device),
         boxes=torch.zeros(*shape, 4, device=device),
         weights=torch.ones(shape[:2], device=device),
+        fresh_centre=torch.ones(num_clips, dtype=torch.bool, device=device),
         offsets=stride * torch.arange(-before, after + 1, device=device),
     )
 
@@ -47,12 +48,13 @@ def weighted(window: MemoryWindow, dtype: torch.dtype) -> MemoryWindow:
 def insert_clips(
     window: MemoryWindow, persons: list[Instances], random_subset: bool
 ) -> MemoryWindow:
-    """Put every clip's own persons, detached, into the centre slot (AIA, Algorithm 1, line 13).
+    """Put clips' own persons, detached, into their centre slots (AIA, Algorithm 1, line 13).
 
-    The centre is never weighted.
+    After :func:`weighted`, because the loss of an earlier step says nothing about features of this
+    one. A window that comes with the pool's own centre stays as it is.
 
     Args:
-        window: N windows, weighted.
+        window: N windows, weighted; a centre that is to be filled is empty.
         persons: per clip, with `roi_features` (Ri, C), `person_ids`, `proposal_boxes`,
             `objectness_logits`.
         random_subset: of more than M persons take a random subset (training) instead of the best.
@@ -61,15 +63,14 @@ def insert_clips(
     centre = window.centre
     features, valid = window.features.clone(), window.valid.clone()
     person_ids, boxes = window.person_ids.clone(), window.boxes.clone()
-    valid[:, centre] = False
-    features[:, centre] = 0
-    for i, clip in enumerate(persons):
+    for i in window.fresh_centre.nonzero()[:, 0].tolist():
+        clip = persons[i]
         rows = select_persons(clip.objectness_logits, max_persons, random_subset)
         n = len(rows)
         features[i, centre, :n] = clip.roi_features.detach()[rows].to(features.dtype)
         valid[i, centre, :n] = True
         person_ids[i, centre, :n] = clip.person_ids[rows]
-        boxes[i, centre, :n] = relative_boxes(clip)[rows]
+        boxes[i, centre, :n] = fractions(clip.proposal_boxes.tensor, clip.image_size)[rows]
     return replace(window, features=features, valid=valid, person_ids=person_ids, boxes=boxes)
 
 
@@ -82,10 +83,3 @@ def select_persons(scores: Tensor, max_persons: int, random_subset: bool) -> Ten
     else:
         chosen = scores.argsort(descending=True, stable=True)[:max_persons]
     return chosen.sort().values
-
-
-def relative_boxes(persons: Instances) -> Tensor:
-    """Boxes (Ri, 4) as fractions of the picture's width and height."""
-    height, width = persons.image_size
-    boxes = persons.proposal_boxes.tensor
-    return boxes / boxes.new_tensor([width, height, width, height])

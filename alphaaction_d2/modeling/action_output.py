@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
-from detectron2.utils import comm
 from torch import Tensor, nn
+
+from ..structures import Losses
 
 TINY = torch.finfo(torch.float32).tiny  # smallest probability inside a logarithm
 
@@ -76,8 +77,7 @@ def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float)
     """Cross entropy (gamma 0, alpha < 0) or its focal form, summed over persons.
 
     A person without any label has no loss; of several labels the first counts. With alpha >= 0
-    class 0 is weighted 1 - alpha and every other class alpha (released AIA loss, golden/README
-    2.4).
+    class 0 is weighted 1 - alpha and every other class alpha, as the released AIA model does.
 
     Args:
         logits, gt_classes: (R, K) of one exclusive group.
@@ -85,7 +85,8 @@ def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float)
     label = gt_classes.argmax(dim=1)
     log_p = F.log_softmax(logits, dim=1).gather(1, label[:, None])[:, 0]
     p = log_p.exp()
-    # The released loss stops growing where p leaves float32; its gradient goes on.
+    # As the authors' released model has it: the loss stops growing where p leaves float32 and its
+    # gradient goes on. A plain clamp would stop both: who is that wrong would learn nothing.
     stopped = log_p + (log_p.clamp(min=math.log(TINY)) - log_p).detach()
     loss = -((1 - p) ** gamma) * stopped
     if alpha >= 0:
@@ -112,60 +113,28 @@ def action_losses(
     logits: Tensor,
     gt_classes: Tensor,
     groups: list[ClassGroup],
-    num_persons: float,
     gamma: float = 0.0,
     alpha: float = -1.0,
-) -> dict[str, Tensor]:
+) -> Losses:
     """One weighted loss a group: sum over its classes, mean over persons.
+
+    The mean is over all persons, also those whom a softmax group leaves out for want of a label: so
+    the released model and its loss weights have it.
 
     Args:
         logits: (R, K). gt_classes: (R, K) of 0 and 1, float.
-        num_persons: persons of a batch, averaged over workers, at least 1. (Workers average their
-            gradients, so this makes every person of the global batch count the same.)
 
     Returns:
-        {"loss_<group>": scalar}; zeros connected to `logits` when there are no persons.
+        `loss_<group>`; zeros connected to `logits` when there are no persons.
     """
-    losses = {}
+    losses = Losses()
     for group in groups:
         function = softmax_loss if group.exclusive else sigmoid_loss
         total = function(
             logits[:, group.columns].float(), gt_classes[:, group.columns], gamma, alpha
         )
-        losses[f"loss_{group.name}"] = group.loss_weight * total / num_persons
+        losses.add(f"loss_{group.name}", group.loss_weight * total, len(logits))
     return losses
-
-
-def average_count(count: int) -> float:
-    """Mean of a count over all workers, at least 1."""
-    counts = comm.all_gather(count) if comm.get_world_size() > 1 else [count]
-    return max(sum(counts) / len(counts), 1.0)
-
-
-@torch.no_grad()
-def action_accuracies(
-    logits: Tensor, gt_classes: Tensor, groups: list[ClassGroup], num_persons: float
-) -> dict[str, Tensor]:
-    """How well each group is told, for the training log (released AIA metrics, golden/README 2.4).
-
-    Exclusive groups: the share of persons whose best class is their first label. Other groups: the
-    mean over persons of the classes that are labelled and scored above 0.5 to those that are either
-    (1 where there are none).
-
-    Args:
-        logits, gt_classes: (R, K). num_persons: see :func:`action_losses`.
-    """
-    accuracies = {}
-    for group in groups:
-        x, labels = logits[:, group.columns], gt_classes[:, group.columns] > 0
-        if group.exclusive:
-            hits = (x.argmax(dim=1) == labels.int().argmax(dim=1)).float()
-        else:
-            found = x > 0  # a score above 0.5
-            either = (found | labels).sum(dim=1)
-            hits = torch.where(either > 0, (found & labels).sum(dim=1) / either.clamp(min=1), 1.0)
-        accuracies[f"accuracy_{group.name}"] = hits.sum() / num_persons
-    return accuracies
 
 
 def action_inference(
@@ -244,9 +213,9 @@ class ActionOutputLayers(nn.Module):
         """(R, input_dim) -> logits (R, K)."""
         return self.cls_score(self.dropout(features))
 
-    def losses(self, logits: Tensor, gt_classes: Tensor, num_persons: float) -> dict[str, Tensor]:
+    def losses(self, logits: Tensor, gt_classes: Tensor) -> Losses:
         """See :func:`action_losses`."""
-        return action_losses(logits, gt_classes, self.groups, num_persons, self.gamma, self.alpha)
+        return action_losses(logits, gt_classes, self.groups, self.gamma, self.alpha)
 
     def inference(
         self, logits: Tensor, persons: list[Instances], boxes: list[Boxes]

@@ -6,7 +6,6 @@ Shape letters: N clips, C colour channels, T frames, H W picture.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -15,14 +14,13 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from ..structures import ClipFeatures, MemoryWindow
+from ..config import precision
+from ..structures import ClipFeatures, Losses, MemoryWindow
 from .box_finder import BoxFinder
 from .roi_heads import no_objects, whole_picture
 
 # What a result repeats of its input, so that results which come later can be told apart.
 IDENTIFICATION = ("file_name", "video_id", "timestamp", "image_id", "height", "width")
-
-TEST_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @META_ARCH_REGISTRY.register()
@@ -53,7 +51,7 @@ class ActionRCNN(nn.Module):
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
         channels_last: bool = False,
-        test_dtype: str = "float32",
+        test_dtype: torch.dtype = torch.float32,
         box_finder: BoxFinder | None = None,
     ) -> None:
         """
@@ -62,15 +60,13 @@ class ActionRCNN(nn.Module):
             pixel_mean, pixel_std: per channel, in the order of the input's channels, 0-255.
             channels_last: keep the backbone's weights in channels-last order; what the pathways
                 see of a clip follows at their first convolution.
-            test_dtype: "float32" or "bfloat16": what the backbone computes in when testing. All
-                that follows it computes in float32.
+            test_dtype: what the backbone computes in when testing. All that follows it computes in
+                float32.
             box_finder: finds the boxes of test inputs that bring none.
         """
         super().__init__()
         self.box_finder = box_finder
-        if test_dtype not in TEST_DTYPES:
-            raise ValueError(f"TEST.DTYPE {test_dtype!r} is not one of {sorted(TEST_DTYPES)}")
-        self.test_dtype = TEST_DTYPES[test_dtype]
+        self.test_dtype = test_dtype
         if channels_last:
             backbone = backbone.to(memory_format=torch.channels_last_3d)
         self.backbone = backbone
@@ -89,7 +85,7 @@ class ActionRCNN(nn.Module):
             "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
             "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
             "channels_last": cfg.MODEL.CHANNELS_LAST,
-            "test_dtype": cfg.TEST.DTYPE,
+            "test_dtype": precision(cfg.TEST.DTYPE, "TEST.DTYPE", ("float32", "bfloat16")),
             "box_finder": BoxFinder(cfg) if cfg.MODEL.PERSON_DETECTOR.CONFIG else None,
         }
 
@@ -97,25 +93,17 @@ class ActionRCNN(nn.Module):
     def device(self) -> torch.device:
         return self.pixel_mean.device
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict]:
+    def forward(self, batched_inputs: list[dict]) -> Losses | list[dict]:
         """Losses (training) or one result a clip (testing); an empty batch has no results."""
         if not self.training:
             return self.inference(batched_inputs)
-        targets = [x["instances"].to(self.device) for x in batched_inputs]
-        memory = self._memory([x.get("memory") for x in batched_inputs])
         if "features" in batched_inputs[0]:
             clips = [x["features"].to(self.device, torch.float32) for x in batched_inputs]
-            return self.roi_heads(None, clips, None, targets, memory=memory)[1]
-        images = self.preprocess(batched_inputs)
-        _, losses = self.roi_heads(
-            images,
-            self._maps(images),
-            self._proposals(batched_inputs, images),
-            targets,
-            self._objects(batched_inputs, images),
-            memory,
-        )
-        return losses
+        else:
+            clips = self._pool(batched_inputs)
+        targets = [x["instances"].to(self.device) for x in batched_inputs]
+        memory = self._memory([x.get("memory") for x in batched_inputs])
+        return self.roi_heads.losses(clips, targets, memory)
 
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
         """Results of clips that come with their memory (or do without)."""
@@ -132,21 +120,11 @@ class ActionRCNN(nn.Module):
 
         Clips without persons cost nothing: nobody asks for their features.
         """
-        occupied = [x for x in batched_inputs if "proposals" not in x or len(x["proposals"])]
-        found: Iterator[ClipFeatures] = iter(())
-        if occupied:
-            images = self.preprocess(occupied)
-            found = iter(
-                self.roi_heads.pool(
-                    images,
-                    self._maps(images),
-                    self._proposals(occupied, images),
-                    self._objects(occupied, images),
-                )
-            )
+        occupied = [x for x in batched_inputs if _shows_persons(x)]
+        found = iter(self._pool(occupied) if occupied else ())
         return [
             next(found)
-            if "proposals" not in x or len(x["proposals"])
+            if _shows_persons(x)
             else self.roi_heads.no_features(x["proposals"].image_size)
             for x in batched_inputs
         ]
@@ -179,6 +157,20 @@ class ActionRCNN(nn.Module):
             clips.append(clip.sub_(self.pixel_mean).div_(self.pixel_std))
         return ImageList.from_tensors(clips, self.backbone.size_divisibility)
 
+    def _pool(self, batched_inputs: list[dict]) -> list[ClipFeatures]:
+        """Features of the clips' persons and objects."""
+        images = self.preprocess(batched_inputs)
+        proposals, objects = [], []
+        for x, size in zip(batched_inputs, images.image_sizes):
+            if "proposals" in x:
+                proposals.append(x["proposals"].to(self.device))
+            else:
+                whole = whole_picture(size, self.device)
+                proposals.append(Instances(size, proposal_boxes=whole))
+            seen = x["objects"] if "objects" in x else no_objects(size, self.device)
+            objects.append(seen.to(self.device))
+        return self.roi_heads.pool(images, self._maps(images), proposals, objects)
+
     def _maps(self, images: ImageList) -> dict[str, Tensor]:
         """The backbone's maps, in float32 whatever precision it computes in."""
         precision = contextlib.nullcontext()
@@ -188,27 +180,16 @@ class ActionRCNN(nn.Module):
             maps = self.backbone(images.tensor)
         return {name: x.float() for name, x in maps.items()}
 
-    def _proposals(self, batched_inputs: list[dict], images: ImageList) -> list[Instances]:
-        return [
-            x["proposals"].to(self.device) if "proposals" in x else self._whole_frame(size)
-            for x, size in zip(batched_inputs, images.image_sizes)
-        ]
-
-    def _whole_frame(self, image_size: tuple[int, int]) -> Instances:
-        return Instances(image_size, proposal_boxes=whole_picture(image_size, self.device))
-
-    def _objects(self, batched_inputs: list[dict], images: ImageList) -> list[Instances]:
-        return [
-            x["objects"].to(self.device) if "objects" in x else no_objects(size, self.device)
-            for x, size in zip(batched_inputs, images.image_sizes)
-        ]
-
     def _memory(self, windows: list[MemoryWindow | None]) -> MemoryWindow | None:
         """Batch the windows; a clip without one gets an empty one. None when no clip has one."""
-        known = [w for w in windows if w is not None]
-        if not known:
+        if all(w is None for w in windows):
             return None
-        empty = known[0].emptied()
+        (empty,) = self.roi_heads.empty_memory(1, torch.device("cpu")).unstack()
         # Autocast on the CPU cannot stack float16, the usual type of a memory.
         with torch.autocast(self.device.type, enabled=False):
             return MemoryWindow.stack([w or empty for w in windows]).to(self.device)
+
+
+def _shows_persons(clip: dict) -> bool:
+    """Whether an input has persons; without proposals the whole picture is one."""
+    return "proposals" not in clip or len(clip["proposals"]) > 0

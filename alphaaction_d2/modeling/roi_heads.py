@@ -6,6 +6,8 @@ channels (slow + fast), K RoI grid side.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -16,9 +18,9 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from ..memory.window import empty_window, insert_clips, weighted
-from ..structures import UNKNOWN_PERSON, ClipFeatures, MemoryWindow
-from .action_output import ActionOutputLayers, average_count
-from .interaction import build_interaction
+from ..structures import UNKNOWN_PERSON, ClipFeatures, Losses, MemoryWindow
+from .action_output import ActionOutputLayers
+from .interaction import InteractionModule, build_interaction
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -26,8 +28,9 @@ class ActionROIHeads(nn.Module):
     """Actions of given persons.
 
     Work is split where memory needs it: :meth:`pool` turns feature maps into features of persons
-    and objects, :meth:`classify` relates them to each other and to the memory. Between the two,
-    features can wait until the clips after them have been seen.
+    and objects; :meth:`losses` and :meth:`classify` relate them to each other and to the memory, in
+    training and in testing. Between the two, features can wait until the clips after them have been
+    seen, or be kept for good.
     """
 
     @configurable
@@ -36,7 +39,7 @@ class ActionROIHeads(nn.Module):
         *,
         in_features: list[str],
         pooler: ROIPooler,
-        interaction: nn.Module | None,
+        interaction: InteractionModule | None,
         fusion: str,
         head: nn.Module,
         predictor: ActionOutputLayers,
@@ -44,7 +47,6 @@ class ActionROIHeads(nn.Module):
         memory_window: tuple[int, int],
         memory_stride: int,
         memory_max_persons: int,
-        memory_frozen: bool,
         box_extend_test: tuple[float, float],
         pool_to_last_pixel: bool = False,
     ) -> None:
@@ -59,8 +61,6 @@ class ActionROIHeads(nn.Module):
             num_channels: C.
             memory_window, memory_stride, memory_max_persons: shape of the windows for inputs that
                 come without one.
-            memory_frozen: windows come complete, filled by another network; nothing is put into
-                their centre.
             box_extend_test: share of width and height by which test boxes grow before pooling.
             pool_to_last_pixel: pool every box without its last row and column (released AIA model).
         """
@@ -68,6 +68,8 @@ class ActionROIHeads(nn.Module):
         self.in_features = in_features
         self.pooler = pooler
         self.interaction = interaction
+        self.needs_roi_maps = interaction is not None and interaction.needs_roi_maps
+        self.needs_scene = interaction is not None and interaction.needs_scene
         self.fusion = fusion
         self.head = head
         self.predictor = predictor
@@ -75,7 +77,6 @@ class ActionROIHeads(nn.Module):
         self.memory_window = memory_window
         self.memory_stride = memory_stride
         self.memory_max_persons = memory_max_persons
-        self.memory_frozen = memory_frozen
         self.box_extend_test = box_extend_test
         self.pool_to_last_pixel = pool_to_last_pixel
 
@@ -112,119 +113,101 @@ class ActionROIHeads(nn.Module):
             "memory_window": tuple(memory.WINDOW),
             "memory_stride": memory.STRIDE,
             "memory_max_persons": memory.MAX_PERSONS,
-            "memory_frozen": bool(memory.FROZEN_WEIGHTS),
             "box_extend_test": tuple(node.BOX_EXTEND_TEST),
             "pool_to_last_pixel": node.POOL_TO_LAST_PIXEL,
         }
-
-    def forward(
-        self,
-        images: ImageList | None,
-        features: dict[str, Tensor] | list[ClipFeatures],
-        proposals: list[Instances] | None,
-        targets: list[Instances] | None = None,
-        objects: list[Instances] | None = None,
-        memory: MemoryWindow | None = None,
-    ) -> tuple[list[Instances], dict[str, Tensor]]:
-        """detectron2's signature, plus objects and memory.
-
-        Args:
-            images: N padded clips; only their sizes are used.
-            features: name -> (N, C, T, H, W); or what :meth:`pool` once made of them, which needs
-                neither images nor proposals nor objects.
-            proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
-            targets: training: per clip `gt_classes` (Ri, K) multi-hot, one row per proposal, and
-                `gt_boxes` for modules that ask for them.
-            objects: per clip `boxes`, `scores`; None: no objects.
-            memory: windows of the N clips; None: empty ones.
-
-        Returns:
-            Training: the persons with detached `roi_features` (what the memory stores), losses.
-            Testing: per clip the rows of :func:`action_inference`, {}.
-        """
-        clips = features
-        if isinstance(features, dict):
-            clips = self.pool(images, features, proposals, objects)
-        if not self.training:
-            return self.classify(clips, memory), {}
-        assert targets is not None, "training needs targets"
-        for clip, target in zip(clips, targets):  # for the interaction module's own losses
-            for name in ("gt_classes", "gt_boxes"):
-                if target.has(name):
-                    clip.persons.set(name, target.get(name))
-        logits, losses = self._predict(clips, memory)
-        gt_classes = torch.cat([x.gt_classes for x in targets]).to(torch.float32)
-        losses.update(self.predictor.losses(logits, gt_classes, average_count(len(gt_classes))))
-        persons = [clip.persons for clip in clips]
-        for clip in persons:
-            clip.roi_features = clip.roi_features.detach()
-        return persons, losses
 
     def pool(
         self,
         images: ImageList,
         features: dict[str, Tensor],
         proposals: list[Instances],
-        objects: list[Instances] | None = None,
+        objects: list[Instances],
     ) -> list[ClipFeatures]:
-        """RoI features of persons and objects; arguments as in :meth:`forward`.
+        """RoI features of persons and objects.
 
         Averaging over time first commutes with RoIAlign, so one 2D pooling does it all.
+
+        Args:
+            images: N padded clips; only their sizes are used.
+            features: name -> (N, C, T, H, W).
+            proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
+            objects: per clip `boxes`, `scores`.
         """
         maps = torch.cat([features[name].mean(dim=2) for name in self.in_features], dim=1)
-        if objects is None:
-            objects = [no_objects(size, maps.device) for size in images.image_sizes]
         person_boxes = [self._boxes_to_pool(x) for x in proposals]
         boxes = [Boxes.cat([p, o.boxes]) for p, o in zip(person_boxes, objects)]
         if self.pool_to_last_pixel:
             last_pixel = maps.new_tensor([0.0, 0.0, 1.0, 1.0])
             boxes = [Boxes(b.tensor - last_pixel) for b in boxes]
-        if self._needs("scene"):
+        if self.needs_scene:
             frames = [whole_picture(size, maps.device) for size in images.image_sizes]
             boxes = [Boxes.cat([b, frame]) for b, frame in zip(boxes, frames)]
         rois = self.pooler([maps], boxes).split([len(b) for b in boxes])
-        clips = [self._clip_features(*clip) for clip in zip(proposals, objects, rois)]
-        if self._needs("roi_maps"):
-            for clip, pooled in zip(clips, person_boxes):
-                clip.persons.pooled_boxes = pooled
-        return clips
+        return [self._clip_features(*x) for x in zip(proposals, objects, rois, person_boxes)]
 
     def no_features(self, image_size: tuple[int, int]) -> ClipFeatures:
         """Features of a clip that shows nobody."""
         weight = self.predictor.cls_score.weight
         nobody = Instances(image_size, proposal_boxes=Boxes(weight.new_zeros(0, 4)))
-        shape = (int(self._needs("scene")), self.num_channels, *self.pooler.output_size)
+        shape = (int(self.needs_scene), self.num_channels, *self.pooler.output_size)
         nothing = no_objects(image_size, weight.device)
-        return self._clip_features(nobody, nothing, weight.new_zeros(shape))
+        rois = weight.new_zeros(shape)
+        return self._clip_features(nobody, nothing, rois, nobody.proposal_boxes)
+
+    def losses(
+        self,
+        clips: list[ClipFeatures],
+        targets: list[Instances],
+        memory: MemoryWindow | None = None,
+    ) -> Losses:
+        """Losses of clips whose features are known, among them the interaction's own.
+
+        Args:
+            targets: per clip `gt_classes` (Ri, K) multi-hot, one row per proposal, and `gt_boxes`
+                for modules that ask for them.
+            memory: windows of the N clips; None: empty ones.
+        """
+        clips = [clip.with_targets(x) for clip, x in zip(clips, targets, strict=True)]
+        logits, losses = self._predict(clips, memory)
+        gt_classes = torch.cat([x.gt_classes for x in targets]).to(torch.float32)
+        losses.merge(self.predictor.losses(logits, gt_classes))
+        return losses
 
     def classify(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None = None
     ) -> list[Instances]:
-        """Actions of clips whose features are known; results as in testing."""
+        """Actions of clips whose features are known: per clip the rows of :func:`action_inference`.
+
+        `memory` as in :meth:`losses`.
+        """
         logits, _ = self._predict(clips, memory)
         persons = [clip.persons for clip in clips]
         return self.predictor.inference(logits, persons, [x.proposal_boxes for x in persons])
 
+    def empty_memory(self, num_clips: int, device: torch.device) -> MemoryWindow:
+        """Windows for clips without a pool, such as a still image: nobody but the clip itself."""
+        return empty_window(
+            num_clips,
+            self.memory_window,
+            self.memory_max_persons,
+            self.num_channels,
+            device,
+            self.memory_stride,
+        )
+
     def _predict(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Tensor, Losses]:
         """Logits (R, K) of all persons, and the interaction's own losses."""
         persons = [clip.persons for clip in clips]
         x = torch.cat([clip.roi_features for clip in persons])
-        losses: dict[str, Tensor] = {}
+        losses = Losses()
         if self.interaction is not None:
             if memory is None:
-                memory = empty_window(
-                    len(clips),
-                    self.memory_window,
-                    self.memory_max_persons,
-                    self.num_channels,
-                    x.device,
-                    self.memory_stride,
-                )
+                memory = self.empty_memory(len(clips), x.device)
             memory = weighted(memory, x.dtype)
-            if not self.memory_frozen:
-                memory = insert_clips(memory, persons, random_subset=self.training)
+            memory = insert_clips(memory, persons, random_subset=self.training)
             context, losses = self.interaction(clips, memory)
             x = fuse(x, context, self.fusion)
         return self.predictor(self.head(x)), losses
@@ -234,12 +217,8 @@ class ActionROIHeads(nn.Module):
             return proposals.proposal_boxes
         return extend_boxes(proposals.proposal_boxes, self.box_extend_test, proposals.image_size)
 
-    def _needs(self, what: str) -> bool:
-        """Whether the interaction module wants "roi_maps" or the "scene"."""
-        return self.interaction is not None and getattr(self.interaction, f"needs_{what}")
-
     def _clip_features(
-        self, proposals: Instances, objects: Instances, rois: Tensor
+        self, proposals: Instances, objects: Instances, rois: Tensor, pooled_boxes: Boxes
     ) -> ClipFeatures:
         """`rois`: (Ri + Oi, C, K, K) of persons, objects and, if needed, the whole picture."""
         person_rois, object_rois, scene = rois.tensor_split(
@@ -255,11 +234,13 @@ class ActionROIHeads(nn.Module):
             )
             persons.set(name, value)
         persons.roi_features = person_rois.amax(dim=(2, 3))
-        if self._needs("roi_maps"):
-            persons.roi_maps = person_rois
         with_features = Instances(objects.image_size, boxes=objects.boxes, scores=objects.scores)
         with_features.roi_features = object_rois.amax(dim=(2, 3))
-        return ClipFeatures(persons, with_features, scene[0] if self._needs("scene") else None)
+        clip = ClipFeatures(persons, with_features, scene[0] if self.needs_scene else None)
+        if not self.needs_roi_maps:
+            return clip
+        persons.roi_maps = person_rois
+        return replace(clip, pooled_boxes=pooled_boxes)
 
 
 def fuse(x: Tensor, context: Tensor, fusion: str) -> Tensor:
@@ -269,7 +250,7 @@ def fuse(x: Tensor, context: Tensor, fusion: str) -> Tensor:
     return context if fusion == "replace" else torch.cat([x, context], dim=1)
 
 
-def fused_channels(channels: int, interaction: nn.Module | None, fusion: str) -> int:
+def fused_channels(channels: int, interaction: InteractionModule | None, fusion: str) -> int:
     """Width of the person features after the interaction; ValueError when they cannot meet."""
     if fusion not in ("add", "concat", "replace"):
         raise ValueError(

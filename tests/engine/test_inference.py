@@ -9,7 +9,7 @@ import torch
 from detectron2.modeling import build_model
 
 from alphaaction_d2.engine.inference import DelayedInference, build_delayed_inference
-from alphaaction_d2.memory.pool import FixedSlots, MemoryPool, MemoryWrite
+from alphaaction_d2.memory.pool import MemoryPool
 from tests.helpers import model_input, small_cfg
 from tests.modeling.test_igmn import igmn_cfg
 
@@ -39,11 +39,11 @@ def stream(cfg):
 def two_passes(model, cfg, clips):
     """The literal procedure: fill a pool with everything, then classify with whole windows."""
     places = [(x["video_id"], x["timestamp"], len(x["proposals"])) for x in clips]
-    pool = MemoryPool(cfg, model.roi_heads.num_channels, slots=FixedSlots(places))
+    pool = MemoryPool(cfg, model.roi_heads.num_channels, keyframes=places)
     with torch.no_grad():
         features = [model.extract([x])[0] for x in clips]
         for x, f in zip(clips, features):
-            pool.update([MemoryWrite.from_clip(x, f.persons, pool.dtype)], 1.0)
+            pool.update([pool.prepare(x, f.persons)], 1.0)
         results = []
         for x, f in zip(clips, features):
             window = pool.read(x["video_id"], x["timestamp"], training=False)

@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from alphaaction_d2 import add_alphaaction_config
 from alphaaction_d2.checkpoint.sources import convert
-from alphaaction_d2.memory.pool import FixedSlots, MemoryPool, MemoryWrite
+from alphaaction_d2.memory.pool import MemoryPool
 from alphaaction_d2.modeling.roi_heads import ActionROIHeads
 from alphaaction_d2.structures import MemoryWindow
 
 from .case import LAST_PIXEL, GoldenCase
 from .interaction import STRUCTURES, UNUSED_KEYS, reshape_gradients
 from .losses import (
+    NO_ACCURACIES,
     RELEASED,
-    compare_accuracies,
     compare_losses,
     compare_results,
     released_groups,
@@ -188,15 +188,13 @@ def check_training(case: GoldenCase) -> None:
         places = list(zip(case.names("in/query_movie_ids"), case.counts("in/query_timestamps")))
         memory = pool.read_batch(places, training=True)
     maps = {name: case.raw(f"in/{name}").requires_grad_() for name in run.shapes}
-    persons, losses = heads(
-        run.images(len(counts)), maps, proposals, targets, run.objects(), memory
-    )
+    clips = heads.pool(run.images(len(counts)), maps, proposals, run.objects())
+    losses = heads.losses(clips, targets, memory)
     run.compare_common()
     total = compare_losses(case, losses, config["loss_weights"])
-    logits = run.seen["predictor"][1]
-    compare_accuracies(case, logits, labels, groups, max(len(labels), 1))
-    case.compare("out/person_pooled", torch.cat([x.roi_features for x in persons]))
-    boxes = torch.cat([x.proposal_boxes.tensor for x in persons])
+    case.skip([f"out/accuracy_{released}" for released in RELEASED.values()], NO_ACCURACIES)
+    case.compare("out/person_pooled", torch.cat([x.persons.roi_features for x in clips]))
+    boxes = torch.cat([x.persons.proposal_boxes.tensor for x in clips])
     case.compare("out/person_pooled_boxes", boxes - LAST_PIXEL)
     if "out/object_pooled" in case:
         case.compare("out/object_pooled", run.object_features())
@@ -249,8 +247,8 @@ def _two_pass_memory(run: HeadCase, places: list[dict], clips: list) -> MemoryWi
     keyframes = [
         (x["video_id"], x["timestamp"], len(clip.persons)) for x, clip in zip(places, clips)
     ]
-    pool = MemoryPool(run.cfg, run.heads.num_channels, slots=FixedSlots(keyframes))
-    writes = [MemoryWrite.from_clip(x, clip.persons, pool.dtype) for x, clip in zip(places, clips)]
+    pool = MemoryPool(run.cfg, run.heads.num_channels, keyframes=keyframes)
+    writes = [pool.prepare(x, clip.persons) for x, clip in zip(places, clips)]
     pool.update(writes, 1.0)
     return pool.read_batch([place[:2] for place in keyframes], training=False)
 

@@ -136,6 +136,7 @@ def check_structure(case: GoldenCase) -> None:
         person_ids=torch.zeros(shape, dtype=torch.int64),
         boxes=torch.zeros(*shape, 4),
         weights=torch.ones(shape[:2]),
+        fresh_centre=torch.ones(shape[0], dtype=torch.bool),
         offsets=torch.arange(slots) - config["LENGTH"][0],
     )
     counts = case.counts("in/persons_per_clip")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from detectron2.structures import Boxes, Instances
 
-from alphaaction_d2.memory.pool import FixedSlots, MemoryPool, MemoryWrite
+from alphaaction_d2.memory.pool import MemoryPool
 from alphaaction_d2.memory.window import insert_clips, weighted
 from alphaaction_d2.structures import MemoryWindow
 
@@ -43,7 +43,7 @@ def filled_pool(
         max_persons=persons,
         reweight=reweight,
         dtype=torch.float32,
-        slots=FixedSlots(zip(movies, seconds, counts)),
+        keyframes=zip(movies, seconds, counts),
     )
     tags = [1.0] * len(counts)
     if "in/pool_loss_tags" in case:
@@ -53,7 +53,7 @@ def filled_pool(
     )
     for movie, second, clip, tag in zip(movies, seconds, clips, tags):
         place = {"video_id": movie, "timestamp": second}
-        pool.update([MemoryWrite.from_clip(place, clip, pool.dtype)], tag)
+        pool.update([pool.prepare(place, clip)], tag)
     return pool
 
 

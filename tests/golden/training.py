@@ -20,7 +20,7 @@ from alphaaction_d2.checkpoint.sources import convert
 from alphaaction_d2.engine.hooks import MemoryHook
 from alphaaction_d2.engine.solver import build_optimizer
 from alphaaction_d2.engine.train_loop import ActionTrainLoop
-from alphaaction_d2.memory.pool import FixedSlots, MemoryPool
+from alphaaction_d2.memory.pool import MemoryPool
 from alphaaction_d2.modeling.meta_arch import ActionRCNN
 
 from .case import LAST_PIXEL, TRAINING_TOLERANCE, GoldenCase
@@ -149,12 +149,12 @@ def check_trace(case: GoldenCase) -> None:
     order = zip(case.names("in/order_movie_ids"), case.counts("in/order_timestamps"))
     batches = [[inputs[place] for place in zip(*row)] for row in order]
     keyframes = [(*place, len(x["proposals"])) for place, x in inputs.items()]
-    pool = MemoryPool(cfg, model.roi_heads.num_channels, slots=FixedSlots(keyframes))
+    pool = MemoryPool(cfg, model.roi_heads.num_channels, keyframes=keyframes)
     optimizer = build_optimizer(cfg, model)
     loop = ActionTrainLoop(model, PrescribedBatches(batches), optimizer, pool)
     trace = TraceHook(case, model, pool)
     scheduler = hooks.LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer))
-    loop.register_hooks([trace, MemoryHook(pool, model.roi_heads), scheduler])
+    loop.register_hooks([trace, MemoryHook(pool, model.roi_heads.interaction), scheduler])
     loop.train(0, len(batches))
     _compare_trace(case, trace)
     _compare_pool(case, pool)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +10,13 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2.memory.pool import (
-    FixedSlots,
     MemoryFileError,
     MemoryPool,
     MemoryWrite,
     read_weights,
-    slot_of,
 )
+from alphaaction_d2.memory.window import empty_window, insert_clips, weighted
+from alphaaction_d2.structures import MemoryWindow
 
 
 def write(video: str, slot: int, features: torch.Tensor, scores=None, ids=None) -> MemoryWrite:
@@ -35,8 +34,7 @@ def write(video: str, slot: int, features: torch.Tensor, scores=None, ids=None) 
 def small_pool(keyframes=None, **kwargs) -> MemoryPool:
     """With places for `keyframes`, or a ring."""
     options = {"num_channels": 3, "window": (2, 2), "max_persons": 2, "dtype": torch.float32}
-    slots = None if keyframes is None else FixedSlots(keyframes)
-    return MemoryPool(**{**options, "slots": slots, **kwargs})
+    return MemoryPool(**{**options, "keyframes": keyframes, **kwargs})
 
 
 def test_weights_by_hand():
@@ -74,7 +72,7 @@ def test_stride_and_half_windows():
 
 
 def test_a_frozen_pool_keeps_its_centre():
-    pool = small_pool([("v", 5, 1)], keep_centre=True)
+    pool = small_pool([("v", 5, 1)], fresh_centre=False)
     pool.update([write("v", 5, torch.ones(1, 3))], 1.0)
     assert pool.read("v", 5, training=False).valid[2].tolist() == [True, False]
 
@@ -94,7 +92,7 @@ def test_rewriting_a_slot_leaves_neighbours_alone():
 
 def test_a_keyframe_that_nobody_announced_is_refused():
     pool = small_pool([("v", 1, 1)])
-    with pytest.raises(KeyError, match="w at second 1 is not among"):
+    with pytest.raises(KeyError, match="slot 1 of w is not one of"):
         pool.update([write("w", 1, torch.ones(1, 3))], 1.0)
 
 
@@ -244,12 +242,108 @@ def test_bad_files_are_refused_with_the_reason(tmp_path):
         pool.load(path, checksum="0" * 64)
 
 
+def persons(features: torch.Tensor, ids: list[int]) -> Instances:
+    boxes = Boxes(torch.tensor([[2.0, 1.0, 10.0, 5.0]]).expand(len(ids), 4))
+    return Instances(
+        (10, 20),
+        roi_features=features,
+        proposal_boxes=boxes,
+        person_ids=torch.tensor(ids),
+        objectness_logits=torch.ones(len(ids)),
+    )
+
+
 def test_half_precision_never_overflows():
-    clip = Instances((10, 20), roi_features=torch.full((1, 3), 1e6))
-    clip.proposal_boxes = Boxes(torch.tensor([[2.0, 1.0, 10.0, 5.0]]))
-    clip.person_ids = torch.tensor([7])
-    clip.objectness_logits = torch.ones(1)
-    entry = MemoryWrite.from_clip({"video_id": "v", "timestamp": 3}, clip, torch.float16)
-    assert entry.features.isfinite().all()
+    pool = small_pool(dtype=torch.float16)
+    clip = persons(torch.full((1, 3), 1e6, requires_grad=True), [7])
+    entry = pool.prepare({"video_id": "v", "timestamp": 2.9}, clip)
+    assert entry.features.isfinite().all() and not entry.features.requires_grad
     torch.testing.assert_close(entry.boxes, torch.tensor([[0.1, 0.1, 0.5, 0.5]]))
-    assert replace(entry, slot=4).video_id == "v" and entry.slot == slot_of(2.9) == 3
+    assert entry.video_id == "v" and entry.slot == 3 and entry.person_ids.tolist() == [7]
+
+
+@pytest.mark.parametrize(
+    "rate, slots", [(1.0, [0, 1, 1, 2, 902]), (2.0, [1, 1, 3, 3, 1804]), (0.2, [0, 0, 0, 0, 180])]
+)
+def test_the_clock_rounds_to_the_nearest_slot(rate, slots):
+    pool = small_pool(slots_per_second=rate)
+    assert [pool.slot_of(t) for t in (0.49, 0.5, 1.4, 1.5, 902)] == slots
+    with pytest.raises(ValueError, match="SLOTS_PER_SECOND 0.0 must be larger than 0"):
+        small_pool(slots_per_second=0.0)
+
+
+def test_windows_are_measured_in_slots():
+    times = [10.0, 10.5, 11.0, 12.5]
+    pool = small_pool([("v", t, 1) for t in times], slots_per_second=2.0)
+    for t in times:
+        clip = persons(torch.full((1, 3), t), [1])
+        pool.update([pool.prepare({"video_id": "v", "timestamp": t}, clip)], 1.0)
+    (x,) = pool.attach([{"video_id": "v", "timestamp": 11.1}], training=False)
+    assert x["memory"].offsets.tolist() == [-2, -1, 0, 1, 2]
+    assert x["memory"].features[:, 0, 0].tolist() == [10.0, 10.5, 0.0, 0.0, 0.0]
+
+
+def test_keyframes_that_share_a_slot_are_refused():
+    keyframes = [("v", 3.0, 1), ("w", 3.25, 1), ("v", 3.25, 1)]
+    message = (
+        "of v at 3.0 s and 3.25 s fall into one slot; set MODEL.MEMORY.SLOTS_PER_SECOND to 4.0"
+    )
+    with pytest.raises(ValueError, match=message):
+        small_pool(keyframes)
+    pool = small_pool([*keyframes, ("v", 3.0, 2)], slots_per_second=4.0)
+    # The same keyframe twice, as of two data sets, is one place with room for the larger number.
+    pool.update([write("v", 12, torch.ones(2, 3))], 1.0)
+    assert len(pool) == 2
+
+
+# ------------------------------------------------------------------ what the model makes of it
+def filled_centre(fresh: bool) -> MemoryWindow:
+    """The window of a clip that the pool has seen before, with two fresh persons now."""
+    pool = small_pool([("v", slot, 2) for slot in (4, 5)], fresh_centre=fresh, reweight=fresh)
+    pool.update([write("v", 4, torch.full((1, 3), 4.0)), write("v", 5, torch.ones(2, 3))], 1.0)
+    assert pool.err == math.inf
+    window = MemoryWindow.stack([pool.read("v", 5, training=True)])
+    assert window.fresh_centre.tolist() == [fresh]
+    now = persons(torch.full((1, 3), 7.0, requires_grad=True), [8])
+    return insert_clips(weighted(window, torch.float32), [now], random_subset=True)
+
+
+def test_the_clip_itself_is_in_the_centre_even_when_nothing_else_counts():
+    """Before the first step, whose loss is unknown, every slot of the pool has weight 0."""
+    window = filled_centre(fresh=True)
+    assert window.weights.tolist() == [[0.0] * 5]
+    assert window.valid[0].tolist() == [[False] * 2] * 2 + [[True, False]] + [[False] * 2] * 2
+    assert window.features[0].sum(dim=(1, 2)).tolist() == [0, 0, 21, 0, 0]
+    assert not window.features.requires_grad
+    assert window.person_ids[0, 2, 0] == 8
+    torch.testing.assert_close(window.boxes[0, 2, 0], torch.tensor([0.1, 0.1, 0.5, 0.5]))
+
+
+def test_a_centre_that_another_network_filled_stays():
+    window = filled_centre(fresh=False)
+    assert window.valid[0, 2].tolist() == [True, True]
+    assert window.features[0, :, 0, 0].tolist() == [0, 4, 1, 0, 0]
+
+
+def test_a_slot_of_weight_0_is_empty_and_others_are_scaled():
+    pool = small_pool([("v", slot, 1) for slot in (4, 6, 7)])
+    pool.update([write("v", 4, torch.ones(1, 3))], 2.0)
+    pool.update([write("v", 6, torch.ones(1, 3))], 0.25)
+    pool.update([write("v", 7, torch.ones(1, 3))], 0.0)  # a loss of 0 has no ratio
+    pool.err = 1.0
+    window = weighted(pool.read("v", 5, training=True), torch.float32)
+    assert window.features[:, 0, 0].tolist() == [0, 0.5, 0, 0.25, 0]
+    assert window.valid[:, 0].tolist() == [False, True, False, True, False]
+
+
+def test_of_a_crowd_the_best_or_a_random_few_enter_the_centre():
+    window = empty_window(1, (1, 1), 2, 3, torch.device("cpu"))
+    crowd = persons(torch.arange(4.0)[:, None].expand(4, 3), [0, 1, 2, 3])
+    crowd.objectness_logits = torch.tensor([0.1, 0.9, 0.5, 0.8])
+    best = insert_clips(window, [crowd], random_subset=False)
+    assert best.person_ids[0, 1].tolist() == [1, 3] and best.features[0, 1, :, 0].tolist() == [1, 3]
+    drawn = {
+        tuple(insert_clips(window, [crowd], random_subset=True).person_ids[0, 1].tolist())
+        for _ in range(60)
+    }
+    assert drawn == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}

@@ -19,18 +19,20 @@ GROUPS = [ClassGroup("pose", 0, 3, True), ClassGroup("rest", 3, 5, False, 2.0)]
 def test_plain_losses_by_hand():
     logits = torch.tensor([[1.0, 0.0, -1.0, 0.5, -0.5], [0.0, 0.0, 0.0, 0.0, 0.0]])
     labels = torch.tensor([[0.0, 1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0]])
-    losses = action_losses(logits, labels, GROUPS, num_persons=2.0)
+    losses = action_losses(logits, labels, GROUPS)
     # The second person has no pose label and so no pose loss.
     expected = F.cross_entropy(logits[:1, :3], torch.tensor([1])) / 2
     torch.testing.assert_close(losses["loss_pose"], expected)
     expected = F.binary_cross_entropy(logits[:, 3:].sigmoid(), labels[:, 3:], reduction="sum")
     torch.testing.assert_close(losses["loss_rest"], expected)  # weight 2, mean over 2 persons
+    assert losses.counts == {"loss_pose": 2, "loss_rest": 2}
 
 
 def test_no_persons_gives_zero_with_gradient():
     logits = torch.zeros(0, 5, requires_grad=True)
-    losses = action_losses(logits, torch.zeros(0, 5), GROUPS, num_persons=1.0)
+    losses = action_losses(logits, torch.zeros(0, 5), GROUPS)
     total = sum(losses.values())
+    assert set(losses.counts.values()) == {0}
     total.backward()
     assert total.item() == 0 and logits.grad.shape == (0, 5)
 
@@ -39,7 +41,7 @@ def test_no_persons_gives_zero_with_gradient():
 def test_extreme_logits_are_finite(gamma):
     logits = torch.tensor([[1e4, -1e4, 0.0, 1e4, -1e4]], requires_grad=True)
     labels = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]])
-    total = sum(action_losses(logits, labels, GROUPS, 1.0, gamma).values())
+    total = sum(action_losses(logits, labels, GROUPS, gamma).values())
     total.backward()
     assert total.isfinite() and logits.grad.isfinite().all()
 

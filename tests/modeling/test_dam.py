@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from detectron2.structures import Boxes, Instances
 from detectron2.structures import pairwise_iou as detectron2_iou
-from detectron2.utils import comm
 from torch import Tensor
 
 from alphaaction_d2.modeling.action_output import build_class_groups
@@ -35,17 +35,15 @@ def build(**options) -> DualAttentionModule:
     return module
 
 
-def clip(boxes: Tensor, **fields) -> ClipFeatures:
+def clip(boxes: Tensor) -> ClipFeatures:
     """Persons in original `boxes`; their RoI grid lies in boxes a little larger."""
     n = len(boxes)
     grown = boxes + torch.tensor([-1.0, -2.0, 3.0, 1.0])
-    persons = Instances(SIZE, proposal_boxes=Boxes(grown), gt_boxes=Boxes(boxes))
+    persons = Instances(SIZE, proposal_boxes=Boxes(grown))
     persons.roi_maps = torch.randn(n, C, GRID, GRID)
-    persons.gt_classes = torch.randint(0, 2, (n, CLASSES)).float()
-    for name, value in fields.items():
-        persons.set(name, value)
+    gt_classes = torch.randint(0, 2, (n, CLASSES)).float()
     nothing = Instances(SIZE, boxes=Boxes(boxes[:0]))
-    return ClipFeatures(persons, nothing)
+    return ClipFeatures(persons, nothing, gt_classes=gt_classes, gt_boxes=Boxes(boxes))
 
 
 def random_clips(counts: list[int]) -> list[ClipFeatures]:
@@ -224,13 +222,14 @@ def by_definition(module: DualAttentionModule, clips: list[ClipFeatures], graph:
     """f_idt and the four losses, person by person, all attentions and losses on, lambda 1."""
     results, start = [], 0
     losses: dict[str, list[Tensor]] = {name: [] for name in LOSSES}
-    for x in (clip.persons for clip in clips if len(clip.persons)):
-        pooled, boxes = x.proposal_boxes.tensor[None], x.gt_boxes.tensor[None]
+    for clip in (clip for clip in clips if len(clip.persons)):
+        x, gt_classes = clip.persons, clip.gt_classes
+        pooled, boxes = x.proposal_boxes.tensor[None], clip.gt_boxes.tensor[None]
         mask = torch.ones(1, len(x), dtype=torch.bool)
         points = dam.cell_centres(pooled, GRID)
         geometry = dam.geometry_channels(points, boxes, mask)[0]
         covered = dam.interference(points, boxes, mask)[0]
-        relaxed = dam.relaxation(boxes, x.gt_classes[None, :, 2:])[0]
+        relaxed = dam.relaxation(boxes, gt_classes[None, :, 2:])[0]
         for i in range(len(x)):
             reduced = module.reduce(graph[start + i])[:, None, None].expand(-1, GRID, GRID)
             f = torch.cat([x.roi_maps[i], geometry[i], reduced])
@@ -241,7 +240,7 @@ def by_definition(module: DualAttentionModule, clips: list[ClipFeatures], graph:
             f_sem = module.projections["sem"]((f * semantic).mean(dim=(1, 2)))
             f_idt = module.projections["idt"]((f * semantic * identity).mean(dim=(1, 2)))
             results.append(f_idt)
-            y, p = x.gt_classes[i, 2:], covered[i].float()
+            y, p = gt_classes[i, 2:], covered[i].float()
             sem = module.classifiers["sem"](f_sem).sigmoid()
             idt = module.classifiers["idt"](f_idt).sigmoid()
             weight = (1 - relaxed[i]) * (1 - y)
@@ -283,17 +282,17 @@ def test_louder_geometry_is_heavier_weights():
 
 def test_testing_looks_at_detected_boxes_only():
     module = build().eval()
-    clips, graph = random_clips([3]), torch.randn(3, D)
-    persons = clips[0].persons
+    (x,), graph = random_clips([3]), torch.randn(3, D)
+    boxes = x.persons.proposal_boxes
+    moved = Boxes(boxes.tensor + torch.tensor([-20, 0, 0, 9]))
     with torch.no_grad():
-        result, losses = module(clips, graph)
+        result, losses = module([x], graph)
         assert losses == {}
-        persons.gt_boxes, persons.gt_classes = Boxes(torch.rand(3, 4)), torch.rand(3, CLASSES)
-        torch.testing.assert_close(module(clips, graph)[0], result)
-        persons.pooled_boxes = persons.proposal_boxes
-        torch.testing.assert_close(module(clips, graph)[0], result)
-        persons.pooled_boxes = Boxes(persons.proposal_boxes.tensor + torch.tensor([-20, 0, 0, 9]))
-        assert not torch.allclose(module(clips, graph)[0], result), "cells lie elsewhere"
+        other = replace(x, gt_boxes=Boxes(torch.rand(3, 4)), gt_classes=torch.rand(3, CLASSES))
+        torch.testing.assert_close(module([other], graph)[0], result)
+        torch.testing.assert_close(module([replace(x, pooled_boxes=boxes)], graph)[0], result)
+        elsewhere, _ = module([replace(x, pooled_boxes=moved)], graph)
+        assert not torch.allclose(elsewhere, result), "cells lie elsewhere"
 
 
 def test_boxes_far_away_do_not_matter_nor_do_other_clips():
@@ -345,9 +344,9 @@ def test_identity_prior_on_the_product():
     seen = []
     module.attention.register_forward_hook(lambda _, args, maps: seen.append(maps))
     _, losses = module(clips, graph)
-    x = clips[0].persons
-    points = dam.cell_centres(x.proposal_boxes.tensor[None], GRID)
-    covered = dam.interference(points, x.gt_boxes.tensor[None], torch.ones(1, 2).bool())[0]
+    points = dam.cell_centres(clips[0].persons.proposal_boxes.tensor[None], GRID)
+    original = clips[0].gt_boxes.tensor[None]
+    covered = dam.interference(points, original, torch.ones(1, 2).bool())[0]
     product = seen[0].semantic * seen[0].identity
     expected = dam.identity_prior(product, covered).mean()
     torch.testing.assert_close(losses["loss_idt_prior"], expected)
@@ -355,35 +354,28 @@ def test_identity_prior_on_the_product():
     assert module.attention.semantic[0].weight.grad.abs().max() > 0
 
 
-def test_losses_of_two_workers_average_to_those_of_one(monkeypatch):
+def test_counts_make_the_losses_of_two_workers_those_of_one():
     """Every person counts the same, however persons, ranked or not, are spread over workers."""
     module = build(margin=1.0)
     clips, graph = random_clips([4, 1, 0, 2]), torch.randn(7, D)
     whole = module(clips, graph)[1]
-    shares = [(clips[:1], graph[:4]), (clips[1:], graph[4:])]
-    counts: list[list[int]] = [[], []]
-    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
-    for worker, share in enumerate(shares):  # what each would send
-        monkeypatch.setattr(comm, "all_gather", lambda n, w=worker: counts[w].append(n) or [n])
-        module(*share)
-    assert counts[0][0] == 4 and counts[1][0] == 3
-    losses = []
-    for share in shares:
-        gathered = iter(zip(*counts, strict=True))
-        monkeypatch.setattr(comm, "all_gather", lambda _, g=gathered: list(next(g)))
-        losses.append(module(*share)[1])
+    assert whole.counts["loss_sem_cls"] == whole.counts["loss_idt_prior"] == 7
+    assert 0 < whole.counts["loss_sem_prior"] < 7
+    shares = [module(clips[:1], graph[:4])[1], module(clips[1:], graph[4:])[1]]
     for name, loss in whole.items():
-        torch.testing.assert_close((losses[0][name] + losses[1][name]) / 2, loss)
+        assert sum(share.counts[name] for share in shares) == whole.counts[name]
+        total = sum(share.counts[name] * share[name] for share in shares)
+        torch.testing.assert_close(total / whole.counts[name], loss)
 
 
 def test_pose_labels_do_not_count():
     module = build()
     clips, graph = random_clips([3]), torch.randn(3, D)
-    persons = clips[0].persons
+    gt_classes = clips[0].gt_classes
     expected = module(clips, graph)[1]
-    persons.gt_classes[:, :2] = 1 - persons.gt_classes[:, :2]
+    gt_classes[:, :2] = 1 - gt_classes[:, :2]
     assert module(clips, graph)[1] == expected
-    persons.gt_classes[:, 2:] = 1 - persons.gt_classes[:, 2:]
+    gt_classes[:, 2:] = 1 - gt_classes[:, 2:]
     changed = module(clips, graph)[1]
     assert changed["loss_idt_cls"] != expected["loss_idt_cls"]
     assert changed["loss_idt_prior"] == expected["loss_idt_prior"]

@@ -258,8 +258,8 @@ def test_levels_reach_one_two_and_four_seconds():
 @pytest.mark.parametrize("filled", [True, False])
 def test_every_parameter_takes_part(variant, counts, filled):
     module = build(**VARIANTS[variant]).train()
-    memory = random_memory(len(counts), 4, 4)
-    memory = memory if filled else memory.emptied()
+    memory = empty_window(len(counts), (4, 4), 3, C, torch.device("cpu"))
+    memory = random_memory(len(counts), 4, 4) if filled else memory
     out, losses = module(random_clips(counts), memory)
     assert out.shape == (sum(counts), D) and losses == {} and out.isfinite().all()
     out.sum().backward()

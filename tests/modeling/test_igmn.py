@@ -142,10 +142,10 @@ def test_attention_knows_where_test_boxes_were_pooled():
     for training in (True, False):
         model.train(training)
         with torch.no_grad():
-            persons = model.extract([x])[0].persons
-        grown = boxes if training else extend_boxes(boxes, (0.25, 0.25), persons.image_size)
-        torch.testing.assert_close(persons.pooled_boxes.tensor, grown.tensor)
-        torch.testing.assert_close(persons.proposal_boxes.tensor, boxes.tensor)
+            clip = model.extract([x])[0]
+        grown = boxes if training else extend_boxes(boxes, (0.25, 0.25), clip.persons.image_size)
+        torch.testing.assert_close(clip.pooled_boxes.tensor, grown.tensor)
+        torch.testing.assert_close(clip.persons.proposal_boxes.tensor, boxes.tensor)
 
 
 def test_model_learns_a_batch():

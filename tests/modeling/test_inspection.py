@@ -10,14 +10,15 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from alphaaction_d2.memory.window import empty_window
-from alphaaction_d2.modeling.interaction import NonLocalInteraction, SerialInteraction
-from alphaaction_d2.modeling.interaction.attention import InteractionBlock
-from alphaaction_d2.modeling.interaction.hgnn import HGNN
-from alphaaction_d2.modeling.interaction.inspection import (
-    AttentionRecorder,
-    MemoryAttention,
-    has_attention,
+from alphaaction_d2.modeling.interaction import (
+    InteractionModule,
+    NonLocalInteraction,
+    SerialInteraction,
 )
+from alphaaction_d2.modeling.interaction.attention import InteractionBlock
+from alphaaction_d2.modeling.interaction.build import MemoryAttention
+from alphaaction_d2.modeling.interaction.hgnn import HGNN
+from alphaaction_d2.modeling.interaction.inspection import AttentionRecorder, has_attention
 from alphaaction_d2.structures import MemoryWindow
 from tests.modeling.test_hgnn import random_clips, random_memory
 from tests.modeling.test_igmn import igmn_cfg, training_input
@@ -146,7 +147,7 @@ def test_an_empty_memory_has_no_weights():
         assert not attention.seen.any() and not attention.weights.any()
 
 
-class Places(nn.Module):
+class Places(InteractionModule):
     """Two places a person attend to the memory, each for itself."""
 
     def __init__(self) -> None:
@@ -209,10 +210,10 @@ def test_maps_are_those_that_weight_the_features(switch):
         product = outputs[0].identity * (1 if switch else outputs[0].semantic)
         assert torch.equal(found["identity"], product)
     with torch.no_grad():
-        persons = model.extract([batch[0]])[0].persons
-    height, width = persons.image_size
+        clip = model.extract([batch[0]])[0]
+    height, width = clip.persons.image_size
     size = torch.tensor([width, height, width, height])
-    torch.testing.assert_close(recorder.clips[0].map_boxes * size, persons.pooled_boxes.tensor)
+    torch.testing.assert_close(recorder.clips[0].map_boxes * size, clip.pooled_boxes.tensor)
 
 
 def test_hooks_go_also_after_an_error():

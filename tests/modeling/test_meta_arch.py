@@ -39,6 +39,7 @@ def with_memory(cfg, model, inputs):
             person_ids=torch.where(valid, torch.arange(shape[1]), -1),
             boxes=torch.rand(*shape, 4) * valid[..., None],
             weights=torch.ones(shape[0]),
+            fresh_centre=torch.tensor(True),
             offsets=offsets,
         )
     return inputs

@@ -12,7 +12,7 @@ from detectron2.utils import comm
 
 from alphaaction_d2.engine.distributed.exchange import pack_writes, wait_for_all
 from alphaaction_d2.engine.distributed.shared_tensors import shared_zeros
-from alphaaction_d2.memory.pool import FixedSlots, MemoryPool, MemoryWrite
+from alphaaction_d2.memory.pool import MemoryPool, MemoryWrite
 from benchmarks.measure import Row, interleaved_medians, num_threads
 
 CHANNELS = 2304
@@ -36,7 +36,7 @@ def rows(quick: bool) -> Iterator[Row]:
         note="4 clips x 4 persons",
     )
     videos, seconds = (2, 30) if quick else (235, 902)
-    pool = MemoryPool(num_channels=CHANNELS, slots=FixedSlots(keyframes(videos, seconds)))
+    pool = MemoryPool(num_channels=CHANNELS, keyframes=keyframes(videos, seconds))
     yield Row(
         "memory: pool of AVA's training set",
         pool.num_bytes / 1e9,
@@ -71,7 +71,7 @@ def random_write(video: str, persons: int) -> MemoryWrite:
 def read_row(videos: int, seconds: int, repeats: int) -> Row:
     """Windows of 4 clips at random places of a full pool, beside a copy of as many bytes."""
     places = keyframes(videos, seconds)
-    pool = MemoryPool(num_channels=CHANNELS, slots=FixedSlots(places))
+    pool = MemoryPool(num_channels=CHANNELS, keyframes=places)
     pool._features.fill_(1.0)  # pages that were never written would be read for nothing
     pool._counts.fill_(2)
     pool._tags.fill_(1.0)
@@ -117,7 +117,7 @@ def bytes_of_two_processes(videos: int, seconds: int) -> float:
 def _hold_pool(videos: int, seconds: int, folder: str) -> None:
     pool = MemoryPool(
         num_channels=CHANNELS,
-        slots=FixedSlots(keyframes(videos, seconds)),
+        keyframes=keyframes(videos, seconds),
         allocate=shared_zeros,
         writes=comm.get_rank() == 0,
     )

@@ -8,30 +8,27 @@ inner width.
 from __future__ import annotations
 
 import math
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections import Counter
+from collections.abc import Iterator
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from ...structures import ClipFeatures, MemoryWindow
+from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
-from .build import INTERACTION_REGISTRY
-from .inspection import MemoryAttention
+from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention
 
 
-class InteractionAggregation(nn.Module, metaclass=ABCMeta):
+class InteractionAggregation(InteractionModule):
     """Input projections and blocks of the structures; a subclass says how blocks are connected.
 
     A set is what a block attends to: persons of the same clip (P), its objects (O), its memory
     window (M). Persons enter as queries and, for a P-block in first position, as keys through a
     projection of their own; later P-blocks take the current queries as keys.
     """
-
-    needs_roi_maps = False
-    needs_scene = False
 
     @configurable
     def __init__(
@@ -68,6 +65,7 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
                 f"MODEL.INTERACTION.BLOCKS {tuple(blocks)}: use one or more of P, O, M"
             )
         self.dim_out = dim_out
+        self.kinds = tuple(blocks)
         self.needs_memory = "M" in blocks
         self.attend_padding = attend_padding
         self.max_persons, self.max_objects = max_persons, max_objects
@@ -79,12 +77,10 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
 
         self.person_projection = projection()
         # Only what is used exists: a parameter without gradient stops distributed training.
-        if "P" in self.first_blocks(blocks):
-            self.person_key_projection = projection()
-        if "O" in blocks:
-            self.object_projection = projection()
-        if "M" in blocks:
-            self.memory_projection = projection()
+        keys_first = "P" in self.first_blocks(blocks)
+        self.person_key_projection = projection() if keys_first else None
+        self.object_projection = projection() if "O" in blocks else None
+        self.memory_projection = projection() if "M" in blocks else None
 
         last = self.last_blocks(blocks)
         self.blocks = nn.ModuleDict()
@@ -123,9 +119,13 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
         }
 
     def memory_attention(self) -> list[MemoryAttention]:
-        """See INTERACTION_REGISTRY."""
-        blocks = [block for name, block in self.blocks.items() if name[0] == "M"]
+        """See :class:`InteractionModule`."""
+        blocks = [block for kind, block in self.kinds_and_blocks() if kind == "M"]
         return [MemoryAttention(f"M-block {i}", b.weights) for i, b in enumerate(blocks, 1)]
+
+    def kinds_and_blocks(self) -> Iterator[tuple[str, nn.Module]]:
+        """The blocks in order, each with its type."""
+        return zip(self.kinds, self.blocks.values())
 
     @staticmethod
     def first_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:
@@ -137,23 +137,20 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
         """Positions of the blocks whose output has width `dim_out`."""
         return {len(blocks) - 1}
 
-    def forward(
-        self, clips: list[ClipFeatures], memory: MemoryWindow
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See INTERACTION_REGISTRY. Without persons the result is (0, dim_out)."""
+    def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
+        """See :class:`InteractionModule`. Without persons the result is (0, dim_out)."""
         features = torch.cat([x.persons.roi_features for x in clips])
         counts = [len(x.persons) for x in clips]
         query, mask = pad_sets(self.person_projection(features), counts)
         sets = {}
-        if hasattr(self, "person_key_projection"):
-            sets["P"] = self._person_set(
-                pad_sets(self.person_key_projection(features), counts)[0], mask
-            )
-        if hasattr(self, "object_projection"):
+        if self.person_key_projection is not None:
+            keys, _ = pad_sets(self.person_key_projection(features), counts)
+            sets["P"] = self._person_set(keys, mask)
+        if self.object_projection is not None:
             sets["O"] = self._object_set([x.objects for x in clips])
-        if hasattr(self, "memory_projection"):
+        if self.memory_projection is not None:
             sets["M"] = self._memory_set(memory)
-        return unpad_sets(self.aggregate(query, mask, sets), mask), {}
+        return unpad_sets(self.aggregate(query, mask, sets), mask), Losses()
 
     @abstractmethod
     def aggregate(
@@ -169,27 +166,30 @@ class InteractionAggregation(nn.Module, metaclass=ABCMeta):
             (N, P, dim_out)
         """
 
+    # With ATTEND_PADDING the sets are what they were when the released models were trained, empty
+    # places included, and nothing is masked. The two paddings below differ on purpose: what an
+    # empty place looks like to the attention is part of those models.
+
     def _person_set(self, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Persons of the clip as others; padding comes after projection: padded rows are zero."""
+        """Persons of the clip as others; padded after the projection: an empty place is zero."""
         if not self.attend_padding:
             return keys, mask
         keys = keys * mask[..., None]
-        padding = (
-            self.max_persons - keys.shape[1]
-        )  # negative: too many persons, the first ones stay
+        # Negative where there are more persons than places: the first ones stay.
+        padding = self.max_persons - keys.shape[1]
         return nn.functional.pad(keys, (0, 0, 0, padding)), None
 
     def _object_set(self, objects: list[Instances]) -> tuple[Tensor, Tensor | None]:
+        """Objects of the clip; padded before the projection: an empty place is its bias."""
         features = torch.cat([x.roi_features for x in objects])
         counts = [len(x) for x in objects]
-        if (
-            self.attend_padding
-        ):  # padding comes before the projection: an empty slot becomes its bias
-            padded, _ = pad_sets(features, counts, self.max_objects)
-            return self.object_projection(padded), None
-        return pad_sets(self.object_projection(features), counts)
+        if not self.attend_padding:
+            return pad_sets(self.object_projection(features), counts)
+        padded, _ = pad_sets(features, counts, self.max_objects)
+        return self.object_projection(padded), None
 
     def _memory_set(self, memory: MemoryWindow) -> tuple[Tensor, Tensor | None]:
+        """Persons of all slots; an empty place of the window is zero, and so here the bias."""
         others = self.memory_projection(memory.features.flatten(1, 2))  # N x SM x D
         return others, None if self.attend_padding else memory.valid.flatten(1, 2)
 
@@ -202,11 +202,11 @@ class SerialInteraction(InteractionAggregation):
         self, query: Tensor, mask: Tensor, sets: dict[str, tuple[Tensor, Tensor | None]]
     ) -> Tensor:
         outputs: list[Tensor] = []
-        for name, block in self.blocks.items():
+        for kind, block in self.kinds_and_blocks():
             if outputs:
                 query = self.mix(outputs)
                 sets = {**sets, "P": self._person_set(query, mask)}
-            outputs.append(block(query, *sets[name[0]]))
+            outputs.append(block(query, *sets[kind]))
         return outputs[-1]
 
     def mix(self, outputs: list[Tensor]) -> Tensor:
@@ -257,8 +257,7 @@ class ParallelInteraction(InteractionAggregation):
         self, query: Tensor, mask: Tensor, sets: dict[str, tuple[Tensor, Tensor | None]]
     ) -> Tensor:
         branches: dict[str, Tensor] = {}
-        for name, block in self.blocks.items():
-            kind = name[0]
+        for kind, block in self.kinds_and_blocks():
             if kind == "P" and kind in branches:
                 sets = {**sets, "P": self._person_set(branches[kind], mask)}
             branches[kind] = block(branches.get(kind, query), *sets[kind])

@@ -70,7 +70,7 @@ class AttentionWeights(nn.Module):
 
 
 class InteractionBlock(nn.Module):
-    """One P-, O- or M-block (AIA, Sec. 3.2 and Fig. 3a; METHODS: "Interaction block").
+    """One P-, O- or M-block (AIA, Sec. 3.2 and Fig. 3a).
 
     out = shortcut(q) + Dropout(W_o ReLU(LN(softmax((W_q q)(W_k x)^T / sqrt(D)) W_v x)))
 
@@ -122,6 +122,8 @@ class InteractionBlock(nn.Module):
         for layer in (self.query, self.key, self.value, self.shortcut):
             if isinstance(layer, nn.Linear):
                 init_projection(layer, init_std)
+        # Zero, not small: a new block is its shortcut, and training starts from what the backbone
+        # and the blocks before it already tell. The first step gives it a gradient all the same.
         init_projection(self.out, 0.0)
 
     def forward(self, query: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:

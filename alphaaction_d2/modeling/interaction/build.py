@@ -2,34 +2,86 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
 from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
-from torch import nn
+from torch import Tensor, nn
+
+from ...structures import ClipFeatures, Losses, MemoryWindow
 
 INTERACTION_REGISTRY = Registry("INTERACTION")
 INTERACTION_REGISTRY.__doc__ = """
-Modules that relate every person to the others, the objects and the memory.
-
-A registered class is built as `cls(cfg, num_channels)`, with the width C of the person features,
-and called as `module(clips, memory)`:
-
-* clips: list of the N clips' `ClipFeatures`; persons have `roi_maps` (Ri, C, K, K) if the class
-  attribute `needs_roi_maps` is True, clips have a `scene` (C, K, K) if `needs_scene` is; in
-  training persons have `gt_classes` (Ri, K) multi-hot and `gt_boxes`, not jittered or enlarged;
-* memory: `MemoryWindow` of the N clips, its centre slot filled with the clips' own persons.
-
-It returns `(features, losses)`: (R, dim_out) for all persons of the batch, and a dict of auxiliary
-losses (`loss_*`, already weighted, empty when testing). Its attribute `dim_out` is the width of the
-result, `needs_memory` says whether it looks at the memory at all. Every parameter takes part in
-every call, also without persons, objects or memory: distributed training needs a gradient for each.
-
-Two members are optional; by them `inspection.AttentionRecorder` sees what a module looks at: a
-method `memory_attention()`, the list of its `MemoryAttention`s, and an attribute `map_attention`, a
-module that returns `AttentionMaps` of all R persons.
+Modules that relate every person to the others, the objects and the memory: `InteractionModule`s,
+built as `cls(cfg, num_channels)` with the width C of the person features.
 """
 
 
-def build_interaction(cfg: CfgNode, num_channels: int) -> nn.Module | None:
+@dataclass(frozen=True)
+class MemoryAttention:
+    """Where a module attends to the memory window.
+
+    Attributes:
+        name: such as "layer 1".
+        weights: the `AttentionWeights` at work there. Its J others are the M persons of every slot
+            it reaches, slots outermost.
+        stride: it reaches the slots whose distance from the clip's own is a multiple of this.
+    """
+
+    name: str
+    weights: nn.Module
+    stride: int = 1
+
+    def places(self, memory: MemoryWindow) -> Tensor:
+        """(J,) indices of the J persons among the S * M of the window."""
+        num_slots, max_persons = memory.valid.shape[-2:]
+        reached = (torch.arange(num_slots) - memory.centre) % self.stride == 0
+        return reached.repeat_interleave(max_persons).nonzero()[:, 0]
+
+
+class InteractionModule(nn.Module, ABC):
+    """What the ROI heads and the pool ask of a module of INTERACTION_REGISTRY.
+
+    Every parameter takes part in every call, also without persons, objects or memory: distributed
+    training needs a gradient for each.
+
+    Attributes:
+        dim_out: width of the result.
+        needs_roi_maps: persons come with `roi_maps`.
+        needs_scene: clips come with a `scene`.
+        needs_memory: it looks at the memory window; without, there is no pool.
+    """
+
+    dim_out: int
+    needs_roi_maps = False
+    needs_scene = False
+    needs_memory = False
+
+    @abstractmethod
+    def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
+        """
+        Args:
+            clips: of the N clips, in training with `gt_classes` and `gt_boxes`.
+            memory: of the N clips, its centre slot filled.
+
+        Returns:
+            (R, dim_out) for all persons of the batch, and auxiliary losses (`loss_*`), already
+            weighted; none in testing.
+        """
+
+    def memory_attention(self) -> list[MemoryAttention]:
+        """Where it attends to the memory, for :class:`inspection.AttentionRecorder`."""
+        return []
+
+    @property
+    def map_attention(self) -> nn.Module | None:
+        """The part of it, if there is one, that returns the `AttentionMaps` of all R persons."""
+        return None
+
+
+def build_interaction(cfg: CfgNode, num_channels: int) -> InteractionModule | None:
     """The module that `cfg.MODEL.INTERACTION.NAME` names, or None for an empty name."""
     name = cfg.MODEL.INTERACTION.NAME
     if not name:

@@ -18,12 +18,11 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
-from detectron2.structures import Instances
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
-from ...structures import ClipFeatures
-from ..action_output import average_count, build_class_groups
+from ...structures import ClipFeatures, Losses
+from ..action_output import build_class_groups
 from .attention import init_projection, pad_sets, unpad_sets
 
 EPSILON = 1e-6  # added to sums that are divided by: Eq. 1, and normalised weights
@@ -203,7 +202,7 @@ class DualAttention(nn.Module):
 class DualAttentionModule(nn.Module):
     """Short-term context: what of an actor's box belongs to the actor and tells the action.
 
-    Where the paper and METHODS are silent:
+    Where the paper is silent:
 
     * the RoI features enter as they are pooled, and only the graph's features are reduced;
     * attended features get a linear layer to `dim_out`, and a linear classifier follows it, one of
@@ -309,14 +308,11 @@ class DualAttentionModule(nn.Module):
             "init_std": cfg.MODEL.INTERACTION.INIT_STD,
         }
 
-    def forward(
-        self, clips: list[ClipFeatures], graph_features: Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, clips: list[ClipFeatures], graph_features: Tensor) -> tuple[Tensor, Losses]:
         """
         Args:
-            clips: persons have `roi_maps` (Ri, C, K, K), `proposal_boxes` and, where the RoI grid
-                lies in other boxes, `pooled_boxes`; in training also `gt_classes` (Ri, A) and
-                `gt_boxes` (else the proposals count as original).
+            clips: persons have `roi_maps` (Ri, C, K, K); in training clips have `gt_classes`
+                (Ri, A) and `gt_boxes` (else the proposals count as original).
             graph_features: (R, D), mean over the graph's layers.
 
         Returns:
@@ -326,8 +322,8 @@ class DualAttentionModule(nn.Module):
         counts = [len(x) for x in persons]
         maps = torch.cat([x.roi_maps for x in persons])
         grid = maps.shape[-1]
-        pooled, mask = pad_sets(torch.cat([pooled_boxes(x) for x in persons]), counts)
-        boxes, _ = pad_sets(torch.cat([original_boxes(x, self.training) for x in persons]), counts)
+        pooled, mask = pad_sets(torch.cat([x.grid_boxes for x in clips]), counts)
+        boxes, _ = pad_sets(torch.cat([original_boxes(x, self.training) for x in clips]), counts)
         points = cell_centres(pooled, grid)  # N x P x K x K x 2
         geometry = self.geometry_scale * geometry_channels(points, boxes, mask)
         geometry = unpad_sets(geometry, mask)
@@ -340,46 +336,45 @@ class DualAttentionModule(nn.Module):
             name: projection(attended_mean(x, weights[name], self.normalize_weights))
             for name, projection in self.projections.items()
         }
-        if not self.training:
-            return features[self.main], {}
-        covered = unpad_sets(interference(points, boxes, mask), mask)
-        losses = self._prior_losses(attention, covered)
-        if self.classifiers:
-            gt_classes = torch.cat([x.gt_classes for x in persons])[:, self.classes].float()
-            padded, _ = pad_sets(gt_classes, counts)
-            relaxed = unpad_sets(relaxation(boxes, padded), mask)
-            losses.update(self._classification_losses(features, gt_classes, relaxed))
-        return features[self.main], {k: self.loss_weight * v for k, v in losses.items()}
+        losses = Losses()
+        if self.training:
+            covered = unpad_sets(interference(points, boxes, mask), mask)
+            self._add_prior_losses(losses, attention, covered)
+            if self.classifiers:
+                gt_classes = torch.cat([x.gt_classes for x in clips])[:, self.classes].float()
+                padded, _ = pad_sets(gt_classes, counts)
+                relaxed = unpad_sets(relaxation(boxes, padded), mask)
+                self._add_classification_losses(losses, features, gt_classes, relaxed)
+        return features[self.main], losses
 
-    def _classification_losses(
-        self, features: dict[str, Tensor], gt_classes: Tensor, relaxed: Tensor
-    ) -> dict[str, Tensor]:
-        losses = {}
-        num_persons = average_count(len(gt_classes))
+    def _add_classification_losses(
+        self, losses: Losses, features: dict[str, Tensor], gt_classes: Tensor, relaxed: Tensor
+    ) -> None:
         for name, classifier in self.classifiers.items():
             logits = classifier(features[name]).float()
             softer = relaxed if name == "sem" else None
             loss = relaxed_bce(logits, gt_classes, softer, self.class_weights)
-            losses[f"loss_{name}_cls"] = loss.sum() / num_persons
-        return losses
+            losses.add(f"loss_{name}_cls", self.loss_weight * loss.sum(), len(loss))
 
-    def _prior_losses(self, attention: AttentionMaps, covered: Tensor) -> dict[str, Tensor]:
-        losses = {}
+    def _add_prior_losses(self, losses: Losses, attention: AttentionMaps, covered: Tensor) -> None:
         if "idt_prior" in self.losses:
             identity = attention.own_action if self.prior_on_product else attention.identity
             loss = identity_prior(identity.float(), covered)
-            losses["loss_idt_prior"] = loss.sum() / average_count(len(covered))
+            losses.add("loss_idt_prior", self.loss_weight * loss.sum(), len(loss))
         if "sem_prior" in self.losses:
             loss = semantic_prior(attention.semantic.float(), covered, self.margin)
-            num_ranked = average_count(int(has_both_kinds(covered).sum()))
-            losses["loss_sem_prior"] = loss.sum() / num_ranked
-        return losses
+            # The mean is over those who have something to rank: in films most persons stand alone,
+            # and would thin the loss out to nothing.
+            num_ranked = int(has_both_kinds(covered).sum())
+            losses.add("loss_sem_prior", self.loss_weight * loss.sum(), num_ranked)
 
 
 def attended_mean(x: Tensor, weights: Tensor, normalize: bool = False) -> Tensor:
     """Eq. 3: the mean over the grid of x (R, C, K, K) times weights (R, K, K): (R, C).
 
-    A product of matrices, so that the weighted features are never written down.
+    The paper divides by the number of cells, not by the sum of the weights: a map that picks few
+    cells makes what it has picked fainter. A product of matrices, so that the weighted features are
+    never written down.
 
     Args:
         normalize: divide by the sum of the weights instead of the number of cells. What is picked
@@ -390,13 +385,8 @@ def attended_mean(x: Tensor, weights: Tensor, normalize: bool = False) -> Tensor
     return torch.matmul(x.flatten(2), shares[..., None].to(x.dtype))[..., 0]
 
 
-def pooled_boxes(persons: Instances) -> Tensor:
-    """(Ri, 4) boxes that the RoI grid divides."""
-    name = "pooled_boxes" if persons.has("pooled_boxes") else "proposal_boxes"
-    return persons.get(name).tensor
-
-
-def original_boxes(persons: Instances, training: bool) -> Tensor:
+def original_boxes(clip: ClipFeatures, training: bool) -> Tensor:
     """(Ri, 4) boxes that are neither jittered nor enlarged, as far as they are known."""
-    name = "gt_boxes" if training and persons.has("gt_boxes") else "proposal_boxes"
-    return persons.get(name).tensor
+    if training and clip.gt_boxes is not None:
+        return clip.gt_boxes.tensor
+    return clip.persons.proposal_boxes.tensor

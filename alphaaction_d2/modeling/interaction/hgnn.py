@@ -12,11 +12,10 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from ...structures import ClipFeatures, MemoryWindow
+from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
-from .build import INTERACTION_REGISTRY
+from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention
 from .graph import NOBODY, TrackGraph, build_graph, down_sample, same_track, track_starts
-from .inspection import MemoryAttention
 
 
 class OrderedAggregator(nn.Module):
@@ -171,7 +170,7 @@ class GraphLayer(nn.Module):
 
 
 @INTERACTION_REGISTRY.register()
-class HGNN(nn.Module):
+class HGNN(InteractionModule):
     """Actors in a graph with the persons of the memory window, coarser in time with every layer.
 
     The actors of the clip, all of them, with gradients, stand at the centre of the window in place
@@ -183,8 +182,6 @@ class HGNN(nn.Module):
     not D.
     """
 
-    needs_roi_maps = False
-    needs_scene = False
     needs_memory = True
 
     @configurable
@@ -278,7 +275,7 @@ class HGNN(nn.Module):
         }
 
     def memory_attention(self) -> list[MemoryAttention]:
-        """See INTERACTION_REGISTRY."""
+        """See :class:`InteractionModule`."""
         return [
             MemoryAttention(f"layer {i + 1}", layer.inter_clip.weights, self.stride(i))
             for i, layer in enumerate(self.layers)
@@ -288,11 +285,9 @@ class HGNN(nn.Module):
         """Slots of the window from one slot to the next in a layer."""
         return 2**layer if self.down_sample else 1
 
-    def forward(
-        self, clips: list[ClipFeatures], memory: MemoryWindow
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See INTERACTION_REGISTRY. Without persons the result is (0, dim_out)."""
-        return self.output(self.actor_features(clips, memory)[:, -1]), {}
+    def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
+        """See :class:`InteractionModule`. Without persons the result is (0, dim_out)."""
+        return self.output(self.actor_features(clips, memory)[:, -1]), Losses()
 
     def actor_features(self, clips: list[ClipFeatures], memory: MemoryWindow) -> Tensor:
         """(R, layers, D): all persons of the batch after every layer."""

@@ -8,22 +8,20 @@ from __future__ import annotations
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from ...structures import ClipFeatures, MemoryWindow
-from .build import INTERACTION_REGISTRY
+from ...structures import ClipFeatures, Losses, MemoryWindow
+from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention
 from .dam import DualAttentionModule
 from .hgnn import HGNN
-from .inspection import MemoryAttention
 
 
 @INTERACTION_REGISTRY.register()
-class IGMN(nn.Module):
+class IGMN(InteractionModule):
     """f_mem + f_idt (IGMN, Sec. 3.4): the graph's result and that of the dual attention.
 
     The graph runs once; the mean of its layers tells the attention about the long term.
     """
 
     needs_roi_maps = True
-    needs_scene = False
     needs_memory = True
 
     @configurable
@@ -42,18 +40,16 @@ class IGMN(nn.Module):
         }
 
     def memory_attention(self) -> list[MemoryAttention]:
-        """See INTERACTION_REGISTRY."""
+        """See :class:`InteractionModule`."""
         return self.hgnn.memory_attention()
 
     @property
     def map_attention(self) -> nn.Module:
-        """See INTERACTION_REGISTRY."""
+        """See :class:`InteractionModule`."""
         return self.dam.attention
 
-    def forward(
-        self, clips: list[ClipFeatures], memory: MemoryWindow
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See INTERACTION_REGISTRY. Without persons the result is (0, dim_out)."""
+    def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
+        """See :class:`InteractionModule`. Without persons the result is (0, dim_out)."""
         layers = self.hgnn.actor_features(clips, memory)  # R x layers x D
         context, losses = self.dam(clips, layers.mean(dim=1))
         return self.hgnn.output(layers[:, -1]) + context, losses

@@ -14,34 +14,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ...structures import ClipFeatures, MemoryWindow
-from .dam import AttentionMaps, pooled_boxes
-
-
-@dataclass(frozen=True)
-class MemoryAttention:
-    """Where a module attends to the memory window.
-
-    Attributes:
-        name: such as "layer 1".
-        weights: the `AttentionWeights` at work there. Its J others are the M persons of every slot
-            it reaches, slots outermost.
-        stride: it reaches the slots whose distance from the clip's own is a multiple of this.
-    """
-
-    name: str
-    weights: nn.Module
-    stride: int = 1
-
-    def places(self, memory: MemoryWindow) -> Tensor:
-        """(J,) indices of the J persons among the S * M of the window."""
-        num_slots, max_persons = memory.valid.shape[-2:]
-        reached = (torch.arange(num_slots) - memory.centre) % self.stride == 0
-        return reached.repeat_interleave(max_persons).nonzero()[:, 0]
+from ...structures import MemoryWindow, fractions
+from .build import InteractionModule, MemoryAttention
+from .dam import AttentionMaps
 
 
 @dataclass(frozen=True)
@@ -50,8 +28,8 @@ class MemoryWeights:
 
     Attributes:
         name: of the `MemoryAttention`.
-        step: time from one slot to the next, in the unit of `offsets`.
-        offsets: (J,) time relative to the clip, as in `MemoryWindow`.
+        step: slots of the pool from one slot of the window to the next that is reached.
+        offsets: (J,) time relative to the clip in slots, as in `MemoryWindow`.
         person_ids: (J,), -1 where unknown.
         seen: (Ri, J) bool, somebody is there and counts. With `ATTEND_PADDING` attention also falls
             on places where nobody is.
@@ -83,9 +61,11 @@ class ClipAttention:
     memory: Sequence[MemoryWeights]
 
 
-def has_attention(interaction: nn.Module | None) -> bool:
+def has_attention(interaction: InteractionModule | None) -> bool:
     """Whether there is anything to record."""
-    return bool(_memory_attention(interaction)) or _map_attention(interaction) is not None
+    return interaction is not None and (
+        bool(interaction.memory_attention()) or interaction.map_attention is not None
+    )
 
 
 class AttentionRecorder:
@@ -101,7 +81,7 @@ class AttentionRecorder:
         clips: one `ClipAttention` per clip, in the order of the calls and in each of its clips.
     """
 
-    def __init__(self, interaction: nn.Module | None) -> None:
+    def __init__(self, interaction: InteractionModule | None) -> None:
         """
         Args:
             interaction: of INTERACTION_REGISTRY. Of None, or of a module that has no attention,
@@ -114,8 +94,8 @@ class AttentionRecorder:
 
     def __enter__(self) -> AttentionRecorder:
         if has_attention(self._interaction):
-            sources = [x.weights for x in _memory_attention(self._interaction)]
-            maps = _map_attention(self._interaction)
+            sources = [x.weights for x in self._interaction.memory_attention()]
+            maps = self._interaction.map_attention
             sources += [] if maps is None else [maps]
             self._handles = [x.register_forward_hook(self._hear) for x in sources]
             self._handles.append(self._interaction.register_forward_hook(self._end_call))
@@ -130,33 +110,25 @@ class AttentionRecorder:
     def _hear(self, module: nn.Module, inputs: tuple, output: Any) -> None:
         self._heard[module] = (inputs, output)
 
-    def _end_call(self, _: nn.Module, inputs: tuple, __: Any) -> None:
+    def _end_call(self, interaction: InteractionModule, inputs: tuple, _: Any) -> None:
         clips, memory = inputs
         counts = [len(clip.persons) for clip in clips]
-        maps = _map_attention(self._interaction)
+        maps = interaction.map_attention
         named = {} if maps is None else _named_maps(self._heard[maps][1])
         maps_per_clip = {name: x.split(counts) for name, x in named.items()}
         memory_per_clip = [
             _memory_weights(attention, *self._heard[attention.weights], memory, counts)
-            for attention in _memory_attention(self._interaction)
+            for attention in interaction.memory_attention()
         ]
         for i, clip in enumerate(clips):
             self.clips.append(
                 ClipAttention(
-                    map_boxes=_on_cpu(_relative_boxes(clip)),
+                    map_boxes=_on_cpu(fractions(clip.grid_boxes, clip.persons.image_size)),
                     maps={name: _on_cpu(x[i]) for name, x in maps_per_clip.items()},
                     memory=[x[i] for x in memory_per_clip],
                 )
             )
         self._heard.clear()
-
-
-def _memory_attention(interaction: nn.Module | None) -> list[MemoryAttention]:
-    return interaction.memory_attention() if hasattr(interaction, "memory_attention") else []
-
-
-def _map_attention(interaction: nn.Module | None) -> nn.Module | None:
-    return getattr(interaction, "map_attention", None)
 
 
 def _named_maps(found: AttentionMaps) -> dict[str, Tensor]:
@@ -165,12 +137,6 @@ def _named_maps(found: AttentionMaps) -> dict[str, Tensor]:
     if found.identity is not None:
         maps["identity"] = found.own_action
     return {name: x for name, x in maps.items() if x is not None}
-
-
-def _relative_boxes(clip: ClipFeatures) -> Tensor:
-    height, width = clip.persons.image_size
-    boxes = pooled_boxes(clip.persons)
-    return boxes / boxes.new_tensor([width, height, width, height])
 
 
 def _memory_weights(

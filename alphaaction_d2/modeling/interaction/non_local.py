@@ -10,13 +10,13 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
-from ...structures import ClipFeatures, MemoryWindow
+from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
-from .build import INTERACTION_REGISTRY
+from .build import INTERACTION_REGISTRY, InteractionModule
 
 
 @INTERACTION_REGISTRY.register()
-class NonLocalInteraction(nn.Module):
+class NonLocalInteraction(InteractionModule):
     """Persons attend to the picture instead of to persons, objects and memory.
 
     All that the paper says is: "we augment the backbone with a non-local branch, where attention is
@@ -26,9 +26,7 @@ class NonLocalInteraction(nn.Module):
     that the two differ in what is attended to and in nothing else.
     """
 
-    needs_roi_maps = False
     needs_scene = True
-    needs_memory = False
 
     @configurable
     def __init__(
@@ -77,14 +75,12 @@ class NonLocalInteraction(nn.Module):
             "init_std": node.INIT_STD,
         }
 
-    def forward(
-        self, clips: list[ClipFeatures], memory: MemoryWindow
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """See INTERACTION_REGISTRY; `memory` is not looked at. Without persons: (0, dim_out)."""
+    def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
+        """See :class:`InteractionModule`; `memory` is not looked at."""
         features = torch.cat([clip.persons.roi_features for clip in clips])
         counts = [len(clip.persons) for clip in clips]
         query, mask = pad_sets(self.dropout(self.person_projection(features)), counts)  # N x P x D
         scenes = torch.stack([clip.scene for clip in clips])  # N x C x K x K
         cells = scenes.flatten(2).transpose(1, 2)  # N x KK x C
         others = self.dropout(self.scene_projection(cells))
-        return unpad_sets(self.block(query, others), mask), {}
+        return unpad_sets(self.block(query, others), mask), Losses()
