@@ -13,13 +13,6 @@ from __future__ import annotations
 from detectron2.config import CfgNode as CN
 
 
-def precision(name: str, key: str, allowed: Sequence[str]) -> torch.dtype:
-    """The type of numbers that a key names, such as "bfloat16"; ValueError unless it is allowed."""
-    if name not in allowed:
-        raise ValueError(f"{key} {name!r} is not one of {sorted(allowed)}")
-    return getattr(torch, name)
-
-
 def add_alphaaction_config(cfg: CN) -> None:
     """Add the keys of AIA and IGMN to `cfg`, with the defaults that
     `configs/Base-ActionRCNN.yaml` starts from."""

@@ -6,7 +6,7 @@ persons.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import torch
@@ -14,6 +14,13 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 UNKNOWN_PERSON = -1  # person id of somebody whose identity is not known
+
+
+def precision(name: str, key: str, allowed: Sequence[str]) -> torch.dtype:
+    """The type of numbers that a key names, such as "bfloat16"; ValueError unless it is allowed."""
+    if name not in allowed:
+        raise ValueError(f"{key} {name!r} is not one of {sorted(allowed)}")
+    return getattr(torch, name)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,10 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..config import precision
 from ..data.randomness import derived_seed, seed_everything
 from ..data.train_loader import TrainLoader
 from ..memory.pool import MemoryPool
-from ..structures import Losses
+from ..structures import Losses, precision
 from .distributed.exchange import gather_numbers
 
 

@@ -28,8 +28,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor
 
-from ..config import precision
-from ..structures import UNKNOWN_PERSON, MemoryWindow, fractions
+from ..structures import UNKNOWN_PERSON, MemoryWindow, fractions, precision
 from .file import MemoryFileError, read_memory_file, write_memory_file
 from .slots import FixedSlots, RingSlots
 

@@ -14,8 +14,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from ..config import precision
-from ..structures import ClipFeatures, Losses, MemoryWindow
+from ..structures import ClipFeatures, Losses, MemoryWindow, precision
 from .box_finder import BoxFinder
 from .roi_heads import no_objects, whole_picture
 
