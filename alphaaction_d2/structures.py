@@ -6,11 +6,14 @@ persons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
+import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 UNKNOWN_PERSON = -1  # person id of somebody whose identity is not known
@@ -21,6 +24,191 @@ def precision(name: str, key: str, allowed: Sequence[str]) -> torch.dtype:
     if name not in allowed:
         raise ValueError(f"{key} {name!r} is not one of {sorted(allowed)}")
     return getattr(torch, name)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundBoxes:
+    """Persons, or objects, that somebody has found in one picture: a file, a detector, annotators.
+
+    Attributes:
+        boxes: (n, 4) float64 XYXY as fractions of the picture's width and height. In float32 the
+            pixels of a detector would not come back as they were.
+        scores: (n,) float32.
+        ids: (n,) int64 identities of persons, -1 where nobody knows.
+    """
+
+    boxes: np.ndarray
+    scores: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        boxes: ArrayLike = (),
+        scores: ArrayLike = 1.0,
+        ids: ArrayLike = UNKNOWN_PERSON,
+        size: tuple[int, int] = (1, 1),
+    ) -> FoundBoxes:
+        """Make these of anything like arrays; one score or id counts for all.
+
+        Args:
+            size: width and height of the picture, for boxes in pixels.
+        """
+        boxes = np.asarray(boxes, np.float64).reshape(-1, 4) / (*size, *size)
+        n = len(boxes)
+        return cls(boxes, np.full(n, scores, np.float32), np.full(n, ids, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def at(self, rows: np.ndarray | slice) -> FoundBoxes:
+        """Take some of them: what a mask, an index or a slice names."""
+        return FoundBoxes(self.boxes[rows], self.scores[rows], self.ids[rows])
+
+    def above(self, score: float) -> FoundBoxes:
+        """Take those whose score is at least this one."""
+        return self.at(self.scores >= score)
+
+    def best(self, number: int) -> FoundBoxes:
+        """Take at most this many, those of the highest scores, in ascending order of score."""
+        order = np.argsort(self.scores, kind="stable")
+        return self.at(order[max(len(order) - number, 0) :])
+
+    def in_pixels(self, width: int, height: int) -> np.ndarray:
+        """Give the boxes (n, 4) in pixels of a picture, float32."""
+        return (self.boxes * (width, height, width, height)).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class TimedBoxes:
+    """Persons of several moments, such as all between two keyframes.
+
+    Attributes:
+        timestamps: (n,) float64 seconds, in ascending order.
+        found: the n persons.
+    """
+
+    timestamps: np.ndarray
+    found: FoundBoxes
+
+    @classmethod
+    def join(cls, moments: Mapping[float, FoundBoxes]) -> TimedBoxes:
+        """Put the persons of moments, in order of time, one after the other."""
+        parts = [FoundBoxes.of(), *moments.values()]
+        columns = [[getattr(x, f.name) for x in parts] for f in fields(FoundBoxes)]
+        times = [time for time, found in moments.items() for _ in range(len(found))]
+        return cls(np.array(times, np.float64), FoundBoxes(*map(np.concatenate, columns)))
+
+    def moments(self) -> Iterator[tuple[float, FoundBoxes]]:
+        """Yield each moment, and who is there."""
+        times, starts = np.unique(self.timestamps, return_index=True)
+        for time, start, stop in zip(times.tolist(), starts, [*starts[1:], len(self.found)]):
+            yield time, self.found.at(slice(start, stop))
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedPersons:
+    """The persons of a keyframe, which has one annotation for every action of every person.
+
+    A person is an id together with a box, since AVA repeats the box for every action; without ids
+    the box alone.
+
+    Attributes:
+        boxes: (R, 4) float64 XYXY in pixels of the video.
+        ids: (R,) int64, -1 where unknown.
+        rows: (A,) int64, whose each of the A annotations is.
+    """
+
+    boxes: np.ndarray
+    ids: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, annotations: Sequence[dict]) -> AnnotatedPersons:
+        """Find them in detectron2's annotations with `bbox` (XYXY, pixels) and `person_id`."""
+        persons: dict[tuple, int] = {}
+        keys = [(*a["bbox"], a["person_id"]) for a in annotations]
+        rows = [persons.setdefault(key, len(persons)) for key in keys]
+        table = np.array(list(persons), dtype=np.float64).reshape(-1, 5)
+        return cls(table[:, :4], table[:, 4].astype(np.int64), np.array(rows, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def found(self, width: int, height: int) -> FoundBoxes:
+        """Take them for detected ones, with score 1, in a video of this size."""
+        return FoundBoxes.of(self.boxes, 1.0, self.ids, (width, height))
+
+
+@dataclass(frozen=True)
+class BoxChoice:
+    """Which of the found persons and objects a model is shown: the only place of the thresholds.
+
+    Found boxes become detectron2's `Instances` here and nowhere else. `place` says where they are
+    in the network's picture: from found boxes to (n, 4) pixels.
+
+    Attributes:
+        min_person_score, min_object_score: lower ones are not shown.
+        max_objects: of the others, the best are.
+    """
+
+    min_person_score: float
+    min_object_score: float
+    max_objects: int
+
+    @classmethod
+    def of(cls, cfg: CfgNode) -> BoxChoice:
+        """Read it from `cfg.INPUT`."""
+        node = cfg.INPUT
+        return cls(node.PERSON_SCORE_THRESH_TEST, node.OBJECT_SCORE_THRESH, node.MAX_OBJECTS)
+
+    def persons(
+        self,
+        found: FoundBoxes,
+        place: Callable[[FoundBoxes], np.ndarray],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Make `proposal_boxes`, `objectness_logits` and `person_ids` of persons."""
+        found = found.above(self.min_person_score)
+        proposals = Instances(image_size, proposal_boxes=as_boxes(place(found)))
+        proposals.objectness_logits = torch.from_numpy(found.scores)
+        proposals.person_ids = torch.from_numpy(found.ids)
+        return proposals
+
+    def objects(
+        self,
+        found: FoundBoxes,
+        place: Callable[[FoundBoxes], np.ndarray],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Make `boxes` and `scores` of objects, in ascending order of score."""
+        found = found.above(self.min_object_score).best(self.max_objects)
+        return Instances(
+            image_size, boxes=as_boxes(place(found)), scores=torch.from_numpy(found.scores)
+        )
+
+
+def as_boxes(boxes: np.ndarray) -> Boxes:
+    """Make detectron2's boxes of an array (n, 4)."""
+    return Boxes(torch.from_numpy(boxes.astype(np.float32)))
+
+
+def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Intersection over union of XYXY boxes (..., 4), broadcast against others (..., 4).
+
+    Returns:
+        (...) in [0, 1]; 0 where a box has no area.
+    """
+    top_left = np.maximum(boxes[..., :2], others[..., :2])
+    bottom_right = np.minimum(boxes[..., 2:], others[..., 2:])
+    common = np.prod(np.clip(bottom_right - top_left, 0, None), axis=-1)
+    with np.errstate(invalid="ignore"):  # a box that is not finite overlaps nothing
+        union = _areas(boxes) + _areas(others) - common
+    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return np.prod(np.clip(boxes[..., 2:] - boxes[..., :2], 0, None), axis=-1)
 
 
 @dataclass(frozen=True)

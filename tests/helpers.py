@@ -19,6 +19,7 @@ from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.data.video.reader import VideoWriter
 from alphaaction_d2.engine import Trainer
+from alphaaction_d2.engine.box_sources import BoxSource
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -111,6 +112,12 @@ def loaded_tool(path: Path) -> Iterator[Callable[..., int]]:
     with mock.patch.object(module, "setup_logger"):
         yield run
     del sys.modules[spec.name]
+
+
+def watched(source: BoxSource, width: int, height: int) -> BoxSource:
+    """The source, after a video of this size has gone through it."""
+    list(source.watch([(0.0, np.zeros((height, width, 3), np.uint8))]))
+    return source
 
 
 def model_input(

@@ -47,8 +47,9 @@ def _may_import() -> dict[str, set[str]]:
 MAY_IMPORT = _may_import()
 OUTSIDE = {"tools", "projects", "tests"}  # the package never imports these
 
-# structures.py is the vocabulary of all parts: tensors and detectron2's structures, nothing else.
-THIRD_PARTY_OF_STRUCTURES = {"torch", "detectron2"}
+# structures.py is the vocabulary of all parts: arrays, tensors and detectron2's structures, nothing
+# else.
+THIRD_PARTY_OF_STRUCTURES = {"numpy", "torch", "detectron2"}
 
 
 def imported_modules(path: Path, root: Path) -> Iterator[tuple[int, str]]:

@@ -10,8 +10,7 @@ from detectron2.config import CfgNode
 
 from ..data.datasets import register_datasets
 from ..data.video.reader import video_name
-from ..engine.box_sources import KeyframeBoxes, whole_frame_boxes
-from ..engine.predictor import BoxSource
+from ..engine.box_sources import BoxSource, KeyframeBoxes, WholeFrame
 from ..formats.config_files import setup_cfg
 
 logger = logging.getLogger(__name__)
@@ -59,7 +58,7 @@ def box_sources(args: argparse.Namespace, cfg: CfgNode) -> Callable[[str], BoxSo
         cfg.MODEL.PERSON_DETECTOR.CONFIG, *weights = args.person_detector
         cfg.MODEL.PERSON_DETECTOR.WEIGHTS = weights[0] if weights else ""
     if args.boxes == [WHOLE_FRAME]:
-        return lambda video: whole_frame_boxes
+        return lambda video: WholeFrame()
     if args.boxes:
         return lambda video: KeyframeBoxes.from_files(args.boxes, video_name(video))
     if not cfg.MODEL.PERSON_DETECTOR.CONFIG:

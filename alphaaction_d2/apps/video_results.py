@@ -21,8 +21,8 @@ from ..data.video.reader import (
     probe_video,
     video_name,
 )
-from ..engine.box_sources import KeyframeBoxes
-from ..engine.predictor import BoxSource, VideoPredictor
+from ..engine.box_sources import BoxSource
+from ..engine.predictor import VideoPredictor
 from ..visualization import (
     DrawStyle,
     FrameAnnotator,
@@ -132,7 +132,7 @@ def process_video(
 
 def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
     """Warn of boxes at times that the video does not have."""
-    unused = boxes.unused_seconds() if isinstance(boxes, KeyframeBoxes) else {}
+    unused = {} if boxes is None else boxes.unused()
     if unused:
         logger.warning(
             "%s: %d boxes are not used, they are at seconds that the video does not have, such as "

@@ -46,32 +46,17 @@ def clip_times(timestamp: float, num_frames: int, sampling_rate: float, fps: flo
     return timestamp + steps * (sampling_rate / fps)
 
 
-def keyframe_timestamps(
-    last_frame_time: float, period: float = 1.0, first_frame_time: float = 0.0
-) -> np.ndarray:
-    """Give the keyframes of a video: the multiples of `period` from its first to its last frame.
-
-    Args:
-        last_frame_time: seconds at which the last frame starts. A keyframe after it would show a
-            picture that is already covered, so a video of 0.4 s has exactly keyframe 0.
-        period: seconds between keyframes.
-        first_frame_time: seconds at which the first frame starts.
-
-    Returns:
-        (K,) float64 seconds; K is 0 for a `last_frame_time` before `first_frame_time`.
-    """
-    _check_period(period)
-    first, last = first_keyframe(first_frame_time, period), last_keyframe(last_frame_time, period)
-    return np.arange(first, last + 1, dtype=np.float64) * period
-
-
 def first_keyframe(first_frame_time: float, period: float = 1.0) -> int:
-    """Which multiple of `period` is the first keyframe of a video."""
+    """Give the first keyframe of a video, as a number of periods."""
     return math.ceil((first_frame_time - TIME_TOLERANCE) / period)
 
 
 def last_keyframe(last_frame_time: float, period: float = 1.0) -> int:
-    """Which multiple of `period` is the last keyframe of a video."""
+    """Give the last keyframe of a video, as a number of periods.
+
+    A keyframe after the moment at which the last frame starts would show a picture that is already
+    covered, so a video of 0.4 s has exactly keyframe 0.
+    """
     return math.floor((last_frame_time + TIME_TOLERANCE) / period)
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 
+from ..structures import AnnotatedPersons, BoxChoice, FoundBoxes, as_boxes
 from .boxes import enlarge_boxes, jitter_boxes
 from .clip_sampling import clip_times
 from .transforms import ColorJitter, ResizeShortSide, split_channels
@@ -66,12 +67,10 @@ class ActionDatasetMapper:
         clip_fps: float,
         augmentations: list[T.Augmentation],
         num_classes: int,
+        choice: BoxChoice,
         box_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
         max_box_scale: float = 1.0,
         max_persons_train: int = 10,
-        person_score_thresh: float = 0.8,
-        object_score_thresh: float = 0.5,
-        max_objects: int = 5,
         max_open_videos: int = 2,
     ) -> None:
         """
@@ -79,9 +78,9 @@ class ActionDatasetMapper:
             num_frames, sampling_rate, clip_fps: see :func:`clip_times`.
             augmentations: applied to every frame and to all boxes. In testing they must not draw.
             num_classes: K.
+            choice: of the found objects and, in testing, of the found persons.
             box_jitter: see :func:`jitter_boxes`.
             max_box_scale: training boxes are then enlarged by a factor drawn from 1 to this.
-            person_score_thresh: detected persons below it are not used (testing).
             max_open_videos: videos kept open.
         """
         self.is_train = is_train
@@ -95,9 +94,7 @@ class ActionDatasetMapper:
         self.box_jitter = box_jitter
         self.max_box_scale = max_box_scale
         self.max_persons_train = max_persons_train
-        self.person_score_thresh = person_score_thresh
-        self.object_score_thresh = object_score_thresh
-        self.max_objects = max_objects
+        self.choice = choice
         self.max_open_videos = max_open_videos
         self._readers: OrderedDict[str, VideoReader] = OrderedDict()
         self._frames_decoded = 0  # by readers that are closed
@@ -115,9 +112,7 @@ class ActionDatasetMapper:
             "box_jitter": tuple(node.BOX_JITTER),
             "max_box_scale": node.MAX_BOX_SCALE_TRAIN,
             "max_persons_train": node.MAX_PERSONS_TRAIN,
-            "person_score_thresh": node.PERSON_SCORE_THRESH_TEST,
-            "object_score_thresh": node.OBJECT_SCORE_THRESH,
-            "max_objects": node.MAX_OBJECTS,
+            "choice": BoxChoice.of(cfg),
             "max_open_videos": node.MAX_OPEN_VIDEOS,
         }
 
@@ -158,26 +153,34 @@ class ActionDatasetMapper:
         image_size = video.shape[2:]
         result = {key: value for key, value in dataset_dict.items() if key not in _CONSUMED}
         result["video"] = torch.from_numpy(video)
+
+        def place(found: FoundBoxes) -> np.ndarray:
+            pixels = found.in_pixels(dataset_dict["width"], dataset_dict["height"])
+            return _transform_boxes(pixels, transform, image_size)
+
         # 3. Boxes.
-        result["objects"] = self._objects(dataset_dict, transform, image_size)
+        result["objects"] = self.choice.objects(dataset_dict["objects"], place, image_size)
         if self.is_train:
             result["instances"], result["proposals"] = self._annotated(
-                dataset_dict, transform, image_size
+                dataset_dict["annotations"], transform, image_size
             )
-        else:
-            result["proposals"] = self._detected(dataset_dict["persons"], transform, image_size)
-            if "persons_between" in dataset_dict:
-                between = dataset_dict["persons_between"]
-                result["persons_between"] = self._detected_between(between, transform, image_size)
+            return result
+        result["proposals"] = self.choice.persons(dataset_dict["persons"], place, image_size)
+        if "persons_between" in dataset_dict:
+            result["persons_between"] = [
+                (seconds, self.choice.persons(found, place, image_size))
+                for seconds, found in dataset_dict["persons_between"].moments()
+            ]
         return result
 
     def _annotated(
-        self, dataset_dict: dict, transform: T.Transform, image_size: tuple[int, int]
+        self, annotations: list[dict], transform: T.Transform, image_size: tuple[int, int]
     ) -> tuple[Instances, Instances]:
         """Annotated persons as targets and, jittered, as proposals; row by row the same person."""
-        boxes, gt_classes, person_ids = merge_annotations(
-            dataset_dict["annotations"], self.num_classes
-        )
+        persons = AnnotatedPersons.of(annotations)
+        boxes, person_ids = persons.boxes, persons.ids
+        gt_classes = np.zeros((len(boxes), self.num_classes), dtype=np.float32)
+        gt_classes[persons.rows, [a["category_id"] for a in annotations]] = 1
         if len(boxes) > self.max_persons_train:
             keep = np.sort(np.random.permutation(len(boxes))[: self.max_persons_train])
             boxes, gt_classes, person_ids = boxes[keep], gt_classes[keep], person_ids[keep]
@@ -188,53 +191,12 @@ class ActionDatasetMapper:
             factors = np.random.uniform(1, self.max_box_scale, len(boxes))
             jittered = enlarge_boxes(jittered, factors, image_size)
 
-        instances = Instances(image_size, gt_boxes=_boxes(boxes))
+        instances = Instances(image_size, gt_boxes=as_boxes(boxes))
         instances.gt_classes = torch.from_numpy(gt_classes)
-        proposals = Instances(image_size, proposal_boxes=_boxes(jittered))
+        proposals = Instances(image_size, proposal_boxes=as_boxes(jittered))
         proposals.objectness_logits = torch.ones(len(boxes))
         proposals.person_ids = torch.from_numpy(person_ids)
         return instances, proposals
-
-    def _detected_between(
-        self, persons: dict, transform: T.Transform, image_size: tuple[int, int]
-    ) -> list[tuple[float, Instances]]:
-        """The same at the moments between this keyframe and the one before it, in order."""
-        moments, starts = np.unique(persons["timestamps"], return_index=True)
-        stops = [*starts[1:], len(persons["timestamps"])]
-        return [
-            (
-                float(moment),
-                self._detected(
-                    {name: x[start:stop] for name, x in persons.items()}, transform, image_size
-                ),
-            )
-            for moment, start, stop in zip(moments, starts, stops)
-        ]
-
-    def _detected(
-        self, persons: dict, transform: T.Transform, image_size: tuple[int, int]
-    ) -> Instances:
-        """Detected persons whose score suffices."""
-        keep = persons["scores"] >= self.person_score_thresh
-        proposals = Instances(image_size)
-        boxes = _transform_boxes(persons["boxes"][keep], transform, image_size)
-        proposals.proposal_boxes = _boxes(boxes)
-        proposals.objectness_logits = torch.from_numpy(persons["scores"][keep].astype(np.float32))
-        proposals.person_ids = torch.from_numpy(persons["person_ids"][keep])
-        return proposals
-
-    def _objects(
-        self, dataset_dict: dict, transform: T.Transform, image_size: tuple[int, int]
-    ) -> Instances:
-        """The best objects above the threshold, in ascending order of score."""
-        objects = dataset_dict["objects"]
-        keep = np.flatnonzero(objects["scores"] >= self.object_score_thresh)
-        order = np.argsort(objects["scores"][keep], kind="stable")
-        keep = keep[order][max(len(keep) - self.max_objects, 0) :]
-        result = Instances(image_size)
-        result.boxes = _boxes(_transform_boxes(objects["boxes"][keep], transform, image_size))
-        result.scores = torch.from_numpy(objects["scores"][keep].astype(np.float32))
-        return result
 
     def _reader(self, path: str) -> VideoReader:
         """An open reader; the least recently used one makes room."""
@@ -281,40 +243,9 @@ def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> l
 _CONSUMED = ("annotations", "persons", "objects", "persons_between")
 
 
-def merge_annotations(
-    annotations: list[dict], num_classes: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One row per person from one annotation per person and action.
-
-    A person is a person id together with a box, since AVA repeats the box for every action; without
-    ids the box alone.
-
-    Args:
-        annotations: each with `bbox` (XYXY), `category_id` in [0, K), `person_id`.
-        num_classes: K.
-
-    Returns:
-        boxes (Ri, 4) float64, multi-hot classes (Ri, K) float32, person ids (Ri,) int64.
-    """
-    rows: dict[tuple, int] = {}
-    labels: list[tuple[int, int]] = []
-    for annotation in annotations:
-        key = (*annotation["bbox"], annotation["person_id"])
-        labels.append((rows.setdefault(key, len(rows)), annotation["category_id"]))
-    persons = np.array(list(rows), dtype=np.float64).reshape(-1, 5)
-    classes = np.zeros((len(rows), num_classes), dtype=np.float32)
-    for row, category in labels:
-        classes[row, category] = 1
-    return persons[:, :4], classes, persons[:, 4].astype(np.int64)
-
-
 def _transform_boxes(
     boxes: np.ndarray, transform: T.Transform, image_size: tuple[int, int]
 ) -> np.ndarray:
     height, width = image_size
     boxes = transform.apply_box(np.asarray(boxes, dtype=np.float64).reshape(-1, 4))
     return np.clip(boxes, 0, [width, height, width, height])
-
-
-def _boxes(boxes: np.ndarray) -> Boxes:
-    return Boxes(torch.from_numpy(boxes.astype(np.float32)))

@@ -1,42 +1,88 @@
-"""Person and object boxes of a video's keyframes, from a file or made up."""
+"""Where the persons and objects of a video are: in files, found by a detector, or everywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from ..data.dense_boxes import DensePersons, persons_between
+from ..data.box_tables import DensePersons, KeyframeTable, split_at_keyframes
+from ..data.clip_sampling import first_keyframe, is_shown_by, last_keyframe
 from ..formats.ava import AVARows, select_rows
-from ..formats.boxes import BoxFile, at_keyframes, is_person, keyframe_seconds, read_boxes
+from ..formats.boxes import BoxFile, is_person, read_boxes
+from ..modeling.detector import PictureBoxes, PictureDetector
+from ..structures import UNKNOWN_PERSON, FoundBoxes, TimedBoxes
+
+Frames = Iterable[tuple[float, np.ndarray]]  # (seconds, (H, W, 3) uint8 RGB), in order of time
 
 
-class KeyframeBoxes:
-    """Where persons and objects are at each keyframe of one video, from one or more files.
+@dataclass(frozen=True, eq=False)
+class BoxesAt:
+    """What a source knows of a keyframe.
 
-    Call it with a keyframe's time and the picture's size; it returns the `persons` and `objects`
-    of a dataset dict (see :func:`load_ava`), empty where the file says nothing. Files with boxes
-    for more moments than keyframes also give `persons_between`, those of the second before.
+    Attributes:
+        persons, objects: those at the keyframe.
+        between: persons since the keyframe before: they are linked, but not classified.
     """
 
-    def __init__(self, tables: Sequence[AVARows | BoxFile]) -> None:
+    persons: FoundBoxes
+    objects: FoundBoxes
+    between: TimedBoxes
+
+
+class BoxSource(Protocol):
+    """Where persons and objects of one video are.
+
+    The frames of the video go through `watch` on their way to the network; a keyframe is asked for
+    after the frame that it shows has gone by. A source that inherits from this needs `at` only.
+    """
+
+    def watch(self, frames: Frames) -> Iterator[tuple[float, np.ndarray]]:
+        """Pass on the frames of a video that begins now."""
+        yield from frames
+
+    @abstractmethod
+    def at(self, seconds: float) -> BoxesAt:
+        """Give what is there at a keyframe that has gone by. Each keyframe is asked for once."""
+
+    @property
+    def largest_person_id(self) -> int:
+        """The largest id that the source will ever give: new ones start above; -1 for none."""
+        return UNKNOWN_PERSON
+
+    def unused(self) -> dict[int, int]:
+        """Count boxes by second, of the seconds that nobody has asked for."""
+        return {}
+
+
+class WholeFrame(BoxSource):
+    """One person who fills the picture, and no objects: for videos without any boxes."""
+
+    def at(self, seconds: float) -> BoxesAt:
+        """See the class."""
+        return BoxesAt(FoundBoxes.of([0, 0, 1, 1]), FoundBoxes.of(), TimedBoxes.join({}))
+
+
+class KeyframeBoxes(BoxSource):
+    """Boxes of one video from one or more files; a keyframe has none where they say nothing.
+
+    Files with boxes for more moments than keyframes also give the persons of the second before.
+    """
+
+    def __init__(self, files: Sequence[BoxFile]) -> None:
         """
         Args:
-            tables: boxes of one video, as fractions where they are plain rows; class "" or "person"
-                is a person, anything else an object. A row belongs to the nearest whole second.
+            files: boxes of one video; class "" or "person" is a person, anything else an object. A
+                row belongs to the nearest whole second.
         """
-        files = [table if isinstance(table, BoxFile) else BoxFile(table) for table in tables]
-        self._between = [persons_between(file) for file in files]
-        self._files = [replace(file, rows=at_keyframes(file.rows)) for file in files]
-        rows = [file.rows for file in self._files]
-        self._scores = np.concatenate([x.scores for x in rows]).astype(np.float32)
-        self._person_ids = np.concatenate([x.person_ids for x in rows])
-        self._is_person = np.concatenate([is_person(x) for x in rows])
-        self._keyframe = np.concatenate([keyframe_seconds(x.timestamps) for x in rows])
-        self._fractions: dict[tuple[int, int], np.ndarray] = {}  # by picture size
-        self._dense: dict[tuple[int, int], DensePersons] = {}
+        self._files = [split_at_keyframes(file) for file in files]
+        # persons, objects and persons between keyframes, once the size of the picture is known
+        self._tables: tuple[KeyframeTable, KeyframeTable, DensePersons] | None = None
         self._asked: set[int] = set()  # keyframes
 
     @classmethod
@@ -55,54 +101,56 @@ class KeyframeBoxes:
 
     @property
     def largest_person_id(self) -> int:
-        """Of all moments; -1 when no person has an id."""
-        between = [x.rows.person_ids.max(initial=-1) for x in self._between]
-        return int(max(self._person_ids.max(initial=-1), *between))
+        """The largest of all moments; -1 when no person has an id."""
+        files = [file for pair in self._files for file in pair]
+        return max(int(file.rows.person_ids.max(initial=UNKNOWN_PERSON)) for file in files)
 
-    def __call__(self, timestamp: float, height: int, width: int) -> dict[str, dict]:
-        """See the class. Raises AVAFileError when boxes in pixels do not fit into the picture."""
-        if (width, height) not in self._fractions:
-            boxes = [x.as_fractions(lambda _: (width, height)).rows.boxes for x in self._files]
-            self._fractions[width, height] = np.concatenate(boxes)
-            between = [x.as_fractions(lambda _: (width, height)).rows for x in self._between]
-            self._dense[width, height] = DensePersons([_of_one_video(x) for x in between])
-        boxes = self._fractions[width, height] * [width, height, width, height]
-        here = self._keyframe == round(timestamp)
-        self._asked.add(round(timestamp))
-        found = {
-            "persons": self._arrays(here & self._is_person, boxes),
-            "objects": self._arrays(here & ~self._is_person, boxes),
-        }
-        dense = self._dense[width, height]
-        if len(dense):
-            size = (width, height)
-            found["persons_between"] = dense.between("", timestamp - 1, timestamp, size)
-        return found
+    def watch(self, frames: Frames) -> Iterator[tuple[float, np.ndarray]]:
+        """Pass on the frames, whose size is needed for files that count in pixels.
 
-    def unused_seconds(self) -> dict[int, int]:
-        """Rows by second, of the seconds that nobody has asked for: the video has no such time."""
-        seconds, counts = np.unique(self._keyframe, return_counts=True)
-        pairs = zip(seconds.tolist(), counts.tolist())
-        return {second: count for second, count in pairs if second not in self._asked}
+        Raises:
+            AVAFileError: boxes in pixels do not fit into the picture.
+        """
+        self._asked.clear()
+        first = True
+        for seconds, frame in frames:
+            if first:
+                self._measure(frame.shape[1], frame.shape[0])
+                first = False
+            yield seconds, frame
 
-    def _arrays(self, mask: np.ndarray, boxes: np.ndarray) -> dict[str, np.ndarray]:
-        return {
-            "boxes": boxes[mask].astype(np.float32),
-            "scores": self._scores[mask],
-            "person_ids": self._person_ids[mask],
-        }
+    def _measure(self, width: int, height: int) -> None:
+        at, between = (
+            [_of_one_video(x.as_fractions(lambda _: (width, height)).rows) for x in files]
+            for files in zip(*self._files)
+        )
+        self._tables = (
+            KeyframeTable([select_rows(rows, is_person(rows)) for rows in at]),
+            KeyframeTable([select_rows(rows, ~is_person(rows)) for rows in at]),
+            DensePersons(between),
+        )
+
+    def at(self, seconds: float) -> BoxesAt:
+        """See the class."""
+        assert self._tables is not None, "first the frames of the video go through `watch`"
+        persons, objects, between = self._tables
+        key = (_VIDEO, round(seconds))
+        self._asked.add(key[1])
+        return BoxesAt(persons[key], objects[key], between.between(_VIDEO, seconds - 1, seconds))
+
+    def unused(self) -> dict[int, int]:
+        """Count rows by second: the video has no such time."""
+        counts: Counter[int] = Counter()
+        for table in self._tables[:2] if self._tables else ():
+            counts.update({second: count for (_, second), count in table.counts().items()})
+        return {second: count for second, count in counts.items() if second not in self._asked}
 
 
-def whole_frame_boxes(timestamp: float, height: int, width: int) -> dict[str, dict]:
-    """One person who fills the picture, and no objects: for videos without any boxes."""
-    box = np.array([[0, 0, width, height]], dtype=np.float32)
-    persons = {"boxes": box, "scores": np.ones(1, np.float32), "person_ids": np.array([-1])}
-    return {"persons": persons, "objects": {key: value[:0] for key, value in persons.items()}}
+_VIDEO = ""  # there is one video, whatever the files call it
 
 
 def _of_one_video(rows: AVARows) -> AVARows:
-    """The same rows, of the video "" whatever the file calls it."""
-    return replace(rows, videos=[""], video_codes=np.zeros_like(rows.video_codes))
+    return replace(rows, videos=[_VIDEO], video_codes=np.zeros_like(rows.video_codes))
 
 
 def _boxes_of_video(path: str | Path, video_id: str) -> BoxFile:
@@ -114,3 +162,53 @@ def _boxes_of_video(path: str | Path, video_id: str) -> BoxFile:
         known = ", ".join(sorted(rows.videos)[:5])
         raise ValueError(f"{path}: no boxes of video {video_id!r}; it has {known} ...")
     return replace(file, rows=select_rows(rows, rows.video_codes == rows.videos.index(video_id)))
+
+
+class DetectedBoxes(BoxSource):
+    """Boxes that a detector finds in the keyframes as they go by, at full size.
+
+    A keyframe's boxes are found as soon as it is known which frame it shows; only boxes are kept,
+    and only until they are asked for. With more looks than keyframes, persons in between are found,
+    too.
+    """
+
+    def __init__(self, detect: PictureDetector, looks_per_second: int = 1) -> None:
+        """
+        Args:
+            detect: finds boxes in pictures.
+            looks_per_second: how often; once, at the keyframes, or a multiple of that.
+        """
+        if looks_per_second < 1:
+            raise ValueError(
+                f"MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND {looks_per_second}: use at least 1"
+            )
+        self._detect = detect
+        self._looks = looks_per_second
+        self._found: dict[int, PictureBoxes] = {}  # by number of the look
+
+    def watch(self, frames: Frames) -> Iterator[tuple[float, np.ndarray]]:
+        """Pass on the frames, looking at the keyframes that go by."""
+        self._found.clear()
+        number, shown, shown_time = None, None, 0.0
+        for seconds, frame in frames:
+            if number is None:
+                number = first_keyframe(seconds, 1 / self._looks)
+            while shown is not None and not is_shown_by(seconds, number / self._looks):
+                self._look(number, shown)
+                number += 1
+            shown, shown_time = frame, seconds
+            yield seconds, frame
+        while shown is not None and number <= last_keyframe(shown_time, 1 / self._looks):
+            self._look(number, shown)
+            number += 1
+
+    def _look(self, number: int, picture: np.ndarray) -> None:
+        self._found[number] = self._detect([picture])[0]
+
+    def at(self, seconds: float) -> BoxesAt:
+        """Give the boxes of a keyframe that has gone by, once."""
+        number = round(seconds * self._looks)
+        found = self._found.pop(number)
+        before = [n for n in range(number - self._looks + 1, number) if n in self._found]
+        between = TimedBoxes.join({n / self._looks: self._found.pop(n).persons for n in before})
+        return BoxesAt(found.persons, found.objects, between)

@@ -218,9 +218,10 @@ def _with_first_new_id(keyframes: list[dict]) -> list[dict]:
     """The keyframes with `first_new_id`: nobody new gets an id that a box of the video carries."""
     given: dict[str, set[int]] = {}
     for x in keyframes:
-        for name in ("persons", "persons_between"):
-            if name in x:
-                given.setdefault(x["video_id"], set()).update(x[name]["person_ids"].tolist())
+        ids = given.setdefault(x["video_id"], set())
+        ids.update(x["persons"].ids.tolist())
+        if "persons_between" in x:
+            ids.update(x["persons_between"].found.ids.tolist())
     first = {video: first_new_id(ids) for video, ids in given.items()}
     return [{**x, "first_new_id": first[x["video_id"]]} for x in keyframes]
 

@@ -12,8 +12,8 @@ from detectron2.evaluation import inference_context
 from detectron2.utils import comm
 from torch import nn
 
-from ..data.datasets import annotated_persons
 from ..memory.pool import MemoryPool, MemoryWrite
+from ..structures import AnnotatedPersons
 from .distributed.exchange import gather_numbers, store_everywhere
 from .distributed.shared_tensors import shared_zeros
 from .inference import build_stream, uses_memory
@@ -36,7 +36,7 @@ def build_training_pool(
     most = cfg.INPUT.MAX_PERSONS_TRAIN
     places = []
     for keyframe in (keyframes[i] for i in range(len(keyframes))):
-        persons = len(annotated_persons(keyframe["annotations"])["boxes"])
+        persons = len(AnnotatedPersons.of(keyframe["annotations"]))
         places.append((str(keyframe["video_id"]), keyframe["timestamp"], min(persons, most)))
     pool = MemoryPool(
         cfg,
@@ -64,7 +64,8 @@ def fill_memory(
     logger.info("Filling the memory pool from %d keyframes", len(keyframes))
     records = [dict(keyframes[i]) for i in range(len(keyframes))]
     for record in records:
-        record["persons"] = annotated_persons(record.pop("annotations"))
+        persons = AnnotatedPersons.of(record["annotations"])
+        record["persons"] = persons.found(record["width"], record["height"])
         record["annotations"] = []
     with inference_context(model):
         for writes in _until_all_have_finished(_extract(cfg, model, records, pool)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,9 @@ from ..data.datasets.ava_classes import AVA_CLASSES
 from ..data.video.reader import iterate_frames, video_name
 from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention
-from ..structures import UNKNOWN_PERSON
 from ..tracking import first_new_id
-from .box_detection import DetectedBoxes
-from .box_sources import whole_frame_boxes
+from .box_sources import BoxSource, DetectedBoxes, WholeFrame
 from .inference import AttentiveInference, DelayedInference, build_delayed_inference
-
-# (timestamp, height, width) -> {"persons": ..., "objects": ...}, see KeyframeBoxes; a source that
-# looks more often adds "persons_between", see dense_persons
-BoxSource = Callable[[float, int, int], dict[str, dict]]
 
 
 class VideoPredictor(DefaultPredictor):
@@ -69,7 +63,7 @@ class VideoPredictor(DefaultPredictor):
         Args:
             video: a file, or a folder that holds a video; or frames (T, H, W, 3) uint8 RGB; or an
                 iterator of (seconds, frame).
-            boxes: where the persons are at a keyframe. Default: where the detector of
+            boxes: where the persons are. Default: where the detector of
                 `MODEL.PERSON_DETECTOR` finds them, else one person who fills the frame.
             fps: frame rate of an array of frames.
             video_id: name of the video in the results; default: see `video_name`.
@@ -88,20 +82,16 @@ class VideoPredictor(DefaultPredictor):
             frames = ((i / fps, frame) for i, frame in enumerate(video))
         else:
             frames = iter(video)
-        if boxes is None:
-            boxes = whole_frame_boxes
-            if self.detector:
-                looks = self.cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND
-                boxes = DetectedBoxes(self.detector, looks)
-        if isinstance(boxes, DetectedBoxes):
-            frames = boxes.watch(frames)
-        return self._predict(frames, boxes, video_id or "video")
+        boxes = self._default_boxes() if boxes is None else boxes
+        return self._predict(boxes.watch(frames), boxes, video_id or "video")
+
+    def _default_boxes(self) -> BoxSource:
+        if not self.detector:
+            return WholeFrame()
+        return DetectedBoxes(self.detector, self.cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND)
 
     def _predict(
-        self,
-        frames: Iterator[tuple[float, np.ndarray]],
-        boxes: BoxSource,
-        video_id: str,
+        self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
     ) -> Iterator[dict]:
         delayed = build_delayed_inference(self.cfg, self.model, self.inference).eval()
         first = next(frames, None)
@@ -114,17 +104,19 @@ class VideoPredictor(DefaultPredictor):
             (time, scale.apply_image(frame)) for time, frame in itertools.chain([first], frames)
         )
         node = self.cfg.INPUT
-        # A source that knows all of its ids keeps new ones clear of them.
-        first_id = first_new_id([getattr(boxes, "largest_person_id", UNKNOWN_PERSON)])
+        first_id = first_new_id([boxes.largest_person_id])
         clips = iterate_clips(scaled, node.NUM_FRAMES, node.SAMPLING_RATE, node.CLIP_FPS)
         for timestamp, clip, _ in clips:
+            found = boxes.at(timestamp)
             keyframe = {
                 "video_id": video_id,
                 "timestamp": timestamp,
                 "height": height,
                 "width": width,
                 "first_new_id": first_id,
-                **boxes(timestamp, height, width),
+                "persons": found.persons,
+                "objects": found.objects,
+                "persons_between": found.between,
             }
             yield from _ready(delayed, [self.mapper.map_scaled_clip(keyframe, clip, scale)])
         yield from _ready(delayed, [])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import Boxes, Instances
 
+from ..structures import BoxChoice, FoundBoxes
 from .detector import Detector, configured_detector
 
 
@@ -19,6 +19,7 @@ class BoxFinder:
 
     def __init__(self, cfg: CfgNode) -> None:
         self._cfg = cfg.clone()
+        self._choice = BoxChoice.of(cfg)
         self._detector: Detector | None = None
 
     def __call__(self, clip: dict) -> dict:
@@ -28,21 +29,13 @@ class BoxFinder:
         picture = (
             clip["image"] if "image" in clip else clip["video"][:, clip["video"].shape[1] // 2]
         )
-        size = tuple(picture.shape[1:])
+        height, width = picture.shape[1:]
         pixels = picture.detach().cpu().float().round().clamp(0, 255).to(torch.uint8)
-        found = self._detector([np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())])[0].by_kind()
-        node = self._cfg.INPUT
-        persons, objects = found["persons"], found["objects"]
-        keep = persons["scores"] >= node.PERSON_SCORE_THRESH_TEST
-        proposals = Instances(size, proposal_boxes=_boxes(persons, keep))
-        proposals.objectness_logits = torch.from_numpy(persons["scores"][keep])
-        proposals.person_ids = torch.from_numpy(persons["person_ids"][keep])
-        order = np.argsort(objects["scores"], kind="stable")
-        order = order[objects["scores"][order] >= node.OBJECT_SCORE_THRESH][-node.MAX_OBJECTS :]
-        things = Instances(size, boxes=_boxes(objects, order))
-        things.scores = torch.from_numpy(objects["scores"][order])
-        return {**clip, "proposals": proposals, "objects": things}
+        found = self._detector([np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())])[0]
 
+        def place(boxes: FoundBoxes) -> np.ndarray:
+            return boxes.in_pixels(width, height)
 
-def _boxes(found: dict[str, np.ndarray], rows: np.ndarray) -> Boxes:
-    return Boxes(torch.from_numpy(found["boxes"][rows]))
+        proposals = self._choice.persons(found.persons, place, (height, width))
+        objects = self._choice.objects(found.objects, place, (height, width))
+        return {**clip, "proposals": proposals, "objects": objects}

@@ -21,6 +21,7 @@ from torch import nn
 from ..checkpoint.checkpointer import load_for_inference
 from ..formats.config_files import ConfigError, merge_config_file, merge_overrides
 from ..formats.yaml_files import YAMLFileError
+from ..structures import FoundBoxes
 from .detectron2_zoo import import_model_zoo
 
 logger = logging.getLogger(__name__)
@@ -35,26 +36,26 @@ class PictureBoxes:
     """What a detector finds in one picture.
 
     Attributes:
-        boxes: (n, 4) float32, XYXY in pixels of the picture.
-        scores: (n,) float32.
+        found: n persons and objects.
         names: n names of classes, "" for a person.
     """
 
-    boxes: np.ndarray
-    scores: np.ndarray
+    found: FoundBoxes
     names: Sequence[str]
 
-    def by_kind(self) -> dict[str, dict[str, np.ndarray]]:
-        """`persons` and `objects` of a dataset dict; nobody's identity is known."""
-        is_person = np.array([name == "" for name in self.names], dtype=bool)
-        return {"persons": self._arrays(is_person), "objects": self._arrays(~is_person)}
+    @property
+    def persons(self) -> FoundBoxes:
+        """The persons; nobody's identity is known."""
+        return self.found.at(self._is_person)
 
-    def _arrays(self, mask: np.ndarray) -> dict[str, np.ndarray]:
-        return {
-            "boxes": self.boxes[mask],
-            "scores": self.scores[mask],
-            "person_ids": np.full(mask.sum(), -1, dtype=np.int64),
-        }
+    @property
+    def objects(self) -> FoundBoxes:
+        """All that are not persons."""
+        return self.found.at(~self._is_person)
+
+    @property
+    def _is_person(self) -> np.ndarray:
+        return np.array([name == "" for name in self.names], dtype=bool)
 
 
 # (H, W, 3) uint8 RGB pictures of one size -> one result each
@@ -104,7 +105,7 @@ class Detector:
         with warnings.catch_warnings():  # detectron2's anchors use an old form of meshgrid
             warnings.filterwarnings("ignore", message="torch.meshgrid")
             results = self.model(list(map(self._input, pictures)))
-        return [self._boxes(result) for result in results]
+        return [self._boxes(r, picture.shape) for r, picture in zip(results, pictures)]
 
     def _input(self, picture: np.ndarray) -> dict[str, Any]:
         height, width = picture.shape[:2]
@@ -115,21 +116,21 @@ class Detector:
         image = torch.as_tensor(scaled.image.astype("float32").transpose(2, 0, 1))
         return {"image": image, "height": height, "width": width}
 
-    def _boxes(self, result: dict[str, Any]) -> PictureBoxes:
+    def _boxes(self, result: dict[str, Any], shape: tuple[int, ...]) -> PictureBoxes:
         instances = result.get("instances")
         if instances is None or not instances.has("pred_boxes"):
             raise ValueError("the network gives no boxes: its configuration is not of a detector")
         instances = instances.to("cpu")
         boxes = instances.pred_boxes.tensor.numpy().astype(np.float32)
-        scores = instances.scores.numpy().astype(np.float32)
         classes = instances.pred_classes.numpy()
         if len(classes) and classes.max() >= len(self.names):
             raise ValueError(
                 f"the detector finds class {classes.max()}, of {len(self.names)} that have a name"
             )
-        keep = (scores >= self.score_threshold) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        keep &= np.isfinite(boxes).all(axis=1)
-        return PictureBoxes(boxes[keep], scores[keep], [self.names[c] for c in classes[keep]])
+        found = FoundBoxes.of(boxes, instances.scores.numpy(), size=(shape[1], shape[0]))
+        keep = (found.scores >= self.score_threshold) & np.isfinite(boxes).all(axis=1)
+        keep &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        return PictureBoxes(found.at(keep), [self.names[c] for c in classes[keep]])
 
 
 def load_detector(

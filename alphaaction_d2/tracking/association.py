@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from ..structures import box_iou
+
 # In less time than this nobody's chance to be lost gets any smaller; it also keeps the gate of
 # dense frames from opening altogether.
 _SHORTEST_GAP = 0.5
@@ -33,14 +35,10 @@ def overlap(boxes: np.ndarray, others: np.ndarray, margins: np.ndarray | float =
     margins = np.broadcast_to(np.asarray(margins, dtype=np.float64), (len(others),))[None, :, None]
     boxes = np.asarray(boxes, dtype=np.float64).reshape(-1, 1, 4)
     others = np.asarray(others, dtype=np.float64).reshape(1, -1, 4)
-    real = (_areas(boxes) > 0) & (_areas(others) > 0)
-    boxes, others = _enlarged(boxes, margins), _enlarged(others, margins)
-    top_left = np.maximum(boxes[..., :2], others[..., :2])
-    bottom_right = np.minimum(boxes[..., 2:], others[..., 2:])
-    common = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2)
-    with np.errstate(invalid="ignore"):  # a box that is not finite has an overlap that is none
-        union = _areas(boxes) + _areas(others) - common
-    return np.divide(common, union, out=np.zeros_like(common), where=real)
+    # before they grow: a margin gives no area to a box that has none
+    real = (boxes[..., 2:] > boxes[..., :2]) & (others[..., 2:] > others[..., :2])
+    iou = box_iou(_enlarged(boxes, margins), _enlarged(others, margins))
+    return np.where(real.all(axis=-1), iou, 0.0)
 
 
 def motion_overlap(
@@ -136,10 +134,6 @@ def _enlarged(boxes: np.ndarray, margins: np.ndarray) -> np.ndarray:
     # would be several.
     added = margins * (boxes[..., 2:] - boxes[..., :2]).max(axis=-1, keepdims=True)
     return np.concatenate([boxes[..., :2] - added, boxes[..., 2:] + added], axis=-1)
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return np.prod(np.clip(boxes[..., 2:] - boxes[..., :2], 0, None), axis=-1)
 
 
 def _unit(features: np.ndarray) -> np.ndarray:

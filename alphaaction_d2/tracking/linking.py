@@ -6,6 +6,7 @@ Shape letters: R persons of a keyframe, C feature channels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.tracking import TRACKER_HEADS_REGISTRY, BaseTracker, build_tracker_head
 from torch import Tensor
 
-from ..structures import UNKNOWN_PERSON
+from ..structures import UNKNOWN_PERSON, AnnotatedPersons, FoundBoxes
 from .tracker import PersonTracker
 
 FIRST_NEW_ID = 1
@@ -173,75 +174,51 @@ def link_dataset(
     """
     linker = linker or IdentityLinker()
     results = [dict(record) for record in records]
-    order = sorted(
-        range(len(records)), key=lambda i: (str(records[i]["video_id"]), records[i]["timestamp"])
-    )
-    detected = [_detected(record, min_score) for record in records]
-    annotated = [_annotated(record) for record in records]
-    for i, ids in _linked(records, order, detected, linker):
+    detected, annotated = {}, {}
+    for i, record in enumerate(records):
+        if "persons" in record:
+            # Who has an id takes part in any case: nobody else must get it.
+            found = record["persons"]
+            detected[i] = np.flatnonzero((found.scores >= min_score) | (found.ids >= 0))
+        if "annotations" in record:
+            annotated[i] = AnnotatedPersons.of(record["annotations"])
+    seen = {i: records[i]["persons"].at(rows) for i, rows in detected.items()}
+    for i, ids in _linked(records, seen, linker):
         persons = records[i]["persons"]
-        all_ids = persons["person_ids"].copy()
-        all_ids[detected[i]["rows"]] = ids
-        results[i]["persons"] = {**persons, "person_ids": all_ids}
-    for i, ids in _linked(records, order, annotated, linker):
-        of_person = dict(zip(annotated[i]["keys"], ids.tolist()))
+        all_ids = persons.ids.copy()
+        all_ids[detected[i]] = ids
+        results[i]["persons"] = replace(persons, ids=all_ids)
+    seen = {i: x.found(records[i]["width"], records[i]["height"]) for i, x in annotated.items()}
+    for i, ids in _linked(records, seen, linker):
         results[i]["annotations"] = [
-            {**a, "person_id": of_person[_person_key(a)]} for a in records[i]["annotations"]
+            {**a, "person_id": person_id}
+            for a, person_id in zip(records[i]["annotations"], ids[annotated[i].rows].tolist())
         ]
     return results
 
 
 def _linked(
-    records: list[dict], order: list[int], persons: list[dict | None], linker: IdentityLinker
+    records: list[dict], persons: dict[int, FoundBoxes], linker: IdentityLinker
 ) -> Iterable[tuple[int, np.ndarray]]:
     """Yields record number and ids, by video and time, of the records that have persons."""
     given: dict[str, set[int]] = {}
-    for record, found in zip(records, persons):
-        if found is not None and linker.keep_given:
-            given.setdefault(str(record["video_id"]), set()).update(found["person_ids"].tolist())
+    for i, found in persons.items():
+        if linker.keep_given:
+            given.setdefault(str(records[i]["video_id"]), set()).update(found.ids.tolist())
     linker.reset()
-    for i in order:
-        if persons[i] is None:
-            continue
-        video = str(records[i]["video_id"])
+    for i in sorted(persons, key=lambda i: (str(records[i]["video_id"]), records[i]["timestamp"])):
+        video, size = str(records[i]["video_id"]), (records[i]["height"], records[i]["width"])
         ids = linker(
             video,
             records[i]["timestamp"],
-            persons[i]["boxes"],
-            (records[i]["height"], records[i]["width"]),
-            person_ids=persons[i]["person_ids"],
-            scores=persons[i]["scores"],
+            persons[i].in_pixels(*size[::-1]),
+            size,
+            person_ids=persons[i].ids,
+            scores=persons[i].scores,
             first_id=first_new_id(given.get(video, ())),
         )
         yield i, ids
     linker.reset()
-
-
-def _detected(record: dict, min_score: float) -> dict | None:
-    if "persons" not in record:
-        return None
-    persons = record["persons"]
-    # Who has an id takes part in any case: nobody else must get it.
-    rows = np.flatnonzero((persons["scores"] >= min_score) | (persons["person_ids"] >= 0))
-    return {"rows": rows, **{key: value[rows] for key, value in persons.items()}}
-
-
-def _annotated(record: dict) -> dict | None:
-    """The persons of the annotations: there is one of these for every action of a person."""
-    if "annotations" not in record:
-        return None
-    keys = list(dict.fromkeys(_person_key(a) for a in record["annotations"]))
-    table = np.array(keys, dtype=np.float64).reshape(-1, 5)
-    return {
-        "keys": keys,
-        "boxes": table[:, :4],
-        "person_ids": table[:, 4].astype(np.int64),
-        "scores": np.ones(len(keys)),
-    }
-
-
-def _person_key(annotation: dict) -> tuple[float, ...]:
-    return (*annotation["bbox"], annotation["person_id"])
 
 
 def _tensor(values: np.ndarray | Tensor, dtype: torch.dtype) -> Tensor:

@@ -105,11 +105,6 @@ class PersonTracker(BaseTracker):
         """Optional fields that :meth:`update` looks at."""
         return ("timestamps", "person_ids") + ("roi_features",) * self._by_appearance
 
-    @property
-    def num_live(self) -> int:
-        """Tracks that are held."""
-        return len(self._tracks)
-
     def update(self, predictions: Instances) -> Instances:
         """Identify the persons of the next keyframe; see the class.
 

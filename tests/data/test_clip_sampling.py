@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from alphaaction_d2.data.clip_sampling import (
     clip_times,
+    first_keyframe,
     frames_shown_at,
     is_shown_by,
     iterate_clips,
-    keyframe_timestamps,
+    last_keyframe,
 )
 
 
@@ -52,17 +53,17 @@ def test_clip_times_refuse_an_impossible_clip(arguments, named):
 
 
 @pytest.mark.parametrize(
-    "last_frame_time, expected",
-    [(-1.0, []), (0.0, [0]), (0.4, [0]), (0.9995, [0, 1]), (2.0, [0, 1, 2]), (2.93, [0, 1, 2])],
+    "last_frame_time, expected", [(0.0, 0), (0.4, 0), (0.9995, 1), (2.0, 2), (2.93, 2)]
 )
 def test_keyframes_go_up_to_the_last_frame(last_frame_time, expected):
-    assert keyframe_timestamps(last_frame_time).tolist() == expected
+    assert last_keyframe(last_frame_time) == expected
 
 
-def test_keyframes_of_another_period():
-    assert keyframe_timestamps(1.0, period=0.25).tolist() == [0, 0.25, 0.5, 0.75, 1.0]
+def test_keyframes_go_on_from_the_first_frame():
+    assert [first_keyframe(t) for t in (0.0, 0.0005, 0.1, 900.4)] == [0, 0, 1, 901]
+    assert (first_keyframe(0.3, 0.25), last_keyframe(1.0, 0.25)) == (2, 4)
     with pytest.raises(ValueError, match="period"):
-        keyframe_timestamps(1.0, period=0)
+        iterate_clips([], 8, 2, fps=25, period=0)
 
 
 def test_the_frame_shown_is_the_last_that_has_started():
@@ -154,7 +155,7 @@ def test_clips_of_a_stream_equal_picking_from_the_whole(
     frames = make_frames(frame_times)
     clips = list(iterate_clips(iter(frames), num_frames, sampling_rate, fps, period=period))
     timestamps = [timestamp for timestamp, _, _ in clips]
-    assert timestamps == keyframe_timestamps(frame_times[-1], period).tolist()
+    assert timestamps == [n * period for n in range(last_keyframe(frame_times[-1], period) + 1)]
     for timestamp, clip, keyframe in clips:
         times = clip_times(timestamp, num_frames, sampling_rate, fps)
         assert indices(clip) == frames_shown_at(frame_times, times).tolist()

@@ -10,7 +10,7 @@ from detectron2.structures import BoxMode
 
 from alphaaction_d2.data.boxes import enlarge_boxes
 from alphaaction_d2.data.clip_sampling import clip_times
-from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper, merge_annotations
+from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper
 from alphaaction_d2.data.transforms import (
     ClipResizeTransform,
     ColorJitter,
@@ -18,6 +18,7 @@ from alphaaction_d2.data.transforms import (
     split_channels,
 )
 from alphaaction_d2.data.video.reader import VideoReader, VideoWriter
+from alphaaction_d2.structures import BoxChoice, FoundBoxes
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +40,15 @@ def keyframe(tmp_path_factory):
         "height": 40,
         "width": 80,
         "annotations": [{**person, "category_id": 0}, {**person, "category_id": 2}],
-        "persons": {
-            "boxes": np.array([box, [0, 0, 5, 5]], np.float32),
-            "scores": np.array([0.9, 0.7], np.float32),
-            "person_ids": np.array([4, -1]),
-        },
-        "objects": {
-            "boxes": np.array([box] * 4, np.float32),
-            "scores": np.array([0.6, 0.4, 0.9, 0.7], np.float32),
-        },
+        "persons": FoundBoxes.of([box, [0, 0, 5, 5]], [0.9, 0.7], [4, -1], (80, 40)),
+        "objects": FoundBoxes.of([box] * 4, [0.6, 0.4, 0.9, 0.7], size=(80, 40)),
     }
 
 
 def mapper(is_train: bool, augmentations, **kwargs) -> ActionDatasetMapper:
     options = {"num_frames": 16, "sampling_rate": 1, "clip_fps": 8.0, "num_classes": 3}
-    return ActionDatasetMapper(
-        is_train, augmentations=augmentations, max_objects=2, **{**options, **kwargs}
-    )
+    options["choice"] = BoxChoice(0.8, 0.5, 2)
+    return ActionDatasetMapper(is_train, augmentations=augmentations, **{**options, **kwargs})
 
 
 def bright_box(video: torch.Tensor) -> list[int]:
@@ -87,9 +80,7 @@ def test_testing_takes_detections_above_the_threshold(keyframe):
 
 
 def test_nobody_there(keyframe):
-    nobody = {"boxes": np.zeros((0, 4), np.float32), "scores": np.zeros(0, np.float32)}
-    persons = {**nobody, "person_ids": np.zeros(0, np.int64)}
-    empty = {**keyframe, "annotations": [], "persons": persons, "objects": nobody}
+    empty = {**keyframe, "annotations": [], "persons": FoundBoxes.of(), "objects": FoundBoxes.of()}
     for is_train in (True, False):
         x = mapper(is_train, [ResizeShortSide((20,), 100)])(empty)
         assert len(x["proposals"]) == 0 and len(x["objects"]) == 0
@@ -107,19 +98,6 @@ def test_many_persons_are_thinned_out_together(keyframe):
     assert len(ids) == len(x["instances"]) == 7
     assert x["instances"].gt_classes.argmax(dim=1).tolist() == (ids % 3).tolist()
     assert x["instances"].gt_boxes.tensor[:, 0].tolist() == ids.tolist()
-
-
-def test_merge_annotations():
-    def row(box, category, person):
-        return {"bbox": box, "category_id": category, "person_id": person}
-
-    boxes, classes, ids = merge_annotations(
-        [row([0, 0, 1, 1], 1, 5), row([2, 2, 3, 3], 0, -1), row([0, 0, 1, 1], 2, 5)], 3
-    )
-    assert boxes.tolist() == [[0, 0, 1, 1], [2, 2, 3, 3]]
-    assert classes.tolist() == [[0, 1, 1], [1, 0, 0]] and ids.tolist() == [5, -1]
-    boxes, classes, ids = merge_annotations([], 3)
-    assert boxes.shape == (0, 4) and classes.shape == (0, 3) and ids.shape == (0,)
 
 
 def test_in_order_reading_decodes_each_frame_once(keyframe):

@@ -186,7 +186,7 @@ def test_boxes_of_several_files_count_as_in_training(folder):
     found = {1: 0, 2: 0}
     for x in load_ava("both_files", files):
         if x["video_id"] == "train_0" and x["timestamp"] in found:
-            found[x["timestamp"]] = len(x["persons"]["boxes"])
+            found[x["timestamp"]] = len(x["persons"])
     MetadataCatalog.remove("both_files")
     assert sorted(persons.timestamps.tolist()) == [0.9, 1, 2.1]
     assert found == {1: 2, 2: 1}

@@ -11,19 +11,15 @@ import torch
 from PIL import Image
 
 from alphaaction_d2 import register_datasets
+from alphaaction_d2.apps.boxes import VideoJob, box_rows, keyframe_pictures, write_boxes
 from alphaaction_d2.data.video.reader import VideoWriter, iterate_frames
 from alphaaction_d2.engine import Trainer, VideoPredictor
-from alphaaction_d2.engine.box_detection import (
-    DetectedBoxes,
-    VideoJob,
-    box_rows,
-    keyframe_pictures,
-    write_boxes,
-)
-from alphaaction_d2.engine.box_sources import KeyframeBoxes
+from alphaaction_d2.engine.box_sources import DetectedBoxes, KeyframeBoxes
 from alphaaction_d2.engine.inference import build_delayed_inference
 from alphaaction_d2.modeling.detector import PictureBoxes
-from tests.helpers import small_cfg, write_dataset
+from alphaaction_d2.structures import FoundBoxes
+from tests.detectors import NOBODY
+from tests.helpers import small_cfg, watched, write_dataset
 
 FPS = 10
 SHADES = (255, 150)  # of two persons
@@ -53,8 +49,8 @@ def find_persons(pictures: list[np.ndarray]) -> list[PictureBoxes]:
         for shade in SHADES:
             ys, xs = np.nonzero(np.abs(picture[..., 0].astype(int) - shade) < 30)
             boxes.append([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-        boxes = np.array([*sorted(boxes), [0, 0, 4, 4]], np.float32)
-        results.append(PictureBoxes(boxes, np.full(3, 0.9, np.float32), ["", "", "ball"]))
+        found = FoundBoxes.of([*sorted(boxes), [0, 0, 4, 4]], 0.9, size=(64, 48))
+        results.append(PictureBoxes(found, ["", "", "ball"]))
     return results
 
 
@@ -165,12 +161,12 @@ def test_a_detector_gives_what_lies_between(dance):
     frames = list(iterate_frames(dance[0]))
     source = DetectedBoxes(find_persons, 5)
     list(source.watch(frames))
-    first = source(0.0, 48, 64)
-    assert len(first["persons_between"]["timestamps"]) == 0
-    between = source(1.0, 48, 64)["persons_between"]
-    np.testing.assert_allclose(between["timestamps"], np.repeat([0.2, 0.4, 0.6, 0.8], 2))
-    assert [tuple(box[:2]) for box in between["boxes"][2:4].tolist()] == sorted(places(0.4))
-    assert between["person_ids"].tolist() == [-1] * 8
+    assert len(source.at(0.0).between.found) == 0
+    between = source.at(1.0).between
+    np.testing.assert_allclose(between.timestamps, np.repeat([0.2, 0.4, 0.6, 0.8], 2))
+    boxes = between.found.in_pixels(64, 48)
+    assert [tuple(box[:2]) for box in boxes[2:4].tolist()] == sorted(places(0.4))
+    assert between.found.ids.tolist() == [-1] * 8
     with pytest.raises(ValueError, match="LOOKS_PER_SECOND 0"):
         DetectedBoxes(find_persons, 0)
 
@@ -183,27 +179,27 @@ def test_a_dense_file_gives_what_lies_between(tmp_path):
         for n in (0, 1)
     ]
     path.write_text("\n".join([*rows, "v,0.4,0.1,0.1,0.2,0.2,cup,0.9"]) + "\n")
-    boxes = KeyframeBoxes.from_files([path], "v")
+    boxes = watched(KeyframeBoxes.from_files([path], "v"), 20, 10)
     assert boxes.largest_person_id == 4
-    assert len(boxes(0, 10, 20)["persons_between"]["timestamps"]) == 0
-    between = boxes(1, 10, 20)["persons_between"]
-    assert between["timestamps"].tolist() == [0.4, 0.4] and between["person_ids"].tolist() == [3, 4]
-    assert between["boxes"][1].tolist() == [4, 1, 18, 9]
+    assert len(boxes.at(0).between.found) == 0
+    between = boxes.at(1).between
+    assert between.timestamps.tolist() == [0.4, 0.4] and between.found.ids.tolist() == [3, 4]
+    assert between.found.in_pixels(20, 10)[1].tolist() == [4, 1, 18, 9]
     # 1.7 is the moment nearest to second 2, so only 1.5 lies between.
-    later = boxes(2, 10, 20)
-    assert later["persons_between"]["timestamps"].tolist() == [1.5, 1.5]
-    assert len(later["persons"]["boxes"]) == 2
+    later = boxes.at(2)
+    assert later.between.timestamps.tolist() == [1.5, 1.5]
+    assert len(later.persons) == 2
     path.write_text("v,0001,0.1,0.1,0.9,0.9,,0.9\n")
-    assert "persons_between" not in KeyframeBoxes.from_files([path], "v")(1, 10, 20)
+    boxes = watched(KeyframeBoxes.from_files([path], "v"), 20, 10)
+    assert len(boxes.at(1).persons) == 1 and len(boxes.at(1).between.found) == 0
 
 
 def test_a_keyframe_where_nobody_is_found_stays_empty(tmp_path):
     """Its neighbours in a dense file do not take its place; file and detector agree."""
-    empty = PictureBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])
 
     def detect(pictures):
         return [
-            empty if p[0, 0, 0] == 7 else found
+            NOBODY if p[0, 0, 0] == 7 else found
             for p, found in zip(pictures, find_persons(pictures))
         ]
 
@@ -220,13 +216,14 @@ def test_a_keyframe_where_nobody_is_found_stays_empty(tmp_path):
         [VideoJob("dance", folder)], detect, tmp_path / "parts", settings={}, looks_per_second=5
     )
     boxes = KeyframeBoxes.from_files([tmp_path / "parts" / "dance.csv"], "dance")
+    watched(boxes, 64, 48)
     for second, persons in ((901, 2), (902, 0), (903, 2), (904, 2)):
-        direct, filed = source(second, 48, 64), boxes(second, 48, 64)
-        assert len(filed["persons"]["boxes"]) == len(direct["persons"]["boxes"]) == persons
-        times = [x["persons_between"]["timestamps"] for x in (direct, filed)]
+        direct, filed = source.at(second), boxes.at(second)
+        assert len(filed.persons) == len(direct.persons) == persons
+        times = [x.between.timestamps for x in (direct, filed)]
         assert len(times[0]) == 2 * (3 if second == 901 else 4)
         np.testing.assert_allclose(times[1], times[0])
-    assert boxes.unused_seconds() == {}
+    assert boxes.unused() == {}
 
 
 def test_pictures_between_keyframes(dance):
@@ -246,6 +243,6 @@ def test_nothing_is_written_after_the_last_keyframe(dance, tmp_path):
 
 def test_rows_between_keyframes_are_persons():
     found = find_persons([frame_at(0.5)])[0]
-    rows = box_rows("dance", 0.5, (48, 64), found)
+    rows = box_rows("dance", 0.5, found)
     assert [row[1] for row in rows] == ["0000.500"] * 2 and {row[6] for row in rows} == {""}
-    assert len(box_rows("dance", 1.0, (48, 64), found)) == 3
+    assert len(box_rows("dance", 1.0, found)) == 3

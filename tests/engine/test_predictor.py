@@ -19,7 +19,7 @@ from alphaaction_d2.engine.box_sources import KeyframeBoxes
 from alphaaction_d2.engine.inference import build_delayed_inference
 from alphaaction_d2.engine.predictor import class_names
 from alphaaction_d2.modeling import ActionRCNN
-from tests.helpers import small_cfg, write_dataset
+from tests.helpers import small_cfg, watched, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +155,12 @@ def test_boxes_of_another_video_are_refused(predictor):
 def test_boxes_of_a_single_video_need_no_name(tmp_path):
     path = tmp_path / "boxes.csv"
     path.write_text("x,0001,0.5,0.5,1.0,1.0,,0.9,3\nx,0001,0.0,0.0,0.5,0.5,cup,0.8\n")
-    here = KeyframeBoxes.from_files([path], "film")(1.0, 10, 20)
-    assert here["persons"]["boxes"].tolist() == [[10, 5, 20, 10]]
-    assert here["persons"]["person_ids"].tolist() == [3]
-    assert here["objects"]["boxes"].tolist() == [[0, 0, 10, 5]]
-    nothing = KeyframeBoxes.from_files([path], "film")(2.0, 10, 20)
-    assert len(nothing["persons"]["boxes"]) == len(nothing["objects"]["boxes"]) == 0
+    boxes = watched(KeyframeBoxes.from_files([path], "film"), 20, 10)
+    here, nothing = boxes.at(1.0), boxes.at(2.0)
+    assert here.persons.in_pixels(20, 10).tolist() == [[10, 5, 20, 10]]
+    assert here.persons.ids.tolist() == [3]
+    assert here.objects.in_pixels(20, 10).tolist() == [[0, 0, 10, 5]]
+    assert len(nothing.persons) == len(nothing.objects) == 0
 
 
 def test_detectron2s_own_predictor_takes_an_image(predictor):

@@ -13,6 +13,7 @@ from alphaaction_d2.data.boxes import jitter_boxes
 from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper
 from alphaaction_d2.data.transforms import ClipResizeTransform
 from alphaaction_d2.modeling.roi_heads import extend_boxes
+from alphaaction_d2.structures import BoxChoice, FoundBoxes
 
 from .case import LAST_PIXEL, GoldenCase
 from .heads import BOX_CONVENTION
@@ -81,11 +82,9 @@ def best_objects(case: GoldenCase, number: int):
         clip_fps=25.0,
         augmentations=[],
         num_classes=1,
-        object_score_thresh=0.0,
-        max_objects=number,
+        choice=BoxChoice(0.0, 0.0, number),
     )
-    nobody = {"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "person_ids": np.zeros(0)}
-    objects = {"boxes": case.arrays["in/boxes"], "scores": case.arrays["in/scores"]}
+    objects = FoundBoxes.of(case.arrays["in/boxes"], case.arrays["in/scores"], size=(width, height))
     picture = np.zeros((1, height, width, 3), np.uint8)
-    keyframe = {"persons": nobody, "objects": objects}
+    keyframe = {"height": height, "width": width, "persons": FoundBoxes.of(), "objects": objects}
     return mapper.map_scaled_clip(keyframe, picture, T.NoOpTransform())["objects"]

@@ -17,6 +17,7 @@ from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper
 from alphaaction_d2.data.transforms import ColorShiftTransform, ResizeShortSide, resized_size
 from alphaaction_d2.modeling.backbone.slowfast import pathway_indices
 from alphaaction_d2.modeling.meta_arch import ActionRCNN
+from alphaaction_d2.structures import BoxChoice, FoundBoxes
 
 from .case import GoldenCase
 
@@ -157,17 +158,17 @@ def _mapped(
         clip_fps=FPS,
         augmentations=[],
         num_classes=1,
-        object_score_thresh=0.0,
-        max_objects=config["max_object"],
+        choice=BoxChoice(0.0, 0.0, config["max_object"]),
     )
     boxes = case.arrays["in/boxes"]
+    height, width = frames[0].shape[:2]
     keyframe = {
-        "objects": {"boxes": case.arrays["in/objects"], "scores": case.arrays["in/object_scores"]},
-        "persons": {
-            "boxes": boxes,
-            "scores": np.ones(len(boxes)),
-            "person_ids": np.arange(len(boxes)),
-        },
+        "height": height,
+        "width": width,
+        "objects": FoundBoxes.of(
+            case.arrays["in/objects"], case.arrays["in/object_scores"], size=(width, height)
+        ),
+        "persons": FoundBoxes.of(boxes, 1.0, np.arange(len(boxes)), (width, height)),
         "annotations": [
             {"bbox": box, "category_id": 0, "person_id": i} for i, box in enumerate(boxes.tolist())
         ],

@@ -7,7 +7,7 @@ import torch
 from detectron2.engine import DefaultPredictor
 from detectron2.modeling import build_model
 
-from tests.engine.test_box_detection import write_detector
+from tests.detectors import write_detector
 from tests.helpers import small_cfg
 
 

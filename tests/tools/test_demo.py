@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data.video.reader import VideoWriter
-from tests.engine.test_box_detection import write_detector
+from tests.detectors import write_detector
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "configs" / "Puppets" / "none.yaml"

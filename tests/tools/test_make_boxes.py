@@ -18,7 +18,7 @@ from PIL import Image
 from alphaaction_d2.data.datasets.builtin import register_folder
 from alphaaction_d2.data.video.reader import VideoWriter, iterate_frames
 from alphaaction_d2.formats.ava import read_ava_csv
-from tests.engine.test_box_detection import write_detector
+from tests.detectors import write_detector
 from tests.helpers import loaded_tool, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,7 +137,7 @@ def test_folder_data_set_gets_its_boxes(detector, tool, tmp_path, capsys):
     register_folder(folder)
     dicts = DatasetCatalog.get("boxed_val")
     assert len(dicts) == 7, "four annotated seconds each, one excluded"
-    assert all(len(d["persons"]["boxes"]) and len(d["objects"]["boxes"]) for d in dicts)
+    assert all(len(d["persons"]) and len(d["objects"]) for d in dicts)
     train = read_ava_csv(folder / "boxes" / "train_persons.csv", "boxes")
     assert set(train.timestamps) == {1, 2, 3, 4}
 

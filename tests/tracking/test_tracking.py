@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from alphaaction_d2 import add_alphaaction_config
 from alphaaction_d2.data.datasets.puppets.generate import PuppetParams, plan_video, tabulate
+from alphaaction_d2.structures import FoundBoxes
 from alphaaction_d2.tracking import (
     IdentityLinker,
     IdentityScores,
@@ -338,7 +339,7 @@ def test_only_live_tracks_are_held():
         persons = Instances(SIZE, pred_boxes=Boxes(torch.tensor(at(*rng.uniform(0, 180, 3)))))
         persons.timestamps = torch.full((3,), float(t))
         tracker.update(persons)
-        assert tracker.num_live <= 9  # three newcomers a second, held for two more
+        assert len(tracker._tracks) <= 9  # three newcomers a second, held for two more
 
 
 @pytest.mark.parametrize(
@@ -507,11 +508,7 @@ def test_a_new_video_counts_from_the_start():
 
 
 def record(video: str, time: float, boxes: np.ndarray, ids: list[int], scores=None) -> dict:
-    persons = {
-        "boxes": boxes.astype(np.float32),
-        "scores": np.array(scores or [0.9] * len(boxes), np.float32),
-        "person_ids": np.array(ids, dtype=np.int64),
-    }
+    persons = FoundBoxes.of(boxes, scores or 0.9, ids, SIZE[::-1])
     return {"video_id": video, "timestamp": time, "height": 100, "width": 200, "persons": persons}
 
 
@@ -523,27 +520,27 @@ def test_link_dataset_in_any_order_and_without_changing_its_input():
         record("a", 1, at(12, 100), [4, -1]),
     ]
     result = link_dataset(records)
-    assert [r["persons"]["person_ids"].tolist() for r in result] == [[2, 1], [5, 4], [1], [4, 5]]
-    assert [r["persons"]["person_ids"].tolist() for r in records] == [
+    assert [r["persons"].ids.tolist() for r in result] == [[2, 1], [5, 4], [1], [4, 5]]
+    assert [r["persons"].ids.tolist() for r in records] == [
         [-1, -1],
         [-1, -1],
         [-1],
         [4, -1],
     ]
     assert [r["video_id"] for r in result] == ["b", "a", "b", "a"]
-    assert result[0]["persons"]["boxes"] is records[0]["persons"]["boxes"]
+    assert result[0]["persons"].boxes is records[0]["persons"].boxes
 
 
 def test_link_dataset_agrees_with_the_stream():
     rng = np.random.default_rng(3)
     records = [record("v", t, at(*rng.uniform(0, 180, 4)), [-1] * 4) for t in range(30)]
-    stream = ids_of([(r["timestamp"], r["persons"]["boxes"]) for r in records])
-    assert [r["persons"]["person_ids"].tolist() for r in link_dataset(records)] == stream
+    stream = ids_of([(r["timestamp"], r["persons"].in_pixels(*SIZE[::-1])) for r in records])
+    assert [r["persons"].ids.tolist() for r in link_dataset(records)] == stream
 
 
 def test_link_dataset_leaves_out_doubtful_detections():
     records = [record("v", t, at(10, 100), [-1, -1], [0.3, 0.9]) for t in range(2)]
-    found = [r["persons"]["person_ids"].tolist() for r in link_dataset(records, min_score=0.8)]
+    found = [r["persons"].ids.tolist() for r in link_dataset(records, min_score=0.8)]
     assert found == [[-1, 1], [-1, 1]]
 
 

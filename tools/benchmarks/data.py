@@ -18,6 +18,7 @@ from PIL import Image
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data import ActionDatasetMapper
 from alphaaction_d2.data.video.reader import VideoWriter, iterate_frames
+from alphaaction_d2.structures import FoundBoxes
 from benchmarks.measure import Row, interleaved_medians, num_threads
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "AVA" / "aia_dense_R50_4x16.yaml"
@@ -64,11 +65,7 @@ class Video:
     def keyframe(self, timestamp: int) -> dict:
         """A dataset dict: one person, who is annotated and detected, and one object."""
         box = [0.2 * self.width, 0.1 * self.height, 0.5 * self.width, 0.9 * self.height]
-        found = {
-            "boxes": np.array([box], np.float32),
-            "scores": np.array([0.9], np.float32),
-            "person_ids": np.array([1]),
-        }
+        found = FoundBoxes.of(box, 0.9, 1, (self.width, self.height))
         person = {"bbox": box, "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "person_id": 1}
         return {
             "file_name": str(self.path),

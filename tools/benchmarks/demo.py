@@ -22,7 +22,9 @@ from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps.video_results import process_video
 from alphaaction_d2.data.video.reader import VideoWriter
 from alphaaction_d2.engine import AttentionPredictor
+from alphaaction_d2.engine.box_sources import BoxesAt, BoxSource
 from alphaaction_d2.engine.predictor import class_names
+from alphaaction_d2.structures import FoundBoxes, TimedBoxes
 from benchmarks.data import write_moving_video
 from benchmarks.measure import Row
 
@@ -115,13 +117,14 @@ def run_demo(config: str, options: list, video: Path) -> DemoRun:
         clock = time.perf_counter
         start = clock()
 
-        def boxes(timestamp: float, height: int, width: int) -> dict[str, dict]:
-            run.prediction_seconds = clock() - start
-            run.predicting += resident_megabytes()
-            return moving_boxes(timestamp, height, width)
+        class Measured(MovingBoxes):
+            def at(self, seconds: float) -> BoxesAt:
+                run.prediction_seconds = clock() - start
+                run.predicting += resident_megabytes()
+                return super().at(seconds)
 
         with sampling(resident_megabytes) as samples:
-            process_video(predictor, video, boxes, Path(folder, "out"), class_names(cfg))
+            process_video(predictor, video, Measured(), Path(folder, "out"), class_names(cfg))
         run.seconds = clock() - start
         run.drawing = [m for at, m in samples if at - start > run.prediction_seconds]
     return run
@@ -161,21 +164,18 @@ def peak(samples: list[float], share: tuple[float, float]) -> float:
     return max(samples[min(first, len(samples) - 1) : max(last, first + 1)])
 
 
-def moving_boxes(timestamp: float, height: int, width: int) -> dict[str, dict]:
+class MovingBoxes(BoxSource):
     """Two persons, one of them walking, and an object."""
-    x = 0.5 + 0.1 * np.sin(timestamp / 3)
-    size = np.array([width, height, width, height])
-    person_boxes = np.array([[0.1, 0.1, 0.4, 0.9], [x, 0.2, x + 0.3, 0.95]]) * size
-    object_boxes = np.array([[0.4, 0.6, 0.6, 0.8]]) * size
-    return {"persons": _found(person_boxes), "objects": _found(object_boxes)}
 
-
-def _found(boxes: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        "boxes": boxes.astype(np.float32),
-        "scores": np.full(len(boxes), 0.9, np.float32),
-        "person_ids": np.arange(len(boxes)) + 1,
-    }
+    def at(self, seconds: float) -> BoxesAt:
+        """See the class."""
+        x = 0.5 + 0.1 * np.sin(seconds / 3)
+        persons = [[0.1, 0.1, 0.4, 0.9], [x, 0.2, x + 0.3, 0.95]]
+        return BoxesAt(
+            persons=FoundBoxes.of(persons, 0.9, [1, 2]),
+            objects=FoundBoxes.of([0.4, 0.6, 0.6, 0.8], 0.9),
+            between=TimedBoxes.join({}),
+        )
 
 
 def write_plain_video(path: Path, seconds: int) -> None:

@@ -148,7 +148,7 @@ def _loader(keyframes: list[dict], workers: int):
 def _count_annotations(keyframe: dict) -> dict:
     """A mapper that touches what a real one touches, the video aside."""
     boxes = np.array([annotation["bbox"] for annotation in keyframe["annotations"]])
-    return {"annotations": len(boxes), "persons": len(keyframe["persons"]["boxes"])}
+    return {"annotations": len(boxes), "persons": len(keyframe["persons"])}
 
 
 def _bytes_per_worker(loader, num_batches: int) -> float:

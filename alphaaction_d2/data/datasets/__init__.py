@@ -2,17 +2,16 @@
 
 from .ava import (
     AVAFiles,
-    annotated_persons,
     keyframes_of,
     load_ava,
     read_metadata,
     register_ava,
+    registered_files,
 )
 from .builtin import datasets_root, register_datasets, register_folder
 
 __all__ = [
     "AVAFiles",
-    "annotated_persons",
     "datasets_root",
     "keyframes_of",
     "load_ava",
@@ -20,4 +19,5 @@ __all__ = [
     "register_ava",
     "register_datasets",
     "register_folder",
+    "registered_files",
 ]

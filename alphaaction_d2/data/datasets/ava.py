@@ -28,17 +28,17 @@ from ...formats.ava import (
     read_video_list,
     select_rows,
 )
-from ...formats.boxes import BoxFile, at_keyframes, keyframe_seconds, read_boxes
-from ..dense_boxes import DensePersons, persons_between
+from ...formats.boxes import at_keyframes, read_boxes
+from ...structures import AnnotatedPersons
+from ..box_tables import DensePersons, Keyframe, KeyframeTable, keyframes_in, split_at_keyframes
 from ..video.reader import VideoInfo, find_videos, first_that_opens
 from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
 logger = logging.getLogger(__name__)
 
+_NOTHING = slice(0, 0)
 _SHOWN = 5  # names listed in a warning
 _PROBES = 8  # videos looked at at a time: on a disk far away that is mostly waiting
-
-Keyframe = tuple[str, int]  # video id, second
 
 
 @dataclass(frozen=True)
@@ -96,13 +96,30 @@ def read_metadata(name: str) -> None:
         KeyError: the name is not registered.
         FileNotFoundError: a file is missing.
     """
-    if name not in DatasetCatalog.list():
-        known = ", ".join(n for n in DatasetCatalog.list() if MetadataCatalog.get(n).get("files"))
-        raise KeyError(f"data set {name!r} is not registered; of this kind there are: {known}")
-    files = MetadataCatalog.get(name).get("files")
+    files = _files_of(name)
     if files is not None and MetadataCatalog.get(name).get("label_map") is None:
         _check_files(name, files)
         _set_metadata(name, files)
+
+
+def registered_files(name: str) -> AVAFiles:
+    """Give the files of a registered split.
+
+    Raises:
+        KeyError: the name is not registered.
+        ValueError: it has no videos.
+    """
+    files = _files_of(name)
+    if files is None:
+        raise ValueError(f"{name}: not a data set of videos")
+    return files
+
+
+def _files_of(name: str) -> AVAFiles | None:
+    if name not in DatasetCatalog.list():
+        known = ", ".join(n for n in DatasetCatalog.list() if MetadataCatalog.get(n).get("files"))
+        raise KeyError(f"data set {name!r} is not registered; of this kind there are: {known}")
+    return MetadataCatalog.get(name).get("files")
 
 
 def _check_files(name: str, files: AVAFiles) -> None:
@@ -152,9 +169,9 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     Returns:
         Dicts with `file_name`, `video_id`, `timestamp` (s), `image_id`, `height`, `width`,
         `annotations` (`bbox` XYXY in pixels, `category_id`, `person_id`), `persons` and `objects`
-        (`boxes` (n, 4) in pixels, `scores` (n,), `person_ids` (n,)). If persons were detected
-        between keyframes, too, `persons_between` (see `DensePersons`). Annotations of one box share
-        its list of numbers, and boxes, scores and ids of all keyframes lie in a few large arrays.
+        (`FoundBoxes`). If persons were detected between keyframes, too, `persons_between`: those
+        since the keyframe before (`TimedBoxes`). Annotations of one box share its list of numbers,
+        and boxes, scores and ids of all keyframes lie in a few large arrays.
 
     Raises:
         FileNotFoundError: a file is missing, or every video is.
@@ -163,15 +180,17 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     _check_files(name, files)
     label_map = _set_metadata(name, files)
     annotations = read_annotations(name, files, label_map)
-    persons, between = _read_box_files(files, "persons")
-    objects, _ = _read_box_files(files, "objects")
+    persons, objects = (
+        [split_at_keyframes(read_boxes(path, role)) for path in files.paths(role)]
+        for role in ("persons", "objects")
+    )
     if not persons:
         instead = "testing uses the annotated boxes" if annotations is not None else "none are used"
         logger.warning("%s: no detected persons; %s", name, instead)
 
-    listed = _listed_keyframes(files)
-    keys = set().union(
-        listed, _keyframes_of(annotations), *(_keyframes_of(x.rows) for x in persons)
+    annotated = [] if annotations is None else [annotations]
+    keys = _listed_keyframes(files).union(
+        *(keyframes_in(rows) for rows in (*annotated, *(at.rows for at, _ in persons)))
     )
     excluded = _excluded(files)
     keyframes = sorted(keys - excluded)
@@ -180,13 +199,13 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     kept = _inside(name, keyframes, videos)
     with _without_garbage_collection():
         tables = {
-            "annotations": _Table.of([] if annotations is None else [annotations], sizes),
-            "persons": _Table.of([x.as_fractions(sizes.get).rows for x in persons], sizes),
-            "objects": _Table.of([x.as_fractions(sizes.get).rows for x in objects], sizes),
+            "annotations": KeyframeTable(annotated),
+            "persons": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in persons]),
+            "objects": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in objects]),
         }
         _log_unused(name, tables, set(kept), excluded, videos)
         dicts = _build(kept, videos, tables, detected=bool(persons))
-    _add_between(dicts, DensePersons([x.as_fractions(sizes.get).rows for x in between]))
+    _add_between(dicts, DensePersons([x.as_fractions(sizes.get).rows for _, x in persons]))
     logger.info("%s: %d keyframes of %d videos", name, len(dicts), len(videos))
     return dicts
 
@@ -194,17 +213,21 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
 def _build(
     keys: list[Keyframe],
     videos: dict[str, VideoInfo],
-    tables: dict[str, _Table],
+    tables: dict[str, KeyframeTable],
     detected: bool,
 ) -> list[dict]:
     annotated, persons, objects = tables["annotations"], tables["persons"], tables["objects"]
-    annotation_dicts = annotated.annotation_dicts()
+    sizes = {video: (info.width, info.height) for video, info in videos.items()}
+    annotation_dicts = _annotation_dicts(annotated, sizes)
     file_names = {video: str(info.path) for video, info in videos.items()}
     dicts = []
     for key in keys:
         video, second = key
         info = videos[video]
-        annotations = annotation_dicts[annotated.slice_of(key)]
+        annotations = annotation_dicts[annotated.places.get(key, _NOTHING)]
+        here = persons[key]
+        if not detected:
+            here = AnnotatedPersons.of(annotations).found(info.width, info.height)
         dicts.append(
             {
                 "file_name": file_names[video],
@@ -214,8 +237,8 @@ def _build(
                 "height": info.height,
                 "width": info.width,
                 "annotations": annotations,
-                "persons": persons.boxes_of(key) if detected else annotated_persons(annotations),
-                "objects": objects.boxes_of(key),
+                "persons": here,
+                "objects": objects[key],
             }
         )
     return dicts
@@ -227,7 +250,7 @@ def _add_between(dicts: list[dict], dense: DensePersons) -> None:
     for x in dicts if len(dense) else ():
         video, second = x["video_id"], x["timestamp"]
         start = last.get(video, -math.inf)
-        x["persons_between"] = dense.between(video, start, second, (x["width"], x["height"]))
+        x["persons_between"] = dense.between(video, start, second)
         last[video] = second
 
 
@@ -243,75 +266,30 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-_NOTHING = slice(0, 0)
+def _annotation_dicts(table: KeyframeTable, sizes: dict[str, tuple[int, int]]) -> list[dict]:
+    """Make detectron2's annotations, in the order of the table: one box, one class each.
 
-
-class _Table:
-    """Boxes of all keyframes in pixels, sorted by keyframe."""
-
-    def __init__(self, rows: AVARows | None, sizes: dict[str, tuple[int, int]]) -> None:
-        """
-        Args:
-            rows: boxes as fractions, one time per second of a video; None: no rows.
-            sizes: (width, height) of the usable videos.
-        """
-        self._slices: dict[Keyframe, slice] = {}
-        self._boxes, self._scores = np.zeros((0, 4)), np.zeros(0, np.float32)
-        self._person_ids = self._labels = np.zeros(0, np.int64)
-        if rows is not None and len(rows):
-            numbers = _keyframe_numbers(rows)
-            # stable: rows of a keyframe keep the order of the file
-            order = np.argsort(numbers, kind="stable")
-            numbers = numbers[order]
-            codes = rows.video_codes[order]
-            scale = np.array([sizes.get(v, (np.nan, np.nan)) * 2 for v in rows.videos], np.float64)
-            self._boxes = rows.boxes[order] * scale[codes]
-            self._scores = rows.scores[order].astype(np.float32)
-            self._person_ids, self._labels = rows.person_ids[order], rows.labels[order]
-            starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-            stops = np.append(starts[1:], len(order)).tolist()
-            keys = _keyframes_from(rows, numbers[starts])
-            self._slices = {
-                key: slice(start, stop) for key, start, stop in zip(keys, starts.tolist(), stops)
-            }
-        self._boxes32 = self._boxes.astype(np.float32)
-
-    @classmethod
-    def of(cls, tables: list[AVARows], sizes: dict[str, tuple[int, int]]) -> _Table:
-        return cls(concatenate_rows(tables) if tables else None, sizes)
-
-    def counts(self) -> dict[Keyframe, int]:
-        """Rows by keyframe."""
-        return {key: s.stop - s.start for key, s in self._slices.items()}
-
-    def slice_of(self, key: Keyframe) -> slice:
-        return self._slices.get(key, _NOTHING)
-
-    def boxes_of(self, key: Keyframe) -> dict[str, np.ndarray]:
-        rows = self.slice_of(key)
-        return {
-            "boxes": self._boxes32[rows],
-            "scores": self._scores[rows],
-            "person_ids": self._person_ids[rows],
+    Args:
+        sizes: (width, height) of the usable videos.
+    """
+    rows = table.rows
+    # The actions of a person stand in rows one after the other; they share one list.
+    new_box = np.ones(len(rows), dtype=bool)
+    new_box[1:] = (rows.boxes[1:] != rows.boxes[:-1]).any(axis=1)
+    new_box[[place.start for place in table.places.values()]] = True
+    box_of = (np.cumsum(new_box) - 1).tolist()
+    scale = [sizes.get(video, (math.nan, math.nan)) * 2 for video in rows.videos]
+    scale = np.array(scale, np.float64).reshape(-1, 4)
+    boxes = (rows.boxes[new_box] * scale[rows.video_codes[new_box]]).tolist()
+    return [
+        {
+            "bbox": boxes[b],
+            "bbox_mode": BoxMode.XYXY_ABS,
+            "category_id": label - 1,
+            "person_id": person,
         }
-
-    def annotation_dicts(self) -> list[dict]:
-        """detectron2's annotations, all of them: one box, one class each."""
-        # The actions of a person stand in rows one after the other; they share one list.
-        new_box = np.ones(len(self._boxes), dtype=bool)
-        new_box[1:] = (self._boxes[1:] != self._boxes[:-1]).any(axis=1)
-        new_box[[rows.start for rows in self._slices.values()]] = True
-        boxes = self._boxes[new_box].tolist()
-        box_of = (np.cumsum(new_box) - 1).tolist()
-        return [
-            {
-                "bbox": boxes[b],
-                "bbox_mode": BoxMode.XYXY_ABS,
-                "category_id": label - 1,
-                "person_id": person,
-            }
-            for b, label, person in zip(box_of, self._labels.tolist(), self._person_ids.tolist())
-        ]
+        for b, label, person in zip(box_of, rows.labels.tolist(), rows.person_ids.tolist())
+    ]
 
 
 def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows | None:
@@ -337,13 +315,6 @@ def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows
     return at_keyframes(rows)
 
 
-def _read_box_files(files: AVAFiles, role: str) -> tuple[list[BoxFile], list[BoxFile]]:
-    """Boxes at keyframes, and the persons between them."""
-    read = [read_boxes(path, role) for path in files.paths(role)]
-    tables = [BoxFile(at_keyframes(boxes.rows), boxes.short_side) for boxes in read]
-    return tables, [persons_between(boxes) for boxes in read]
-
-
 def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:
     """The keyframes that a split's annotations or lists name, whether or not videos are there.
 
@@ -355,7 +326,7 @@ def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:
     """
     _check_files(name, files)
     annotations = read_annotations(name, files, with_groups(read_label_map(files.label_map)))
-    keys = _listed_keyframes(files) | _keyframes_of(annotations)
+    keys = _listed_keyframes(files) | (set() if annotations is None else keyframes_in(annotations))
     return sorted(keys - _excluded(files))
 
 
@@ -366,31 +337,9 @@ def _listed_keyframes(files: AVAFiles) -> set[Keyframe]:
     return {(video, second) for video in read_video_list(files.video_list) for second in seconds}
 
 
-def _keyframes_of(rows: AVARows | None) -> set[Keyframe]:
-    if rows is None:
-        return set()
-    numbers = _keyframe_numbers(rows)
-    # rows of a keyframe mostly stand together, which leaves little to sort
-    changed = np.diff(numbers, prepend=-1) != 0
-    return set(_keyframes_from(rows, np.unique(numbers[changed])))
-
-
-_SECONDS = 10**8  # more than a timestamp may have
-
-
-def _keyframe_numbers(rows: AVARows) -> np.ndarray:
-    """(N,) int64: one number for video and second, in the order of both."""
-    return rows.video_codes.astype(np.int64) * _SECONDS + keyframe_seconds(rows.timestamps)
-
-
-def _keyframes_from(rows: AVARows, numbers: np.ndarray) -> list[Keyframe]:
-    codes, seconds = np.divmod(numbers, _SECONDS)
-    return [(rows.videos[code], s) for code, s in zip(codes.tolist(), seconds.tolist())]
-
-
 def _log_unused(
     name: str,
-    tables: dict[str, _Table],
+    tables: dict[str, KeyframeTable],
     kept: set[Keyframe],
     excluded: set[Keyframe],
     videos: dict[str, VideoInfo],
@@ -412,21 +361,6 @@ def _log_unused(
             reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
             level = logging.INFO if used else logging.WARNING
             logger.log(level, "%s: rows of %s left out: %s; used: %d", name, part, reasons, used)
-
-
-def annotated_persons(annotations: list[dict]) -> dict[str, np.ndarray]:
-    """Annotated persons in the form of detected ones, with score 1."""
-    persons = list(dict.fromkeys((*a["bbox"], a["person_id"]) for a in annotations))
-    table = np.array(persons, dtype=np.float64).reshape(-1, 5)
-    return _box_arrays(table[:, :4], np.ones(len(table)), table[:, 4])
-
-
-def _box_arrays(boxes: np.ndarray, scores: np.ndarray, ids: np.ndarray) -> dict[str, np.ndarray]:
-    return {
-        "boxes": boxes.astype(np.float32),
-        "scores": scores.astype(np.float32),
-        "person_ids": ids.astype(np.int64),
-    }
 
 
 def _check_labels(name: str, rows: AVARows, label_map: LabelMap) -> None:

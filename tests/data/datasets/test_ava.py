@@ -47,8 +47,8 @@ def test_folder_to_dicts(folder):
     annotation = first["annotations"][0]
     np.testing.assert_allclose(annotation["bbox"][1::2], [10, 40], atol=0.1)
     assert annotation["person_id"] == 1 and annotation["category_id"] in (0, 1)
-    np.testing.assert_allclose(first["persons"]["boxes"][0], annotation["bbox"], atol=0.1)
-    assert first["objects"]["scores"].tolist() == pytest.approx([0.9])
+    np.testing.assert_allclose(first["persons"].in_pixels(64, 48)[0], annotation["bbox"], atol=0.1)
+    assert first["objects"].scores.tolist() == pytest.approx([0.9])
 
 
 def test_metadata_for_evaluator_and_demo(folder):
@@ -81,7 +81,7 @@ def test_without_detections_the_annotated_boxes_are_used(folder, caplog):
     with caplog.at_level(logging.WARNING):
         dicts = load(folder, "val")
     assert "toy_val: no detected persons" in caplog.text
-    assert dicts[0]["persons"]["scores"].tolist() == [1.0]
+    assert dicts[0]["persons"].scores.tolist() == [1.0]
 
 
 def test_missing_and_broken_videos_are_counted(folder, caplog):
@@ -114,7 +114,7 @@ def test_boxes_of_every_frame_count_once_a_second(folder, caplog):
     (folder / "boxes" / "val_persons.csv").write_text("\n".join(rows) + "\n")
     with caplog.at_level(logging.WARNING):
         second = next(d for d in load(folder, "val") if d["timestamp"] == 2)
-    assert len(second["persons"]["boxes"]) == 1, "of two times as near the earlier one"
+    assert len(second["persons"]) == 1, "of two times as near the earlier one"
     assert "nearest to whole seconds" in caplog.text
 
 
@@ -123,7 +123,7 @@ def test_persons_in_a_file_of_objects_are_left_out(folder, caplog):
     path.write_text(path.read_text() + "val_0,0002,0.1,0.1,0.2,0.2,person,0.9\n")
     with caplog.at_level(logging.WARNING):
         second = next(d for d in load(folder, "val") if d["timestamp"] == 2)
-    assert len(second["objects"]["boxes"]) == 1
+    assert len(second["objects"]) == 1
     assert "left out 1 rows that are persons" in caplog.text
 
 
@@ -177,7 +177,7 @@ def forget_data_sets():
 
 def boxes_of(dicts: list[dict]) -> list[tuple]:
     return [
-        (d["image_id"], role, d[role]["boxes"].round(2).tolist(), d[role]["scores"].tolist())
+        (d["image_id"], role, d[role].in_pixels(64, 48).round(2).tolist(), d[role].scores.tolist())
         for d in dicts
         for role in ("persons", "objects")
     ]
@@ -230,7 +230,7 @@ def test_actions_of_a_person_share_a_box(folder):
     assert [a["category_id"] for a in only["annotations"]] == [0, 2, 0, 2]
     assert [a["person_id"] for a in only["annotations"]] == [4, 4, 5, 5]
     assert all(a["bbox"] == [16, 24, 32, 48] for a in only["annotations"])
-    assert only["persons"]["person_ids"].tolist() == [4, 5]
+    assert only["persons"].ids.tolist() == [4, 5]
 
 
 def test_keyframes_without_opening_videos(folder):
@@ -330,7 +330,7 @@ def test_every_row_is_used_or_counted(folder, caplog, rows):
         for part, line in re.findall(r"rows of (\w+) left out: (.*);", log)
     }
     assert used + twice + unused.get("annotations", 0) == len(rows)
-    used = sum(len(d["objects"]["boxes"]) for d in dicts)
+    used = sum(len(d["objects"]) for d in dicts)
     twice = numbers_in(log, r"left out (\d+) rows that are there twice")
     assert used + twice + unused.get("objects", 0) == len(rows)
 
@@ -406,7 +406,7 @@ def test_ava_test_set_has_no_ground_truth(ava, caplog):
     assert {d["video_id"] for d in dicts} == {"--205wugM18"}
     assert [d["timestamp"] for d in dicts] == list(range(902, 1799))
     assert all(d["annotations"] == [] for d in dicts)
-    assert [d["timestamp"] for d in dicts if len(d["persons"]["boxes"])] == [910]
+    assert [d["timestamp"] for d in dicts if len(d["persons"])] == [910]
     assert "130 of 131 videos cannot be used" in caplog.text
     assert MetadataCatalog.get("ava_none").annotation_file is None
     MetadataCatalog.remove("ava_none")
@@ -426,13 +426,13 @@ def test_files_of_others_under_their_own_names(ava):
     first = load_ava("ava_json", ava_files(ava, "2.1", "val"))[0]
     assert first["image_id"] == "1j20qq1JyX4,0902"
     for role in ("persons", "objects"):
-        np.testing.assert_allclose(first[role]["boxes"], [[4, 6, 12, 15]], rtol=1e-6)
+        np.testing.assert_allclose(first[role].in_pixels(32, 24), [[4, 6, 12, 15]], rtol=1e-6)
     proposals = {"1j20qq1JyX4,0902": np.array([[0.5, 0.5, 1, 1, 0.7]])}
     (boxes / "ava_val_det_person_bbox.json").unlink()
     name = "ava_dense_proposals_val.FAIR.recall_93.9.pkl"
     (ava / "ava" / "annotations" / name).write_bytes(pickle.dumps(proposals))
     first = load_ava("ava_json", ava_files(ava, "2.1", "val"))[0]
-    assert first["persons"]["boxes"].tolist() == [[16, 12, 32, 24]]
+    assert first["persons"].in_pixels(32, 24).tolist() == [[16, 12, 32, 24]]
     MetadataCatalog.remove("ava_json")
 
 

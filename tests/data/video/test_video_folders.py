@@ -12,6 +12,11 @@ import torch
 from PIL import Image
 
 from alphaaction_d2 import register_datasets
+from alphaaction_d2.apps.boxes import (
+    dataset_jobs,
+    keyframe_pictures,
+    video_jobs,
+)
 from alphaaction_d2.apps.video_results import process_video
 from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper
 from alphaaction_d2.data.dataset_report import (
@@ -27,14 +32,8 @@ from alphaaction_d2.data.datasets.ava import load_ava
 from alphaaction_d2.data.datasets.builtin import ava_files
 from alphaaction_d2.data.video.reader import iterate_frames
 from alphaaction_d2.engine import Trainer, VideoPredictor
-from alphaaction_d2.engine.box_detection import (
-    DetectedBoxes,
-    dataset_jobs,
-    keyframe_pictures,
-    video_jobs,
-)
-from alphaaction_d2.engine.box_sources import KeyframeBoxes
-from alphaaction_d2.modeling.detector import PictureBoxes
+from alphaaction_d2.engine.box_sources import DetectedBoxes, KeyframeBoxes
+from tests.detectors import NOBODY
 from tests.helpers import small_cfg, write_dataset
 
 START = 900
@@ -181,13 +180,13 @@ def test_boxes_are_looked_for_in_the_same_pictures(folders, form):
 
     def nothing(pictures):
         looked_at.extend(pictures)
-        return [PictureBoxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), [])]
+        return [NOBODY]
 
     looked_at = []
     watched = DetectedBoxes(nothing)
     for seconds, _ in watched.watch(iterate_frames(jobs[1].path)):
         assert seconds >= START
-    assert len(looked_at) == 5 and watched(START + 4, 48, 64)["persons"]["boxes"].shape == (0, 4)
+    assert len(looked_at) == 5 and watched.at(START + 4).persons.boxes.shape == (0, 4)
 
 
 def test_a_forgotten_start_is_guessed_by_the_check(folders, tmp_path):

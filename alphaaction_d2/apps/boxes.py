@@ -1,19 +1,31 @@
-"""Boxes of persons and objects for any video, found by a detector.
+"""Boxes of persons and objects for any videos, found by any detector of detectron2.
 
-For a prediction that runs, `DetectedBoxes` looks at the frames on their way to the network. For
-files, `write_boxes` goes through videos one after the other; what is done is kept video by video,
-so that a run that was killed goes on where it was.
+    tools/make_boxes.py --detector COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml \\
+        --input film.mp4 folder_of_videos --output boxes.csv
+    tools/make_boxes.py --detector config.yaml model.pth --dataset my_data
+
+The detector is a configuration and its weights (a file or an address; a name in detectron2's model
+zoo needs no weights). Videos are looked at once a second; the rows written are
+video_id,timestamp,x1,y1,x2,y2,class,score with an empty class for persons. A data set is looked at
+where it is annotated, and for a folder with own data the files go where it expects them
+(boxes/<split>_persons.csv and boxes/<split>_objects.csv).
+
+A run that was killed goes on with the videos that are missing when it is started again. A video
+that cannot be used is listed at the end, and the exit code is 1.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import hashlib
 import io
+import itertools
 import json
 import logging
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +33,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.logger import setup_logger
 
-from ..apps.command_line import describe_error
-from ..data.clip_sampling import first_keyframe, is_shown_by, iterate_clips, last_keyframe
-from ..data.datasets.ava import AVAFiles, keyframes_of, read_metadata
-from ..data.dense_boxes import dense_persons
+from ..data.clip_sampling import iterate_clips
+from ..data.datasets import AVAFiles, keyframes_of, register_folder, registered_files
 from ..data.video.clip_folder import VIDEO_SUFFIXES
 from ..data.video.reader import (
     VideoError,
@@ -39,8 +49,9 @@ from ..data.video.reader import (
     video_name,
 )
 from ..formats.writing import write_atomically
-from ..modeling.detector import PictureBoxes, PictureDetector
+from ..modeling.detector import PictureBoxes, PictureDetector, load_detector
 from ..visualization.results_io import format_timestamp
+from .command_line import describe_error
 
 logger = logging.getLogger(__name__)
 
@@ -48,72 +59,59 @@ _SETTINGS = "settings.json"
 _LONG_NAME = 200  # bytes: with the endings of its files a longer one is too much for file systems
 
 
-class DetectedBoxes:
-    """A box source (see `VideoPredictor`) that looks at the keyframes itself, at full size.
-
-    The predictor passes a video's frames through `watch`. A keyframe's boxes are found as soon as
-    it is known which frame it shows; only boxes are kept, and only until they are asked for.
-
-    With more looks than keyframes, the persons in between come as `persons_between` with the next
-    keyframe (see `DensePersons`): they are linked, but not classified.
-    """
-
-    def __init__(self, detect: PictureDetector, looks_per_second: int = 1) -> None:
-        """
-        Args:
-            detect: finds boxes in pictures.
-            looks_per_second: how often; once, at the keyframes, or a multiple of that.
-        """
-        if looks_per_second < 1:
-            raise ValueError(
-                f"MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND {looks_per_second}: use at least 1"
-            )
-        self._detect = detect
-        self._looks = looks_per_second
-        self._found: dict[int, PictureBoxes] = {}  # by number of the look
-
-    def watch(
-        self, frames: Iterable[tuple[float, np.ndarray]]
-    ) -> Iterator[tuple[float, np.ndarray]]:
-        """Pass on (seconds, RGB frame), looking at the keyframes that go by."""
-        self._found.clear()
-        number, shown, shown_time = None, None, 0.0
-        for seconds, frame in frames:
-            if number is None:
-                number = first_keyframe(seconds, 1 / self._looks)
-            while shown is not None and not is_shown_by(seconds, number / self._looks):
-                self._look(number, shown)
-                number += 1
-            shown, shown_time = frame, seconds
-            yield seconds, frame
-        while shown is not None and number <= last_keyframe(shown_time, 1 / self._looks):
-            self._look(number, shown)
-            number += 1
-
-    def _look(self, number: int, picture: np.ndarray) -> None:
-        self._found[number] = self._detect([picture])[0]
-
-    def __call__(self, timestamp: float, height: int, width: int) -> dict[str, dict]:
-        """The boxes of a keyframe that has gone by; each is given once."""
-        number = round(timestamp * self._looks)
-        found = self._found.pop(number).by_kind()
-        if self._looks > 1:
-            before = [n for n in range(number - self._looks + 1, number) if n in self._found]
-            found["persons_between"] = _joined(
-                {n / self._looks: self._found.pop(n) for n in before}
-            )
-        return found
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--detector",
+        required=True,
+        nargs="+",
+        metavar=("CONFIG", "WEIGHTS"),
+        help="configuration of a detectron2 detector (file or name in its model zoo), and weights "
+        "(file or address; not needed for the zoo)",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--input",
+        nargs="+",
+        metavar="VIDEO",
+        help="videos (files, or folders of numbered pictures or one-second clips), folders of them",
+    )
+    what.add_argument("--dataset", metavar="DATA", help="folder with own data, or registered name")
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        help="CSV to write; with a registered data set the beginning of two names: "
+        "FILE_persons.csv, FILE_objects.csv",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that exist")
+    parser.add_argument(
+        "--every-second", action="store_true", help="with --dataset: not only where it is annotated"
+    )
+    parser.add_argument(
+        "--looks-per-second",
+        type=int,
+        default=1,
+        metavar="N",
+        help="more than 1: persons between keyframes, too; they are linked, not classified",
+    )
+    parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is written")
+    parser.add_argument(
+        "--short-side", type=int, default=0, help="pixels; default: what the configuration says"
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="pictures at a time")
+    parser.add_argument("--device", default="", help="cuda or cpu; default: a GPU if there is one")
+    parser.add_argument(
+        "--class-names", nargs="+", default=[], metavar="NAME", help="default: the configuration's"
+    )
+    parser.add_argument(
+        "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs for the detector"
+    )
+    return parser.parse_args(argv)
 
 
-def _joined(moments: Mapping[float, PictureBoxes]) -> dict[str, np.ndarray]:
-    """The persons of several moments, in order of time, as `persons_between`."""
-    persons = [found.by_kind()["persons"] for found in moments.values()]
-    columns = {
-        name: [row for found in persons for row in found[name]]
-        for name in ("boxes", "scores", "person_ids")
-    }
-    times = [time for time, found in zip(moments, persons) for _ in found["boxes"]]
-    return dense_persons(times, **columns)
+# ------------------------------------------------------------------------- what is to be looked at
 
 
 @dataclass(frozen=True)
@@ -166,21 +164,6 @@ def _is_one_video(path: Path) -> bool:
         return True
 
 
-def registered_files(name: str) -> AVAFiles:
-    """The files of a registered split.
-
-    Raises:
-        KeyError: the name is not registered.
-        ValueError: it has no videos.
-    """
-    if name not in DatasetCatalog.list():
-        read_metadata(name)  # says which there are
-    files = MetadataCatalog.get(name).get("files")
-    if files is None:
-        raise ValueError(f"{name}: not a data set of videos")
-    return files
-
-
 def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
     """Jobs for the keyframes of a split: those annotated or listed that are not excluded.
 
@@ -205,6 +188,58 @@ def _video_of(paths: Sequence[Path]) -> Path | None:
     if info is not None:
         return info.path
     return paths[-1] if paths else None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One set of videos and the files that their boxes go into."""
+
+    jobs: list[VideoJob]
+    parts: Path
+    outputs: dict[Path, tuple[str, ...]]
+
+
+def split_task(files: AVAFiles, prefix: Path, every_second: bool) -> Task:
+    """The task of one split of a data set."""
+    outputs = {
+        prefix.with_name(f"{prefix.name}_persons.csv"): ("person",),
+        prefix.with_name(f"{prefix.name}_objects.csv"): ("object",),
+    }
+    jobs = dataset_jobs(files, every_second)
+    return Task(jobs, prefix.with_name(f"{prefix.name}.parts"), outputs)
+
+
+def make_tasks(args: argparse.Namespace) -> list[Task]:
+    """What the command line asks for."""
+    if args.input:
+        if not args.output:
+            raise ValueError("--input needs --output FILE, the CSV to write")
+        output = Path(args.output)
+        parts = output.with_name(f"{output.name}.parts")
+        return [Task(video_jobs(args.input), parts, {output: ("person", "object")})]
+    folder = Path(args.dataset).expanduser()
+    if folder.is_dir():
+        if args.output:
+            raise ValueError("--output is not for a folder with own data: see boxes/ in it")
+        names = register_folder(folder)
+        found = [registered_files(name) for name in names]
+        prefixes = [folder / "boxes" / files.annotations.stem for files in found]
+        return [split_task(f, p, args.every_second) for f, p in zip(found, prefixes)]
+    files = registered_files(args.dataset)
+    if not args.output:
+        raise ValueError(f"{args.dataset} needs --output FILE: FILE_persons.csv is written, ...")
+    return [split_task(files, Path(args.output), args.every_second)]
+
+
+def check_outputs(tasks: list[Task], overwrite: bool) -> None:
+    """Refuse to replace files unless that is wanted, or an unfinished run goes on."""
+    for task in tasks:
+        for path in task.outputs:
+            if path.exists() and not overwrite and not task.parts.is_dir():
+                raise ValueError(f"{path} exists: give --overwrite to replace it")
+
+
+# ------------------------------------------------------------------------------- looking at a video
 
 
 def keyframe_pictures(
@@ -250,47 +285,34 @@ def _with_looks_between(timestamps: Sequence[float], looks_per_second: int) -> l
 
 def detect_keyframes(
     pictures: Iterable[tuple[float, np.ndarray]], detect: PictureDetector, batch_size: int = 1
-) -> Iterator[tuple[float, tuple[int, int], PictureBoxes]]:
-    """Yield (timestamp, (height, width), boxes) for the pictures of one video, in order."""
-    waiting: list[tuple[float, np.ndarray]] = []
-
-    def results() -> Iterator[tuple[float, tuple[int, int], PictureBoxes]]:
-        found = detect([picture for _, picture in waiting])
-        for (timestamp, picture), boxes in zip(waiting, found, strict=True):
-            yield timestamp, picture.shape[:2], boxes
-        waiting.clear()
-
-    for item in pictures:
-        waiting.append(item)
-        if len(waiting) >= batch_size:
-            yield from results()
-    if waiting:
-        yield from results()
+) -> Iterator[tuple[float, PictureBoxes]]:
+    """Yield (timestamp, boxes) for the pictures of one video, in order."""
+    pictures = iter(pictures)
+    while batch := list(itertools.islice(pictures, batch_size)):
+        found = detect([picture for _, picture in batch])
+        yield from zip((timestamp for timestamp, _ in batch), found, strict=True)
 
 
-def box_rows(
-    video_id: str, timestamp: float, size: tuple[int, int], found: PictureBoxes
-) -> list[list[str]]:
-    """Rows video_id,timestamp,x1,y1,x2,y2,class,score of one keyframe, persons first.
+def box_rows(video_id: str, timestamp: float, detected: PictureBoxes) -> list[list[str]]:
+    """Make rows video_id,timestamp,x1,y1,x2,y2,class,score of one keyframe, persons first.
 
     Coordinates are fractions with five decimals; a box that is nothing at that precision is left
     out. Between keyframes, at broken seconds, only persons matter.
-
-    Args:
-        size: height and width of the picture in which the boxes are.
     """
-    height, width = size
-    boxes = np.round(np.clip(found.boxes / [width, height, width, height], 0, 1), 5)
+    found, names = detected.found, detected.names
+    boxes = np.round(np.clip(found.boxes, 0, 1), 5)
     rows = []
-    for index in sorted(range(len(boxes)), key=lambda i: (found.names[i] != "", -found.scores[i])):
+    for index in sorted(range(len(boxes)), key=lambda i: (names[i] != "", -found.scores[i])):
         x1, y1, x2, y2 = boxes[index].tolist()
-        matters = found.names[index] == "" or timestamp == round(timestamp)
+        matters = names[index] == "" or timestamp == round(timestamp)
         if matters and x1 < x2 and y1 < y2:
             corners = [f"{value:.5f}" for value in (x1, y1, x2, y2)]
             score = f"{found.scores[index]:.6f}"
-            time = format_timestamp(timestamp)
-            rows.append([video_id, time, *corners, found.names[index], score])
+            rows.append([video_id, format_timestamp(timestamp), *corners, names[index], score])
     return rows
+
+
+# ---------------------------------------------------------------------------- files, video by video
 
 
 def write_boxes(
@@ -331,8 +353,8 @@ def write_boxes(
                 raise VideoError(f"{job.video_id}: video not found")
             rows, looks, complete = [], 0, 0
             pictures = keyframe_pictures(job.path, job.timestamps, looks_per_second)
-            for timestamp, size, found in detect_keyframes(pictures, detect, batch_size):
-                rows += box_rows(job.video_id, timestamp, size, found)
+            for timestamp, found in detect_keyframes(pictures, detect, batch_size):
+                rows += box_rows(job.video_id, timestamp, found)
                 looks += 1
                 if timestamp == round(timestamp):
                     complete = len(rows)
@@ -377,11 +399,6 @@ def merge_parts(
         write_atomically(path, write)
 
 
-def remove_parts(parts: Path) -> None:
-    """Remove the folder of a finished run."""
-    shutil.rmtree(parts)
-
-
 def _part(parts: Path, job: VideoJob) -> Path:
     name = job.video_id
     if len(os.fsencode(name)) > _LONG_NAME:
@@ -409,3 +426,50 @@ def _csv_text(rows: Iterable[Sequence[str]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
+
+
+def main(args: argparse.Namespace) -> int:
+    setup_logger(name="alphaaction_d2")
+    if len(args.detector) > 2:
+        raise ValueError(f"--detector takes CONFIG and WEIGHTS, got {len(args.detector)} words")
+    if args.batch_size < 1:
+        raise ValueError(f"--batch-size {args.batch_size}: give a number from 1 on")
+    if args.looks_per_second < 1:
+        raise ValueError(f"--looks-per-second {args.looks_per_second}: give a number from 1 on")
+    tasks = make_tasks(args)
+    check_outputs(tasks, args.overwrite)
+    detector = load_detector(
+        *args.detector,
+        device=args.device,
+        score_threshold=args.min_score,
+        short_side=args.short_side,
+        class_names=args.class_names,
+        opts=args.opts,
+    )
+    settings = {
+        "detector": args.detector,
+        "min-score": args.min_score,
+        "short-side": args.short_side,
+        "class-names": args.class_names,
+        "opts": args.opts,
+        "every-second": args.every_second,
+        "looks-per-second": args.looks_per_second,
+    }
+    failed, total = [], sum(len(task.jobs) for task in tasks)
+    for task in tasks:
+        lost = write_boxes(
+            task.jobs,
+            detector,
+            task.parts,
+            settings=settings,
+            batch_size=args.batch_size,
+            looks_per_second=args.looks_per_second,
+        )
+        merge_parts(task.jobs, task.parts, task.outputs)
+        logger.info("Wrote %s", ", ".join(map(str, task.outputs)))
+        if not lost:
+            shutil.rmtree(task.parts)
+        failed += lost
+    if failed:
+        print(f"{len(failed)} of {total} videos failed:", *failed, sep="\n  ", file=sys.stderr)
+    return 1 if failed else 0

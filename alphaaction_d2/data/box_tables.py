@@ -1,0 +1,121 @@
+"""Found boxes by video and time: at the keyframes, and of persons between them.
+
+Persons between keyframes are not classified, but they tell who of two keyframes is who.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..formats.ava import AVARows, concatenate_rows, select_rows
+from ..formats.boxes import BoxFile, at_keyframes, between_keyframes, is_person, keyframe_seconds
+from ..structures import FoundBoxes, TimedBoxes
+
+Keyframe = tuple[str, int]  # video id, second
+
+_SECONDS = 10**8  # more than a timestamp may have
+_NOTHING = slice(0, 0)
+_NO_ROWS = AVARows(
+    videos=[],
+    video_codes=np.zeros(0, np.int32),
+    timestamps=np.zeros(0),
+    boxes=np.zeros((0, 4)),
+    labels=np.zeros(0, np.int64),
+    scores=np.zeros(0),
+    person_ids=np.zeros(0, np.int64),
+)
+
+
+def split_at_keyframes(file: BoxFile) -> tuple[BoxFile, BoxFile]:
+    """Split a file into boxes at keyframes (:func:`at_keyframes`) and persons between them."""
+    between = between_keyframes(file.rows)
+    between = select_rows(between, is_person(between))
+    return (
+        BoxFile(at_keyframes(file.rows), file.short_side),
+        BoxFile(between, file.short_side),
+    )
+
+
+def keyframes_in(rows: AVARows) -> set[Keyframe]:
+    """Give the keyframes that rows are about."""
+    numbers = _keyframe_numbers(rows)
+    # rows of a keyframe mostly stand together, which leaves little to sort
+    changed = np.diff(numbers, prepend=-1) != 0
+    return set(_keyframes_from(rows, np.unique(numbers[changed])))
+
+
+def _keyframe_numbers(rows: AVARows) -> np.ndarray:
+    """(N,) int64: one number for video and second, in the order of both."""
+    return rows.video_codes.astype(np.int64) * _SECONDS + keyframe_seconds(rows.timestamps)
+
+
+def _keyframes_from(rows: AVARows, numbers: np.ndarray) -> list[Keyframe]:
+    codes, seconds = np.divmod(numbers, _SECONDS)
+    return [(rows.videos[code], s) for code, s in zip(codes.tolist(), seconds.tolist())]
+
+
+def _found(rows: AVARows) -> FoundBoxes:
+    return FoundBoxes(rows.boxes, rows.scores.astype(np.float32), rows.person_ids)
+
+
+class KeyframeTable:
+    """Boxes of any number of videos, looked up by keyframe.
+
+    Attributes:
+        rows: all of them, by video and second; those of a keyframe in the order of the file.
+        places: keyframe -> its rows.
+    """
+
+    def __init__(self, tables: Sequence[AVARows]) -> None:
+        """
+        Args:
+            tables: boxes as fractions, one time per second of a video.
+        """
+        rows = concatenate_rows([*tables] or [_NO_ROWS])
+        numbers = _keyframe_numbers(rows)
+        order = np.argsort(numbers, kind="stable")
+        numbers, self.rows = numbers[order], select_rows(rows, order)
+        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+        stops = [*starts[1:].tolist(), len(order)]
+        keys = _keyframes_from(rows, numbers[starts])
+        self.places = {k: slice(*x) for k, *x in zip(keys, starts.tolist(), stops)}
+        self._found = _found(self.rows)
+
+    def __getitem__(self, key: Keyframe) -> FoundBoxes:
+        """Give the boxes of a keyframe, which may be none."""
+        return self._found.at(self.places.get(key, _NOTHING))
+
+    def counts(self) -> dict[Keyframe, int]:
+        """Count the rows of every keyframe that has any."""
+        return {key: place.stop - place.start for key, place in self.places.items()}
+
+
+class DensePersons:
+    """Persons of any number of videos, looked up by video and time."""
+
+    def __init__(self, tables: Sequence[AVARows]) -> None:
+        """
+        Args:
+            tables: persons at any times, boxes as fractions.
+        """
+        rows = concatenate_rows([*tables] or [_NO_ROWS])
+        rows = select_rows(rows, np.lexsort((rows.timestamps, rows.video_codes)))
+        starts = np.flatnonzero(np.diff(rows.video_codes, prepend=-1)).tolist()
+        self._places = {
+            rows.videos[rows.video_codes[start]]: slice(start, stop)
+            for start, stop in zip(starts, [*starts[1:], len(rows)])
+        }
+        self._times, self._found = rows.timestamps, _found(rows)
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def between(self, video: str, start: float, stop: float) -> TimedBoxes:
+        """Give the persons of a video after `start` and before `stop`, in seconds."""
+        place = self._places.get(video, _NOTHING)
+        times = self._times[place]
+        first = place.start + int(np.searchsorted(times, start, side="right"))
+        last = place.start + int(np.searchsorted(times, stop, side="left"))
+        return TimedBoxes(self._times[first:last], self._found.at(slice(first, last)))
