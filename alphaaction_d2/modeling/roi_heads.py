@@ -12,7 +12,6 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import ROI_HEADS_REGISTRY
-from detectron2.modeling.poolers import ROIPooler
 from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from ..memory.window import empty_window, insert_clips, weighted
 from ..structures import UNKNOWN_PERSON, ClipFeatures, Losses, MemoryWindow
 from .action_output import ActionOutputLayers
 from .interaction import InteractionModule, build_interaction
+from .pooler import RoIPooler
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -38,7 +38,7 @@ class ActionROIHeads(nn.Module):
         self,
         *,
         in_features: list[str],
-        pooler: ROIPooler,
+        pooler: RoIPooler,
         interaction: InteractionModule | None,
         fusion: str,
         head: nn.Module,
@@ -53,7 +53,7 @@ class ActionROIHeads(nn.Module):
         """
         Args:
             in_features: names of the backbone's maps, pooled and concatenated in this order.
-            pooler: for the channel-wise concatenation of the maps' time averages.
+            pooler: of the maps' time averages.
             interaction: a module of INTERACTION_REGISTRY, or None.
             fusion: "add" or "concat" of the person feature with the interaction's result, or
                 "replace" by it.
@@ -84,9 +84,6 @@ class ActionROIHeads(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         node, memory = cfg.MODEL.ROI_ACTION_HEAD, cfg.MODEL.MEMORY
         in_features = list(input_shape)
-        strides = {spec.stride for spec in input_shape.values()}
-        if len(strides) != 1:
-            raise ValueError(f"ActionROIHeads needs maps of one stride, got {input_shape}")
         channels = sum(spec.channels for spec in input_shape.values())
         interaction = build_interaction(cfg, channels)
         fused = fused_channels(channels, interaction, cfg.MODEL.INTERACTION.FUSION)
@@ -99,11 +96,11 @@ class ActionROIHeads(nn.Module):
             )
         return {
             "in_features": in_features,
-            "pooler": ROIPooler(
-                output_size=node.POOLER_RESOLUTION,
-                scales=[1.0 / strides.pop()],
-                sampling_ratio=node.POOLER_SAMPLING_RATIO,
-                pooler_type=node.POOLER_TYPE,
+            "pooler": RoIPooler(
+                node.POOLER_RESOLUTION,
+                [spec.stride for spec in input_shape.values()],
+                node.POOLER_SAMPLING_RATIO,
+                node.POOLER_TYPE,
             ),
             "interaction": interaction,
             "fusion": cfg.MODEL.INTERACTION.FUSION,
@@ -126,7 +123,7 @@ class ActionROIHeads(nn.Module):
     ) -> list[ClipFeatures]:
         """RoI features of persons and objects.
 
-        Averaging over time first commutes with RoIAlign, so one 2D pooling does it all.
+        Averaging over time first commutes with RoIAlign, so pooling in 2D does it all.
 
         Args:
             images: N padded clips; only their sizes are used.
@@ -134,16 +131,16 @@ class ActionROIHeads(nn.Module):
             proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
             objects: per clip `boxes`, `scores`.
         """
-        maps = torch.cat([features[name].mean(dim=2) for name in self.in_features], dim=1)
+        maps = [features[name].mean(dim=2) for name in self.in_features]
         person_boxes = [self._boxes_to_pool(x) for x in proposals]
         boxes = [Boxes.cat([p, o.boxes]) for p, o in zip(person_boxes, objects)]
         if self.pool_to_last_pixel:
-            last_pixel = maps.new_tensor([0.0, 0.0, 1.0, 1.0])
+            last_pixel = maps[0].new_tensor([0.0, 0.0, 1.0, 1.0])
             boxes = [Boxes(b.tensor - last_pixel) for b in boxes]
         if self.needs_scene:
-            frames = [whole_picture(size, maps.device) for size in images.image_sizes]
+            frames = [whole_picture(size, maps[0].device) for size in images.image_sizes]
             boxes = [Boxes.cat([b, frame]) for b, frame in zip(boxes, frames)]
-        rois = self.pooler([maps], boxes).split([len(b) for b in boxes])
+        rois = self.pooler(maps, boxes).split([len(b) for b in boxes])
         return [self._clip_features(*x) for x in zip(proposals, objects, rois, person_boxes)]
 
     def no_features(self, image_size: tuple[int, int]) -> ClipFeatures:
