@@ -90,7 +90,8 @@ def _add_detector(cfg: CN) -> None:
 
 
 def _add_slowfast(cfg: CN) -> None:
-    """The backbones SlowFast and Slow, which is its slow pathway alone."""
+    """The backbones SlowFast and Slow, which is its slow pathway alone and takes the same keys, but
+    ALPHA, BETA_INV and LATERAL_KERNEL: these have to stay as they are here."""
     cfg.MODEL.SLOWFAST = CN()
     cfg.MODEL.SLOWFAST.DEPTH = 50  # 18 (one bottleneck a stage), 50, 101, 152
     cfg.MODEL.SLOWFAST.NUM_STAGES = 4  # 4: up to res5; fewer for small networks
@@ -100,13 +101,13 @@ def _add_slowfast(cfg: CN) -> None:
     cfg.MODEL.SLOWFAST.ALPHA = 8
     # Training draws the first slow frame at random from [0, TAU) (released AIA recipe).
     cfg.MODEL.SLOWFAST.SLOW_JITTER = False
-    # A SlowFast's slow frames are spread evenly from its first to its last fast frame instead of
-    # lying TAU apart: how the networks of PySlowFast and pytorchvideo were trained.
+    # The slow frames are spread evenly from the first to the last fast frame (of a Slow: raw frame)
+    # instead of lying TAU apart: how the networks of PySlowFast and pytorchvideo were trained.
     cfg.MODEL.SLOWFAST.SLOW_SPREAD = False
     # Channels of the slow stem; the fast pathway has 1 / BETA_INV of the slow channels everywhere.
     cfg.MODEL.SLOWFAST.STEM_CHANNELS = 64
     cfg.MODEL.SLOWFAST.BETA_INV = 8
-    # Sizes (time, height, width) of the slow and the fast stem convolution.
+    # Sizes (time, height, width) of the slow and the fast stem convolution (a Slow has the first).
     cfg.MODEL.SLOWFAST.STEM_KERNELS = ((1, 7, 7), (5, 7, 7))
     # Spatial stride of the stem convolution and of its max pooling (1: no pooling).
     cfg.MODEL.SLOWFAST.STEM_STRIDES = (2, 2)
@@ -131,7 +132,8 @@ def _add_slowfast(cfg: CN) -> None:
     # memory for about a third more time.
     cfg.MODEL.SLOWFAST.ACTIVATION_CHECKPOINT = False
     # Lateral connections and stem pooling: "aia" is the released AIA network (kernel 5, bias, no
-    # norm, no ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast.
+    # norm, no ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast. Of a
+    # Slow it is the pooling alone.
     cfg.MODEL.SLOWFAST.LATERAL = "aia"
     cfg.MODEL.SLOWFAST.LATERAL_KERNEL = 5  # frames of the fast pathway a lateral connection sees
     # Keep pictures and convolutions in channels-last order; with bfloat16 much faster on the CPU.

@@ -26,6 +26,7 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import AVAEvaluator
+from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
 from .distributed.exchange import wait_for_all
 from .hooks import BestCheckpoint, MemoryHook, RepeatablePreciseBN
@@ -62,12 +63,13 @@ class Trainer(DefaultTrainer):
             pool=None if self.fills_once else self.pool,
             trainer=weakref.proxy(self),
         )
-        if cfg.MODEL.SLOWFAST.NORM == "FrozenBN" and not cfg.MODEL.WEIGHTS:
+        if has_frozen_normalisation(model.backbone) and not cfg.MODEL.WEIGHTS:
             logger.warning(
-                "MODEL.WEIGHTS is empty and MODEL.SLOWFAST.NORM is FrozenBN: a network with frozen "
-                "normalisation hardly learns from nothing; give Kinetics weights or use BN."
+                "MODEL.WEIGHTS is empty and the backbone's normalisation is frozen "
+                "(MODEL.SLOWFAST.NORM FrozenBN): such a network hardly learns from nothing; give "
+                "Kinetics weights or use BN."
             )
-        if cfg.DATALOADER.STORED_VARIANTS > 0 and not cfg.MODEL.SLOWFAST.FROZEN:
+        if cfg.DATALOADER.STORED_VARIANTS > 0 and not stands_still(model.backbone):
             raise ValueError(
                 "DATALOADER.STORED_VARIANTS needs a backbone that stands still: set "
                 "MODEL.SLOWFAST.FROZEN True, or STORED_VARIANTS 0"

@@ -26,7 +26,7 @@ from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.modeling import build_model
+from detectron2.modeling import build_backbone, build_model
 from detectron2.structures import Boxes, Instances
 from detectron2.utils.analysis import FlopCountAnalysis
 from memory_window import SECOND, build_clip, full_slot, picture_size
@@ -191,9 +191,7 @@ def load(args: argparse.Namespace, config: str, opts: Sequence[str]) -> CfgNode:
 
 def build_channels(cfg: CfgNode) -> int:
     """Width of the person features."""
-    node = cfg.MODEL.SLOWFAST
-    slow = node.STEM_CHANNELS * 2 ** (1 + node.NUM_STAGES)
-    return slow + slow // node.BETA_INV
+    return sum(spec.channels for spec in build_backbone(cfg).output_shape().values())
 
 
 def table(rows: Sequence[Measured]) -> str:

@@ -28,8 +28,9 @@ from alphaaction_d2.checkpoint.checkpointer import (
     load_for_inference,
 )
 from alphaaction_d2.checkpoint.sources import SPLIT_STATISTICS, convert, describe, recognise
-from alphaaction_d2.modeling.backbone import Slow, SlowFast
+from alphaaction_d2.modeling.backbone import SlowFast
 from tests.helpers import CONFIGS
+from tests.modeling import networks
 
 RELEASED = CONFIGS / "AVA" / "released"
 KINETICS = {"spatial_strides": (1, 2, 2, 2), "dilations": (1, 1, 1, 1)}
@@ -115,12 +116,12 @@ def test_kinetics_backbones(tmp_path, caplog, source, kind):
     clip = torch.randn(1, 3, 32, 64, 64)
     if kind == "slowfast":
         theirs = randomised(create_slowfast(model_depth=50))
-        ours = SlowFast(
+        ours = networks.slowfast(
             num_frames=32, tau=16, alpha=4, lateral="pytorchvideo", lateral_kernel=7, **KINETICS
         )
     else:
         theirs = randomised(create_resnet(model_depth=50, stem_conv_kernel_size=(1, 7, 7)))
-        ours = Slow(num_frames=32, tau=16, **KINETICS)
+        ours = networks.slow(num_frames=32, tau=16, **KINETICS)
     classifier = "blocks.6.proj" if kind == "slowfast" else "blocks.5.proj"
     weights = theirs.state_dict() if source == "pytorchvideo" else as_pyslowfast(theirs, classifier)
     model = BackboneOnly(ours).eval()
@@ -348,8 +349,8 @@ def test_normalisation_of_parts_of_a_batch():
 
 
 def small(**options) -> BackboneOnly:
-    sizes = {"depth": 18, "num_frames": 16, "tau": 4, "alpha": 2, "stem_channels": 8, "beta_inv": 4}
-    return BackboneOnly(SlowFast(**{**sizes, "lateral": "pytorchvideo", **options}))
+    frozen = {"norm": "FrozenBN", "lateral": "pytorchvideo"}
+    return BackboneOnly(networks.small(**{**frozen, **options}))
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_keys_that_do_not_fit_are_named(tmp_path, options, expected):
 
 
 def test_a_slow_network_does_not_fit_a_slowfast(tmp_path):
-    weights = Slow(num_frames=16, tau=4, stem_channels=8).state_dict()
+    weights = networks.slow(num_frames=16, tau=4, stem_channels=8).state_dict()
     with pytest.raises(CheckpointMismatch, match="BACKBONE.NAME must be 'build_slow_backbone'"):
         ActionCheckpointer(small()).resume_or_load(published(tmp_path, weights))
 
@@ -416,9 +417,9 @@ def test_networks_for_ava_of_pyslowfast(tmp_path):
     path = published(tmp_path, {ours: state[name] for ours, name in names.items()})
     options = {"depth": 101, "num_frames": 32, "tau": 8, "alpha": 4, "lateral": "pytorchvideo"}
     with pytest.raises(CheckpointMismatch, match="TEMPORAL_BLOCKS must be .3, 4, 6, 3."):
-        load_for_inference(BackboneOnly(SlowFast(**options)), path)
+        load_for_inference(BackboneOnly(networks.slowfast(**options)), path)
     options |= {"temporal_blocks": (3, 4, 6, 3), "non_local_blocks": NON_LOCAL}
-    ours = SlowFast(**options).eval()
+    ours = networks.slowfast(**options).eval()
     load_for_inference(BackboneOnly(ours), path)
     clip = torch.randn(1, 3, 32, 64, 64)
     with torch.no_grad():

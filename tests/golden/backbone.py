@@ -9,9 +9,11 @@ import zlib
 
 import numpy as np
 import torch
+from detectron2.config import get_cfg
 from torch import Tensor
 
 from alphaaction_d2.checkpoint.sources import convert, describe
+from alphaaction_d2.config import add_alphaaction_config
 from alphaaction_d2.modeling.backbone import SlowFast
 
 from .case import GoldenCase
@@ -58,17 +60,15 @@ def check_backbone(case: GoldenCase) -> None:
     weights = {f"backbone.{name}": torch.from_numpy(x) for name, x in values.items()}
     weights = convert(weights, "alphaction").weights
     found = {key.rpartition(".")[2]: value for key, value in describe(weights).items()}
-    network = SlowFast(
-        depth=found["DEPTH"],
-        num_stages=found["NUM_STAGES"],
-        num_frames=config["tau"] * case.raw("in/slow").shape[2],
-        tau=config["tau"],
-        alpha=config["alpha"],
-        stem_channels=found["STEM_CHANNELS"],
-        beta_inv=round(1 / config["beta"]),
-        lateral=found["LATERAL"],
-        lateral_kernel=found["LATERAL_KERNEL"],
-    ).eval()
+    cfg = get_cfg()
+    add_alphaaction_config(cfg)
+    cfg.INPUT.NUM_FRAMES = config["tau"] * case.raw("in/slow").shape[2]
+    node = cfg.MODEL.SLOWFAST
+    node.TAU, node.ALPHA = config["tau"], config["alpha"]
+    node.BETA_INV = round(1 / config["beta"])
+    for key in ("DEPTH", "NUM_STAGES", "STEM_CHANNELS", "LATERAL", "LATERAL_KERNEL"):
+        node[key] = found[key]
+    network = SlowFast(cfg).eval()
     network.load_state_dict({name.removeprefix("backbone."): x for name, x in weights.items()})
     recorder = Recorder(network)
     # The case gives the pathways separately: its frames are not those of one clip.

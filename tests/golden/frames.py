@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from alphaaction_d2.data.clip_sampling import clip_times, frames_shown_at
 from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper
 from alphaaction_d2.data.transforms import ColorShiftTransform, ResizeShortSide, resized_size
-from alphaaction_d2.modeling.backbone.slowfast import pathway_indices
+from alphaaction_d2.modeling.backbone.frames import FrameSampling
 from alphaaction_d2.modeling.meta_arch import ActionRCNN
 from alphaaction_d2.structures import BoxChoice, FoundBoxes
 
@@ -49,11 +49,12 @@ def check_tables(case: GoldenCase) -> None:
         case.check(f"temporal_crop {i}", found.tolist() == row["indices"], f"gives {found}")
     for i, row in enumerate(tables["slow_fast"]):
         frames, tau, alpha = row["frames"], row["tau"], row["alpha"]
-        slow, fast = pathway_indices(frames, tau, alpha)
+        sampling = FrameSampling(frames, tau, alpha)
+        slow, fast = sampling.indices()
         jittered = row["slow_indices_for_each_jitter_start"]
         starts = [indices[0] for indices in jittered]
         ok = slow == row["slow_indices"] and fast == row["fast_indices"]
-        ok &= jittered == [pathway_indices(frames, tau, alpha, start)[0] for start in starts]
+        ok &= jittered == [sampling.indices(start)[0] for start in starts]
         case.check(f"slow_fast {i}", ok, f"gives {slow}, {fast}")
     for i, row in enumerate(tables["resize"]):
         given = (row["input_height"], row["input_width"])
@@ -120,7 +121,7 @@ def check_pipeline(case: GoldenCase) -> None:
         mean, std = config.get("mean", MEAN), config.get("std", STD)
         clip = normalised(result["video"], tuple(mean), tuple(std))
         start = draws["slow_start"] if draws else None
-        slow, fast = pathway_indices(clip.shape[1], config["tau"], config["alpha"], start)
+        slow, fast = FrameSampling(clip.shape[1], config["tau"], config["alpha"]).indices(start)
         case.compare(f"out/{name}_slow", clip[:, slow])
         stored = case.raw(f"out/{name}_fast").shape[1]
         case.compare(f"out/{name}_fast", clip[:, fast][:, :: len(fast) // stored])

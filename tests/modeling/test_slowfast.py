@@ -8,36 +8,26 @@ from torch import nn
 
 from alphaaction_d2.modeling.backbone import Slow, SlowFast
 from alphaaction_d2.modeling.backbone.batch_norm import FrozenBatchNorm3d
-from alphaaction_d2.modeling.backbone.convolution import LongConv3d, guard_long_kernels
-from alphaaction_d2.modeling.backbone.slowfast import pathway_indices
+from alphaaction_d2.modeling.backbone.convolution import LongConv3d
+from alphaaction_d2.modeling.backbone.frames import FrameSampling
+from tests.modeling.networks import backbone_cfg, slow, small
 
 
 def test_pathway_frames():
-    assert pathway_indices(64, 16, 8) == ([7, 23, 39, 55], list(range(0, 64, 2)))
-    assert pathway_indices(64, 8, 4)[0] == list(range(3, 64, 8))
-    assert pathway_indices(32, 8, 8) == ([3, 11, 19, 27], list(range(32)))
-    assert pathway_indices(64, 16, 8, slow_start=15)[0] == [15, 31, 47, 63]
+    released = FrameSampling(64, tau=16, alpha=8)
+    assert released.indices() == ([7, 23, 39, 55], list(range(0, 64, 2)))
+    assert FrameSampling(64, 8, 4).indices()[0] == list(range(3, 64, 8))
+    assert FrameSampling(32, 8, 8).indices() == ([3, 11, 19, 27], list(range(32)))
+    assert released.indices(slow_start=15)[0] == [15, 31, 47, 63]
 
 
 def test_spread_slow_frames():
     """As PySlowFast and pytorchvideo pack pathways: from the first fast frame to the last."""
-    slow, fast = pathway_indices(32, 4, 4, spread=True)
+    slow, fast = FrameSampling(32, 4, 4, spread=True).indices()
     assert slow == [0, 4, 8, 13, 17, 22, 26, 31] and fast == list(range(32))
-    assert pathway_indices(64, 8, 4, spread=True)[0] == [0, 8, 16, 26, 34, 44, 52, 62]
-    assert pathway_indices(64, 16, 8, slow_start=15, spread=True)[0] == [15, 31, 47, 63]
-
-
-def small(**kwargs) -> SlowFast:
-    options = {
-        "depth": 18,
-        "num_frames": 16,
-        "tau": 4,
-        "alpha": 2,
-        "stem_channels": 8,
-        "beta_inv": 4,
-        "norm": "BN",
-    }
-    return SlowFast(**{**options, **kwargs})
+    spread = FrameSampling(64, 8, 4, spread=True)
+    assert spread.indices()[0] == [0, 8, 16, 26, 34, 44, 52, 62]
+    assert FrameSampling(64, 16, 8, spread=True).indices(slow_start=15)[0] == [15, 31, 47, 63]
 
 
 @pytest.mark.parametrize("lateral", ["aia", "pytorchvideo"])
@@ -66,7 +56,7 @@ def test_frozen_norm_has_nothing_to_train():
     assert not any("norm" in name for name, _ in network.named_parameters())
     norm = FrozenBatchNorm3d(4)
     norm.running_mean += 1
-    reference = torch.nn.BatchNorm3d(4)
+    reference = nn.BatchNorm3d(4)
     reference.load_state_dict(norm.state_dict(), strict=False)
     x = torch.rand(2, 4, 3, 5, 5)
     torch.testing.assert_close(norm.train()(x), reference.eval()(x))
@@ -122,6 +112,12 @@ def test_bad_settings_are_named():
         small(lateral="x")
     with pytest.raises(ValueError, match="NORM 'x'"):
         small(norm="x")
+    with pytest.raises(ValueError, match="DEPTH 34 is not one of"):
+        small(depth=34)
+    with pytest.raises(ValueError, match="STEM_CHANNELS 8 must be a multiple of BETA_INV 3"):
+        small(beta_inv=3)
+    with pytest.raises(ValueError, match=r"NON_LOCAL_BLOCKS \(1,\): the network has 1 blocks"):
+        small(non_local_blocks=(1,))
 
 
 class TestOutputStride:
@@ -154,7 +150,7 @@ class TestOutputStride:
 
     def test_slow_alone(self):
         options = {"num_frames": 8, "tau": 4, "stem_channels": 8, "norm": "BN"}
-        coarse, dense = Slow(**options), Slow(**options, output_stride=8)
+        coarse, dense = slow(**options), slow(**options, output_stride=8)
         dense.load_state_dict(coarse.state_dict())
         clip = torch.rand(1, 3, 8, 64, 96)
         with torch.no_grad():
@@ -172,25 +168,86 @@ class TestMixedPrecisionOnCpus:
     @pytest.mark.parametrize("frames, exact", [(4, True), (8, False)])
     def test_long_kernels(self, frames, exact):
         torch.manual_seed(0)
-        network = nn.Sequential(nn.Conv3d(8, 16, (5, 1, 1), (2, 1, 1), (2, 0, 0), bias=False))
+        layer = LongConv3d(8, 16, (5, 1, 1), (2, 1, 1), (2, 0, 0), bias=False)
         x = torch.randn(2, 8, frames, 12, 16)
-        network(x).square().sum().backward()
-        expected = network[0].weight.grad.clone()
-        network.zero_grad()
-        guard_long_kernels(network)
+        layer(x).square().sum().backward()
+        expected = layer.weight.grad.clone()
+        layer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16):
-            result = network(x)
+            result = layer(x)
         assert result.dtype == torch.bfloat16
-        assert (result == network(x).bfloat16()).all() == exact
+        assert (result == layer(x).bfloat16()).all() == exact
         result.float().square().sum().backward()
-        torch.testing.assert_close(network[0].weight.grad, expected, rtol=0.02, atol=0.5)
+        error = (layer.weight.grad - expected).norm() / expected.norm()
+        # Rounding the result alone costs 0.0004, computing in bfloat16 0.0024.
+        assert error < 0.001 if exact else 0.001 < error < 0.01
 
-    def test_all_that_look_along_time_are_guarded(self):
-        for network in (small(), Slow(num_frames=8, tau=4, stem_channels=8)):
-            names = {n for n, m in network.named_modules() if isinstance(m, LongConv3d)}
-            assert names == {
-                n
-                for n, m in network.named_modules()
-                if isinstance(m, nn.Conv3d) and m.kernel_size[0] > 1
-            }
-            assert names
+    @pytest.mark.parametrize("lateral", ["aia", "pytorchvideo"])
+    def test_all_that_look_along_time_are_guarded(self, lateral):
+        for network in (small(lateral=lateral), slow(num_frames=8, tau=4, stem_kernels=STEMS)):
+            layers = [m for m in network.modules() if isinstance(m, nn.Conv3d)]
+            along_time = [m for m in layers if m.kernel_size[0] > 1]
+            assert along_time and all(isinstance(m, LongConv3d) for m in along_time)
+
+
+STEMS = ((3, 5, 5), (5, 7, 7))
+
+
+class TestSlow:
+    """The slow pathway alone honours the keys of SlowFast, or refuses them."""
+
+    SIZES = {"depth": 18, "num_frames": 16, "tau": 4, "stem_channels": 8, "norm": "BN"}
+
+    def test_stem(self):
+        network = slow(**self.SIZES, stem_kernels=STEMS)
+        assert network.blocks[0].conv.weight.shape == (8, 3, 3, 5, 5)
+        clip = torch.rand(1, 3, 16, 64, 96)
+        assert network(clip)["slow"].shape == (1, 256, 4, 4, 6)
+        # "aia" does not pad before pooling: 15 of 32 cells in place of 16
+        padded, unpadded = network, slow(**self.SIZES, lateral="aia")
+        shapes = [
+            tuple(x.blocks[0].pool(torch.rand(1, 8, 4, 32, 32)).shape[-2:])
+            for x in (padded, unpadded)
+        ]
+        assert shapes == [(16, 16), (15, 15)]
+
+    def test_frames(self):
+        clip = torch.arange(16.0).reshape(1, 1, 16, 1, 1)
+        sampled = {
+            spread: slow(**self.SIZES, slow_spread=spread).frames.sample(clip, False)[0]
+            for spread in (False, True)
+        }
+        assert sampled[False].flatten().tolist() == [1, 5, 9, 13]
+        assert sampled[True].flatten().tolist() == [0, 5, 10, 15]
+
+    def test_blocks_that_look_along_time(self):
+        network = slow(**{**self.SIZES, "depth": 50}, temporal_blocks=(3, 4, 2, 0))
+        lengths = [
+            [block.branch2.conv_a.kernel_size[0] for block in stage.res_blocks]
+            for stage in network.blocks[1:]
+        ]
+        assert lengths == [[1] * 3, [1] * 4, [3, 3, 1, 1, 1, 1], [1] * 3]
+
+    def test_non_local_blocks(self):
+        network = slow(**self.SIZES, non_local_blocks=(0,)).eval()
+        clip = torch.rand(1, 3, 16, 64, 64)
+        with torch.no_grad():
+            before = network(clip)["slow"]
+            network.blocks[3].res_blocks[0].activation[1].conv_out.bias += 1
+            assert not torch.equal(network(clip)["slow"], before)
+
+    def test_activation_checkpoints(self):
+        plain = slow(**self.SIZES).train()
+        checkpointed = slow(**self.SIZES, activation_checkpoint=True).train()
+        checkpointed.load_state_dict(plain.state_dict())
+        clips = torch.rand(2, 3, 16, 64, 64)
+        (expected, kept), (found, kept_checkpointed) = (
+            trained(network, clips) for network in (plain, checkpointed)
+        )
+        torch.testing.assert_close(found, expected, rtol=0, atol=0)
+        assert kept_checkpointed < kept / 2
+
+    @pytest.mark.parametrize("key", ["ALPHA", "BETA_INV", "LATERAL_KERNEL"])
+    def test_what_belongs_to_the_fast_pathway_is_refused(self, key):
+        with pytest.raises(ValueError, match=f"MODEL.SLOWFAST.{key} 2: a Slow network has no fast"):
+            Slow(backbone_cfg(**{key: 2}))

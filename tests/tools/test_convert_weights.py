@@ -16,6 +16,7 @@ from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.checkpoint.checkpointer import load_for_inference
 from alphaaction_d2.checkpoint.sources import convert as convert_names
 from alphaaction_d2.modeling.backbone import SlowFast
+from tests.modeling.networks import small
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -35,9 +36,7 @@ def convert(capsys):
 
 
 def network() -> SlowFast:
-    return SlowFast(
-        depth=18, num_frames=16, tau=4, alpha=2, stem_channels=8, beta_inv=4, lateral="pytorchvideo"
-    )
+    return small(norm="FrozenBN", lateral="pytorchvideo")
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ class LongConv3d(nn.Conv3d):
     """`Conv3d` that computes in float32 where autocast would meet a fault of torch.
 
     For a kernel that is longer than the clip, oneDNN on CPUs with bfloat16 instructions leaves a
-    part of the weights' gradient unwritten (seen with torch 2.14: 3e34, or NaN).
+    part of the weights' gradient unwritten (seen with torch 2.14: 3e34, or NaN). So every
+    convolution that may look along time has to be one of these.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -21,13 +22,3 @@ class LongConv3d(nn.Conv3d):
         with torch.autocast("cpu", enabled=False):
             result = super().forward(x.float())
         return result.to(torch.get_autocast_dtype("cpu"))
-
-
-def guard_long_kernels(network: nn.Module) -> None:
-    """Turn the convolutions of a network that look along time into :class:`LongConv3d`.
-
-    They keep their weights and names; pytorchvideo's builders cannot be given another class.
-    """
-    for module in network.modules():
-        if type(module) is nn.Conv3d and module.kernel_size[0] > 1:
-            module.__class__ = LongConv3d

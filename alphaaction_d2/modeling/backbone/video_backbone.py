@@ -1,38 +1,58 @@
-"""What video backbones share: how they freeze, how far they pad, where the slow frames start."""
+"""What the rest of the project knows of a backbone.
+
+Any detectron2 `Backbone` that turns clips (N, 3, T, H, W) into maps (N, C, T', H', W') will do:
+its `output_shape()` tells channels and strides, `size_divisibility` how far pictures are padded.
+What detectron2 has no word for is asked here.
+"""
 
 from __future__ import annotations
 
-import torch
+import math
+from collections.abc import Mapping
+
+from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
 from detectron2.modeling import Backbone
-from torch import Tensor
+from torch import nn
+
+from .batch_norm import FrozenBatchNorm3d
 
 
 class VideoBackbone(Backbone):
-    """A subclass sets `num_frames`, `tau`, `slow_jitter`, `frozen` and detectron2's features."""
+    """A backbone that can be frozen; its maps may have any stride, one each."""
 
-    num_frames: int
-    tau: int
-    slow_jitter: bool
-    frozen: bool
+    frozen = False
+
+    def set_output_shape(self, shapes: Mapping[str, ShapeSpec]) -> None:
+        """Say what :meth:`forward` gives: name of a map -> channels, and pixels between cells."""
+        self._output_shape = dict(shapes)
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return dict(self._output_shape)
+
+    @property
+    def size_divisibility(self) -> int:
+        """Pictures are padded to a multiple of all strides, so that all maps stay aligned."""
+        return math.lcm(*(spec.stride for spec in self._output_shape.values()))
+
+    def freeze(self) -> None:
+        """From now on nothing in here trains, statistics of normalisation included."""
+        self.frozen = True
+        self.requires_grad_(False)
+        self.train(False)
 
     def train(self, mode: bool = True) -> VideoBackbone:
         """A frozen network stays as it is in testing."""
         return super().train(mode and not self.frozen)
 
-    @property
-    def size_divisibility(self) -> int:
-        """Pictures are padded to a multiple of the stride, so that all pathways stay aligned."""
-        return self._out_feature_strides["slow"]
 
-    def slow_start(self, clips: Tensor) -> int | None:
-        """First slow frame of a batch (N, 3, T, H, W), see :func:`pathway_indices`.
+def stands_still(backbone: nn.Module) -> bool:
+    """Whether training leaves a backbone, and what it says of a clip, as they are.
 
-        Drawn from [0, tau) in training with jitter, else None. A clip of another length than
-        `num_frames` is refused.
-        """
-        assert clips.shape[2] == self.num_frames, (
-            f"clips of {clips.shape[2]} frames, the network expects {self.num_frames}"
-        )
-        if self.training and self.slow_jitter:
-            return int(torch.randint(self.tau, ()))
-        return None
+    Of a stranger that is not known: normalisation and dropout may act in training.
+    """
+    return isinstance(backbone, VideoBackbone) and backbone.frozen
+
+
+def has_frozen_normalisation(network: nn.Module) -> bool:
+    """Whether normalisation keeps the statistics that are loaded, and so has to be given some."""
+    return any(isinstance(m, (FrozenBatchNorm2d, FrozenBatchNorm3d)) for m in network.modules())

@@ -1,0 +1,50 @@
+"""Which raw frames of a clip the pathways of a SlowFast see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FrameSampling:
+    """The fast pathway takes every (tau // alpha)-th frame, the slow one every tau-th, both from
+    the middle of their first step (released AIA model: 64 frames, tau 16, alpha 8 -> slow 7, 23,
+    39, 55).
+
+    Attributes:
+        num_frames: raw frames T of a clip.
+        tau: temporal stride of the slow pathway.
+        alpha: frame-rate ratio of the pathways.
+        jitter: training draws the first slow frame from [0, tau).
+        spread: unless it is drawn, the slow frames are spread evenly over the fast ones instead,
+            from the first to the last (PySlowFast, pytorchvideo).
+    """
+
+    num_frames: int
+    tau: int
+    alpha: int
+    jitter: bool = False
+    spread: bool = False
+
+    def indices(self, slow_start: int | None = None) -> tuple[list[int], list[int]]:
+        """Slow and fast frames; the slow ones from `slow_start`, None: (tau - 1) // 2."""
+        fast_stride = self.tau // self.alpha
+        fast = list(range((fast_stride - 1) // 2, self.num_frames, fast_stride))
+        start = (self.tau - 1) // 2 if slow_start is None else slow_start
+        slow = list(range(start, self.num_frames, self.tau))
+        if self.spread and slow_start is None:
+            # torch's own numbers, truncated: that is how those models were trained
+            slow = [fast[i] for i in torch.linspace(0, len(fast) - 1, len(slow)).long().tolist()]
+        return slow, fast
+
+    def sample(self, clips: Tensor, training: bool) -> tuple[Tensor, Tensor]:
+        """Clips (N, C, T, H, W) -> the slow (N, C, Ts, H, W) and the fast one (N, C, Tf, H, W)."""
+        assert clips.shape[2] == self.num_frames, (
+            f"clips of {clips.shape[2]} frames, the network expects {self.num_frames}"
+        )
+        start = int(torch.randint(self.tau, ())) if training and self.jitter else None
+        slow, fast = self.indices(start)
+        return clips[:, :, slow], clips[:, :, fast]
