@@ -40,7 +40,7 @@ from alphaaction_d2.data.dataset_report import (
     summarise,
 )
 from alphaaction_d2.data.datasets import registered_files
-from alphaaction_d2.data.datasets.ava import class_names
+from alphaaction_d2.formats.label_map import class_names
 from alphaaction_d2.formats.writing import write_atomically
 from alphaaction_d2.visualization.contact_sheet import Tile, contact_sheet
 

@@ -22,20 +22,18 @@ from pathlib import Path
 import numpy as np
 
 from ..formats.ava import (
-    AVAFileError,
     AVARows,
-    LabelMap,
     concatenate_rows,
     duplicates,
     read_ava_csv,
     read_exclusions,
-    read_label_map,
     select_rows,
 )
 from ..formats.boxes import at_keyframes, keyframe_seconds, read_boxes
+from ..formats.label_map import LabelMap, class_names, read_label_map, with_groups
+from ..formats.tables import DataFileError
 from .clip_sampling import TIME_TOLERANCE, clip_times, iterate_clips
-from .datasets.ava import AVAFiles, Keyframe, class_names, keyframes_of
-from .datasets.ava_classes import with_groups
+from .datasets.ava import AVAFiles, Keyframe, keyframes_of
 from .video.reader import VideoInfo, find_videos, first_that_opens, iterate_frames
 
 logger = logging.getLogger(__name__)
@@ -247,7 +245,7 @@ def _read_rows(path: Path, part: str, report: DatasetReport) -> AVARows | None:
             return _read_part(path, part)
     except FileNotFoundError as error:
         _note_error(report, path, error)
-    except (OSError, AVAFileError) as error:
+    except (OSError, DataFileError) as error:
         try:
             return _read_good_rows(path, part, error, report)
         except (OSError, UnicodeDecodeError):  # no plain text: there are no lines to leave out
@@ -273,14 +271,14 @@ def _read_good_rows(
             try:
                 with _warnings_noted(report, {str(copy): str(path)}):
                     return replace(_read_part(copy, part), source=str(path))
-            except AVAFileError as error:
-                problem = AVAFileError(str(error).replace(str(copy), str(path)))
+            except DataFileError as error:
+                problem = DataFileError(str(error).replace(str(copy), str(path)))
     _note_error(report, path, problem)
     return None
 
 
 def _bad_lines(message: str, num_lines: int) -> list[tuple[int, str]]:
-    """Line numbers and problems out of the message of an AVAFileError."""
+    """Line numbers and problems out of the message of an DataFileError."""
     found = [re.match(r".*?:(\d+): (.*)", line) for line in message.splitlines()]
     pairs = [(int(match[1]), match[2]) for match in found if match]
     return [(number, what) for number, what in pairs if 1 <= number <= num_lines]

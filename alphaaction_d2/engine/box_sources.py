@@ -94,7 +94,7 @@ class KeyframeBoxes(BoxSource):
             video_id: whose rows to take; a file about a single video is taken whole.
 
         Raises:
-            AVAFileError: a file is not what it should be.
+            DataFileError: a file is not what it should be.
             ValueError: a file knows several videos, but not this one.
         """
         return cls([_boxes_of_video(path, video_id) for path in paths])
@@ -109,7 +109,7 @@ class KeyframeBoxes(BoxSource):
         """Pass on the frames, whose size is needed for files that count in pixels.
 
         Raises:
-            AVAFileError: boxes in pixels do not fit into the picture.
+            DataFileError: boxes in pixels do not fit into the picture.
         """
         self._asked.clear()
         first = True

@@ -15,7 +15,8 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..formats.ava import AVARows, LabelMap, write_ava_results
+from ..formats.ava import AVARows, write_ava_results
+from ..formats.label_map import LabelMap
 from .ava_protocol import evaluate_ava, group_ap, read_rows, results_as_json, results_as_text
 from .average_precision import DEFAULT_DIALECT, get_dialect
 

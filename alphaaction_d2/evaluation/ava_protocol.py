@@ -15,7 +15,9 @@ from collections.abc import Iterable
 import numpy as np
 from tabulate import tabulate
 
-from ..formats.ava import AVAFileError, AVARows, LabelMap, read_ava_csv
+from ..formats.ava import AVARows, read_ava_csv
+from ..formats.label_map import LabelMap
+from ..formats.tables import DataFileError
 from .average_precision import (
     DEFAULT_DIALECT,
     FrameBoxes,
@@ -61,7 +63,7 @@ def evaluate_ava_files(
         The average precisions, 0 to 1.
 
     Raises:
-        AVAFileError: for rows that can't be read, naming file and line.
+        DataFileError: for rows that can't be read, naming file and line.
     """
     gt_rows = read_rows(ground_truth, "annotations", dialect)
     det_rows = read_rows(detections, "results", dialect)
@@ -92,7 +94,7 @@ def evaluate_ava(
     rules = get_dialect(dialect)
     excluded = set(excluded)
     if rules.scores_required and not detections.has_scores:
-        raise AVAFileError(
+        raise DataFileError(
             f"{detections.source or 'detections'}: rows without a score (7 columns); "
             f"the dialect {rules.name} needs video_id,timestamp,x1,y1,x2,y2,action_id,score"
         )
@@ -121,7 +123,7 @@ def evaluate_ava(
     except InvertedBoxError as error:
         row = error.row
         video = ground_truth.videos[ground_truth.video_codes[row]]
-        raise AVAFileError(
+        raise DataFileError(
             f"{ground_truth.source or 'ground truth'}: {video} at {ground_truth.timestamps[row]:g} "
             f"s: box {ground_truth.boxes[row].tolist()}: expected x1 <= x2 and y1 <= y2"
         ) from None

@@ -11,66 +11,18 @@ Letters: N segments, V verbs, K nouns.
 from __future__ import annotations
 
 import json
-import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from tabulate import tabulate
 
-from ..formats.ava import AVAFileError, BadRows, numbered_rows
+from ..formats.epic55 import NUM_NOUNS, NUM_VERBS, EPICSegments
 
-__all__ = [
-    "NUM_NOUNS",
-    "NUM_VERBS",
-    "EPICAccuracy",
-    "EPICSegments",
-    "action_hits",
-    "action_prior",
-    "epic_results_as_json",
-    "epic_results_as_text",
-    "evaluate_epic55",
-    "read_epic_scores",
-    "read_epic_segments",
-    "split_segments",
-    "top_k_hits",
-]
-
-NUM_VERBS, NUM_NOUNS = 125, 352
 LAST_TRAINING_PARTICIPANT = 25  # P26 to P31 are LFB's validation part
 TOP = (1, 5)
 _PRIOR_EPSILON = 1e-5
-_COLUMNS = ("uid", "participant_id", "verb_class", "noun_class")
 _SEGMENTS_AT_A_TIME = 1024  # of one verb, with all nouns
-
-
-@dataclass(frozen=True)
-class EPICSegments:
-    """Segments (N) of the annotation file, in its order.
-
-    Attributes:
-        uids: (N,) int64.
-        participants: (N,) int64, the number in ``P01``.
-        verbs: (N,) int64.
-        nouns: (N,) int64.
-        source: the file's name for messages.
-    """
-
-    uids: np.ndarray
-    participants: np.ndarray
-    verbs: np.ndarray
-    nouns: np.ndarray
-    source: str = ""
-
-    def __len__(self) -> int:
-        return len(self.uids)
-
-    def __getitem__(self, which: np.ndarray) -> EPICSegments:
-        return EPICSegments(
-            *(self.uids[which], self.participants[which], self.verbs[which], self.nouns[which]),
-            source=self.source,
-        )
 
 
 @dataclass(frozen=True)
@@ -93,113 +45,10 @@ class EPICAccuracy:
         return 100 * self.correct[what][k] / self.num_segments if self.num_segments else np.nan
 
 
-# ------------------------------------------------------------------------------------------- files
-
-
-def read_epic_segments(path: str | os.PathLike) -> EPICSegments:
-    """Reads ``EPIC_train_action_labels.csv``, or any CSV with a header that names its columns
-    uid, participant_id, verb_class and noun_class.
-
-    Raises:
-        AVAFileError: one line per bad row.
-        FileNotFoundError: there is no such file.
-    """
-    rows = numbered_rows(path)
-    _, header = next(rows, (0, []))
-    missing = [name for name in _COLUMNS if name not in header]
-    if missing:
-        raise AVAFileError(f"{path}:1: no column {missing[0]!r}; expected a header with {_COLUMNS}")
-    places = [header.index(name) for name in _COLUMNS]
-    limits = (2**31, 1000, NUM_VERBS, NUM_NOUNS)
-    found, bad_rows = [], BadRows(path)
-    for line, cells in rows:
-        if len(cells) != len(header):
-            bad_rows.add(line, f"{len(cells)} columns: expected {len(header)}, as in the header")
-            continue
-        texts = [cells[place] for place in places]
-        numbers = [_whole(texts[0]), _whole(texts[1].removeprefix("P")), *map(_whole, texts[2:])]
-        wrong = [i for i, (x, limit) in enumerate(zip(numbers, limits)) if not 0 <= x < limit]
-        if wrong:
-            what = "a participant such as P01" if wrong[0] == 1 else f"0 to {limits[wrong[0]] - 1}"
-            bad_rows.add(
-                line, f"column {_COLUMNS[wrong[0]]}: {texts[wrong[0]][:80]!r}: expected {what}"
-            )
-        else:
-            found.append(numbers)
-    bad_rows.raise_if_any()
-    table = np.array(found, dtype=np.int64).reshape(-1, len(_COLUMNS))
-    _, first, counts = np.unique(table[:, 0], return_index=True, return_counts=True)
-    if (counts > 1).any():
-        uid = table[first[counts > 1][0], 0]
-        raise AVAFileError(f"{path}: the segment (uid) {uid} comes more than once")
-    return EPICSegments(*table.T, source=str(path))
-
-
-def _whole(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else -1
-
-
 def split_segments(segments: EPICSegments) -> tuple[EPICSegments, EPICSegments]:
     """LFB's training part (P01 to P25) and validation part (P26 to P31)."""
     is_training = segments.participants <= LAST_TRAINING_PARTICIPANT
     return segments[is_training], segments[~is_training]
-
-
-def read_epic_scores(
-    path: str | os.PathLike, segments: EPICSegments, num_classes: int
-) -> np.ndarray:
-    """Reads a model's logits.
-
-    Args:
-        path: a ``.npy`` file of an array (N, classes), a row a segment in the order of
-            ``segments``; or an ``.npz`` file of "uids" (N,) and "logits" (N, classes), in any
-            order.
-        segments: those to score; the file must have just these.
-        num_classes: :data:`NUM_VERBS` or :data:`NUM_NOUNS`.
-
-    Returns:
-        (N, classes) float64, in the order of ``segments``.
-
-    Raises:
-        ValueError: the file is something else, or has other segments; in one line.
-        FileNotFoundError: there is no such file.
-    """
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            logits, uids = content, segments.uids
-        else:
-            with content:
-                logits, uids = content["logits"], content["uids"]
-    except FileNotFoundError:
-        raise
-    except KeyError:
-        raise ValueError(f'{path}: expected the arrays "uids" and "logits"') from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: not an array of numbers in numpy's format ({reason})") from None
-    expected = (len(segments), num_classes)
-    if logits.shape != expected or logits.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{path}: logits {logits.shape} of {logits.dtype}; expected {expected} numbers, a row "
-            f"for each of the {len(segments)} segments of {segments.source or 'the list'}"
-        )
-    if not np.isfinite(logits).all():
-        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
-        raise ValueError(f"{path}: row {row} has numbers that are not finite")
-    if uids.shape != segments.uids.shape:
-        raise ValueError(
-            f"{path}: uids {uids.shape}; expected {segments.uids.shape}, one for each row of logits"
-        )
-    values, counts = np.unique(uids, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"{path}: the segment (uid) {values[counts > 1][0]} comes more than once")
-    if not np.array_equal(values, np.sort(segments.uids)):
-        strange = sorted(set(segments.uids.tolist()) - set(uids.tolist()))
-        raise ValueError(f"{path}: has no scores for the segments (uids) {strange[:5]} ...")
-    order = np.empty(len(segments), dtype=np.int64)
-    order[np.argsort(segments.uids)] = np.argsort(uids)
-    return logits[order].astype(np.float64)
 
 
 # ------------------------------------------------------------------------------------- the formulas

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
-from ..formats.ava import AVAFileError
+from ..formats.tables import DataFileError
 from ..formats.ucf101_24 import UCFAnnotations, UCFDetections, match_videos
 from .average_precision import average_precision, best_overlap, precision_recall
 from .runs import runs, stable_descending
@@ -130,7 +130,7 @@ def evaluate_ucf101_24(
         iou_threshold: a detection with at least this IoU is a hit.
 
     Raises:
-        AVAFileError: detections of unknown videos or classes, or of a class without annotated box
+        DataFileError: detections of unknown videos or classes, or of a class without annotated box
             under a protocol that divides by their number ("act").
         ValueError: unknown protocol or frames, or "yowo" on all frames, which nobody publishes.
     """
@@ -145,7 +145,7 @@ def evaluate_ucf101_24(
     if len(detections.labels) and not 0 <= detections.labels.min() <= detections.labels.max() < (
         num_classes
     ):
-        raise AVAFileError(
+        raise DataFileError(
             f"{where}: classes {detections.labels.min()} to {detections.labels.max()}; expected 0 "
             f"to {num_classes - 1}"
         )
@@ -173,7 +173,7 @@ def evaluate_ucf101_24(
         elif rules.unseen == "left out":
             ap[c] = math.nan
         elif rules.unseen == "refused" and num_det[c]:
-            raise AVAFileError(
+            raise DataFileError(
                 f"{where}: class {c} ({annotations.class_names[c]}) is detected but nowhere "
                 f"annotated; the protocol {rules.name} divides by the number of its boxes: leave "
                 "its rows out or use gurkirt"

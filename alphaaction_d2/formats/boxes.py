@@ -28,13 +28,10 @@ is larger: AlphAction's key frames.
 
 from __future__ import annotations
 
-import gzip
 import json
-import logging
 import math
 import os
 import re
-import zlib
 from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -43,30 +40,17 @@ from pathlib import Path
 import numpy as np
 
 from .ava import (
-    AVAFileError,
     AVARows,
-    BadRows,
-    check_rows,
-    clip_boxes,
+    clipped,
     duplicates,
-    read_ava_csv,
+    good_rows,
     read_video_list,
+    scan_ava_csv,
     select_rows,
 )
 from .pickles import UnsafePickleError, loads_numbers
+from .tables import MAX_KEPT, DataFileError, Findings, gunzipping, strict
 
-__all__ = [
-    "BoxFile",
-    "at_keyframes",
-    "between_keyframes",
-    "is_person",
-    "keyframe_seconds",
-    "read_boxes",
-]
-
-logger = logging.getLogger(__name__)
-
-_GZIP = b"\x1f\x8b"
 _STARTS = 512  # bytes that tell a file's form
 VIDEO_LISTS = ("ava_file_names_trainval_v2.1.txt", "video_list.txt")
 _IDS_PER_VIDEO = 10_000
@@ -103,7 +87,7 @@ class BoxFile:
         """The same boxes as fractions, checked; rows of videos without a size become NaN.
 
         Raises:
-            AVAFileError: boxes do not fit into their videos.
+            DataFileError: boxes do not fit into their videos.
         """
         if self.short_side is None:
             return self
@@ -116,15 +100,15 @@ class BoxFile:
         rows = replace(self.rows, boxes=self.rows.boxes * factors)
         known = np.flatnonzero(np.isfinite(factors[:, 0]))
         checked = select_rows(rows, known)
-        where = _row_namer(checked)
-        check_rows(checked, "boxes", BadRows(rows.source, where))
+        findings = Findings(rows.source, _row_namer(checked))
+        checked = _checked(checked, findings, np.arange(len(known)))
         boxes = rows.boxes.copy()
-        boxes[known] = clip_boxes(checked).boxes
+        boxes[known] = strict((checked, findings)).boxes
         return BoxFile(replace(rows, boxes=boxes))
 
 
 def read_boxes(path: str | os.PathLike, role: str | None = None) -> BoxFile:
-    """Reads a file of boxes in any of the module's forms.
+    """Read a file of boxes in any of the module's forms.
 
     Rows that are equal in every column count once. Detections without area, which detectors leave
     behind in json and pickle files, are left out. Both are counted in the log.
@@ -135,26 +119,34 @@ def read_boxes(path: str | os.PathLike, role: str | None = None) -> BoxFile:
             warning that counts them; None takes both.
 
     Raises:
-        AVAFileError: the file is none of these, or rows in it are wrong: a line of text for each,
+        DataFileError: the file is none of these, or rows in it are wrong: a line of text for each,
             at most 20.
         FileNotFoundError: there is no such file.
     """
-    with open(path, "rb") as file:
-        start = file.read(_STARTS)
-    if start[:2] == _GZIP:
-        start = _gunzip(path, _STARTS)
+    return strict(scan_boxes(path, role))
+
+
+def scan_boxes(path: str | os.PathLike, role: str | None = None) -> tuple[BoxFile, Findings]:
+    """Read what is good of a file of boxes, see `read_boxes`, and say what is left out.
+
+    Raises:
+        DataFileError: the file is none of these.
+        FileNotFoundError: there is no such file.
+    """
+    start = _content(path, _STARTS)
     if _is_pickle(start):
-        boxes = BoxFile(_read_pickle(path))
+        boxes, findings = _read_pickle(path)
     elif re.match(rb'(\xef\xbb\xbf)?\s*(\{\s*["}]|\[\s*[\[{\]]|[\[{]\s*\Z)', start):
-        boxes = _read_json(path)
+        boxes, findings = _read_json(path)
     else:
-        boxes = BoxFile(_with_persons(read_ava_csv(path, "boxes"), role))
+        rows, findings = scan_ava_csv(path, "boxes")
+        boxes = BoxFile(_with_persons(rows, role))
     rows = boxes.rows
     again = duplicates(rows)
     if again.any():
-        logger.warning("%s: left out %d rows that are there twice", path, again.sum())
+        findings.note(f"left out {again.sum()} rows that are there twice")
         rows = select_rows(rows, ~again)
-    return replace(boxes, rows=_in_role(rows, role))
+    return replace(boxes, rows=_in_role(rows, role, findings)), findings
 
 
 def is_person(rows: AVARows) -> np.ndarray:
@@ -169,30 +161,35 @@ def keyframe_seconds(timestamps: np.ndarray) -> np.ndarray:
 
 
 def at_keyframes(rows: AVARows) -> AVARows:
+    """Leave out rows between keyframes, see `scan_keyframes`; they are counted in the log."""
+    return strict(scan_keyframes(rows))
+
+
+def scan_keyframes(rows: AVARows) -> tuple[AVARows, Findings]:
     """Leave out rows between keyframes: of each video and second only the time nearest to it stays.
 
     Files with boxes for every frame would otherwise give every person many times over.
     """
+    findings = Findings(rows.source)
     offsets = np.abs(rows.timestamps - keyframe_seconds(rows.timestamps))
     if not offsets.any():
-        return rows
+        return rows, findings
     keep = _nearest_to_keyframes(rows)
     if not keep.all():
-        logger.warning(
-            "%s: used the %d rows nearest to whole seconds, not the other %d",
-            *(rows.source, keep.sum(), (~keep).sum()),
+        findings.note(
+            f"used the {keep.sum()} rows nearest to whole seconds, not the other {(~keep).sum()}"
         )
     aside = keep & (offsets > 0.1)
     if aside.any():
-        logger.warning(
-            "%s: %d of these rows are up to %.2f s beside the whole second that they count for",
-            *(rows.source, aside.sum(), offsets[aside].max()),
+        findings.note(
+            f"{aside.sum()} of these rows are up to {offsets[aside].max():.2f} s beside the whole "
+            "second that they count for"
         )
-    return select_rows(rows, keep)
+    return select_rows(rows, keep), findings
 
 
 def between_keyframes(rows: AVARows) -> AVARows:
-    """The rows that :func:`at_keyframes` leaves out."""
+    """Take the rows that `at_keyframes` leaves out."""
     return select_rows(rows, ~_nearest_to_keyframes(rows))
 
 
@@ -230,22 +227,19 @@ def _with_persons(rows: AVARows, role: str | None) -> AVARows:
         re.fullmatch(r"-?\d+", name) for name in rows.class_names
     )
     if numbers and (role == "persons" or "-1" in rows.class_names):
-        logger.info("%s: the class column has numbers: all rows are persons", rows.source)
         return replace(rows, labels=np.full(len(rows), -1), class_names=[])
     labels = np.where(is_person(rows), -1, rows.labels)
     return replace(rows, labels=labels)
 
 
-def _in_role(rows: AVARows, role: str | None) -> AVARows:
+def _in_role(rows: AVARows, role: str | None, findings: Findings) -> AVARows:
     persons = rows.labels == -1
     if role == "persons" and not persons.all():
         others = sorted({rows.class_names[i] for i in np.unique(rows.labels[~persons])})
-        raise AVAFileError(
-            f"{rows.source}: class {others[0]!r} in a file of persons; expected an empty column or "
-            "'person'"
-        )
+        what = f"class {others[0]!r} in a file of persons; expected an empty column or 'person'"
+        raise DataFileError(rows.source, what)
     if role == "objects" and persons.any():
-        logger.warning("%s: left out %d rows that are persons", rows.source, persons.sum())
+        findings.note(f"left out {persons.sum()} rows that are persons")
         return select_rows(rows, ~persons)
     return rows
 
@@ -260,13 +254,19 @@ def _row_namer(rows: AVARows) -> Callable[[int], str]:
     return where
 
 
+def _checked(rows: AVARows, findings: Findings, numbers: np.ndarray) -> AVARows:
+    """Leave out bad rows; `numbers` (N,) are those by which `findings` know them."""
+    rows = good_rows(rows, "boxes", findings, lambda places: numbers[places].tolist())
+    return clipped(rows, findings)
+
+
 def _table(
-    path: object,
+    findings: Findings,
     videos: Mapping[str, int],
     columns: Mapping[str, np.ndarray],
     class_names: list[str] | None = None,
 ) -> tuple[AVARows, np.ndarray]:
-    """Rows of a json or pickle file, without those that have no area, and their numbers."""
+    """Make rows of a json or pickle file, without those that have no area, and their numbers."""
     rows = AVARows(
         videos=list(videos),
         video_codes=columns["videos"].astype(np.int32),
@@ -276,12 +276,12 @@ def _table(
         scores=columns["scores"],
         person_ids=np.full(len(columns["labels"]), -1),
         class_names=class_names or [],
-        source=str(path),
+        source=str(findings.path),
     )
     x1, y1, x2, y2 = rows.boxes.T
     empty = (x1 == x2) | (y1 == y2)
     if empty.any():
-        logger.warning("%s: left out %d boxes without area", path, empty.sum())
+        findings.note(f"left out {empty.sum()} boxes without area")
         rows = select_rows(rows, ~empty)
     return rows, np.flatnonzero(~empty)
 
@@ -289,18 +289,9 @@ def _table(
 # --------------------------------------------------------------------------------------- bytes
 
 
-def _gunzip(path: str | os.PathLike, size: int = -1) -> bytes:
-    try:
-        with gzip.open(path, "rb") as file:
-            return file.read(size)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise AVAFileError(f"{path}: a damaged gzip file ({error})") from None
-
-
-def _content(path: str | os.PathLike) -> bytes:
-    with open(path, "rb") as file:
-        is_gzip = file.read(2) == _GZIP
-    return _gunzip(path) if is_gzip else Path(path).read_bytes()
+def _content(path: str | os.PathLike, size: int = -1) -> bytes:
+    with gunzipping(path) as file:
+        return file.read(size)
 
 
 def _is_pickle(start: bytes) -> bool:
@@ -311,31 +302,29 @@ def _is_pickle(start: bytes) -> bool:
 # --------------------------------------------------------------------------------------- pickle
 
 
-def _read_pickle(path: str | os.PathLike) -> AVARows:
+def _read_pickle(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
     try:
         entries = loads_numbers(_content(path))
     except UnsafePickleError as error:
-        raise AVAFileError(f"{path}: {error}") from None
+        raise DataFileError(path, str(error)) from None
     if not isinstance(entries, dict):
-        raise AVAFileError(
-            f'{path}: a pickle of a {type(entries).__name__}; expected a dict of "video_id,second" '
-            "to arrays (n, 5)"
-        )
+        what = f'a pickle of a {type(entries).__name__}; expected a dict of "video_id,second" to '
+        raise DataFileError(path, f"{what}arrays (n, 5)")
     keys = list(entries)
-    bad_rows = BadRows(path, lambda entry: f"{path}: entry {_short(keys[entry])}")
+    bad_entries = Findings(path, lambda entry: f"{path}: entry {_short(keys[entry])}")
     videos: dict[str, int] = {}
     codes, seconds, tables = [], [], []
     for number, (key, value) in enumerate(entries.items()):
         place, table = _keyframe_of(key), _proposals(value)
         if place is None:
-            bad_rows.add(number, 'expected "video_id,second"')
+            bad_entries.bad_row(number, 'expected "video_id,second"')
         elif table is None:
-            bad_rows.add(number, "expected an array (n, 5) of x1 y1 x2 y2 score")
+            bad_entries.bad_row(number, "expected an array (n, 5) of x1 y1 x2 y2 score")
         elif len(table):
             codes.append(np.full(len(table), videos.setdefault(place[0], len(videos))))
             seconds.append(np.full(len(table), place[1]))
             tables.append(table)
-    bad_rows.raise_if_any()
+    bad_entries.raise_if_wrong()
     boxes = np.concatenate([np.zeros((0, 5)), *tables])
     columns = {
         "videos": np.concatenate([np.zeros(0, np.int64), *codes]),
@@ -344,9 +333,11 @@ def _read_pickle(path: str | os.PathLike) -> AVARows:
         "scores": boxes[:, 4],
         "labels": np.full(len(boxes), -1),
     }
-    rows, _ = _table(path, videos, columns)
-    check_rows(rows, "boxes", BadRows(path, _row_namer(rows)))
-    return clip_boxes(rows)
+    notes = Findings(path)
+    rows, _ = _table(notes, videos, columns)
+    findings = Findings(path, _row_namer(rows))
+    findings.notes = notes.notes
+    return BoxFile(_checked(rows, findings, np.arange(len(rows)))), findings
 
 
 def _short(value: object) -> str:
@@ -389,28 +380,32 @@ def _is_number(value: object) -> bool:
 # ----------------------------------------------------------------------------------------- json
 
 
-def _read_json(path: str | os.PathLike) -> BoxFile:
+def _read_json(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
     detections = _Detections(path)
     try:
         # The detections are taken out while the text is parsed: as dicts, those of AVA take
         # gigabytes.
         rest = json.loads(_content(path).decode("utf-8-sig"), object_hook=detections.take)
     except UnicodeDecodeError as error:
-        raise AVAFileError(f"{path}: not a text file (expected UTF-8: {error.reason})") from None
+        raise DataFileError(path, f"not a text file (expected UTF-8: {error.reason})") from None
     except (ValueError, RecursionError) as error:
+        if isinstance(error, DataFileError):
+            raise
         text = " ".join(str(error).split())[:120]
-        raise AVAFileError(f"{path}: not a json file ({text})") from None
+        raise DataFileError(path, f"not a json file ({text})") from None
     images: object = []
     categories: object = []
     if isinstance(rest, dict):
         images, categories = rest.get("images", []), rest.get("categories", [])
         rest = rest.get("annotations")
     if not isinstance(rest, list) or any(item is not _TAKEN for item in rest):
-        raise AVAFileError(
-            f"{path}: expected a list of detections (image_id, category_id, bbox, score), or a "
-            'COCO file with "images" and "annotations"'
+        raise DataFileError(
+            path,
+            "expected a list of detections (image_id, category_id, bbox, score), or a COCO file "
+            'with "images" and "annotations"',
         )
-    return detections.build(_by_id(path, "images", images), _by_id(path, "categories", categories))
+    boxes = detections.build(_by_id(path, "images", images), _by_id(path, "categories", categories))
+    return boxes, detections.findings
 
 
 _TAKEN = object()  # stands where a detection was
@@ -422,9 +417,9 @@ def _by_id(path: object, name: str, entries: object) -> dict[int | str, dict]:
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
         identity = entry.get("id") if isinstance(entry, dict) else None
         if not isinstance(identity, int | str) or isinstance(identity, bool):
-            raise AVAFileError(f'{path}: entry {number} of "{name}": expected {{"id": ...}}')
+            raise DataFileError(path, f'entry {number} of "{name}": expected {{"id": ...}}')
         if found.setdefault(identity, entry) != entry:
-            raise AVAFileError(f'{path}: entry {number} of "{name}": id {identity!r} comes twice')
+            raise DataFileError(path, f'entry {number} of "{name}": id {identity!r} comes twice')
     return found
 
 
@@ -434,32 +429,31 @@ class _Detections:
     def __init__(self, path: str | os.PathLike) -> None:
         self.path = path
         self.count = 0  # detections seen, good or bad
-        self.bad_rows = BadRows(path, self._name)
+        self.findings = Findings(path, lambda number: f"{path}: detection {number + 1}")
         self.images: dict[int | str, int] = {}
         self.categories: dict[int, int] = {}
         self.numbers, self.image_codes, self.labels = array("q"), array("q"), array("q")
         self.boxes, self.scores = array("d"), array("d")
 
-    def _name(self, number: int) -> str:
-        return f"{self.path}: detection {number + 1}"
-
     def take(self, entry: dict) -> object:
-        """Hook of the parser: keeps a detection's numbers; other entries stay as they are."""
+        """Keep a detection's numbers, as the parser's hook; other entries stay as they are."""
         if not ("bbox" in entry and "image_id" in entry):
             return entry
         number, self.count = self.count, self.count + 1
         image, category = entry["image_id"], entry.get("category_id")
         box, score = entry["bbox"], entry.get("score", 1.0)
         if isinstance(image, bool) or not isinstance(image, int | str):
-            self.bad_rows.add(number, f"image_id {_short(image)}: expected a number or a text")
+            self.findings.bad_row(number, f"image_id {_short(image)}: expected a number or a text")
         elif not isinstance(category, int) or not _is_number(category):
-            self.bad_rows.add(number, f"category_id {_short(category)}: expected a number")
+            self.findings.bad_row(number, f"category_id {_short(category)}: expected a number")
         elif not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-            self.bad_rows.add(number, "bbox: expected four finite numbers, [x, y, width, height]")
+            self.findings.bad_row(
+                number, "bbox: expected four finite numbers, [x, y, width, height]"
+            )
         elif box[2] < 0 or box[3] < 0:
-            self.bad_rows.add(number, f"bbox {box}: expected a width and a height from 0 on")
+            self.findings.bad_row(number, f"bbox {box}: expected a width and a height from 0 on")
         elif not _is_number(score):
-            self.bad_rows.add(number, f"score {_short(score)}: expected a finite number")
+            self.findings.bad_row(number, f"score {_short(score)}: expected a finite number")
         else:
             self.numbers.append(number)
             self.image_codes.append(self.images.setdefault(image, len(self.images)))
@@ -469,19 +463,19 @@ class _Detections:
         return _TAKEN
 
     def build(self, images: dict[int | str, dict], categories: dict[int | str, dict]) -> BoxFile:
-        """Puts names to image ids and categories."""
+        """Put names to image ids and categories."""
         places = _places(self.path, list(self.images), images)
         codes = np.array(self.image_codes, dtype=np.int64)
         numbers = np.array(self.numbers, dtype=np.int64)
         boxes = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
-        shown = {code: name for name, code in self.images.items() if places[code] is None}
-        unknown = np.flatnonzero(np.isin(codes, list(shown)))
-        texts = [
-            (int(numbers[row]), f"image_id {_short(shown[codes[row]])}: {_IMAGE_HINT}")
-            for row in unknown[:20].tolist()
+        names = {code: name for name, code in self.images.items() if places[code] is None}
+        is_unknown = np.isin(codes, list(names))
+        told = [
+            (int(numbers[row]), f"image_id {_short(names[codes[row]])}: {_IMAGE_HINT}")
+            for row in np.flatnonzero(is_unknown)[:MAX_KEPT].tolist()
         ]
-        self.bad_rows.merge(texts, len(unknown))
-        self.bad_rows.raise_if_any()
+        self.findings.bad_rows(told, int(is_unknown.sum()))
+        self.findings.raise_if_wrong()
 
         videos: dict[str, int] = {}
         of_image = np.array(
@@ -504,11 +498,9 @@ class _Detections:
             "scores": np.array(self.scores, dtype=np.float64),
             "labels": label_of[np.array(self.labels, dtype=np.int64)],
         }
-        rows, kept = _table(self.path, videos, columns, class_names)
+        rows, kept = _table(self.findings, videos, columns, class_names)
         if short_side is None:
-            numbers = numbers[kept]
-            check_rows(rows, "boxes", BadRows(self.path, lambda row: self._name(int(numbers[row]))))
-            rows = clip_boxes(rows)
+            rows = _checked(rows, self.findings, numbers[kept])
         return BoxFile(rows, short_side)
 
 
@@ -555,10 +547,8 @@ def _size(path: object, entry: dict) -> tuple[float, float] | None:
     if width is None and height is None:
         return None
     if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
-        raise AVAFileError(
-            f"{path}: image {_short(entry['id'])}: width {_short(width)}, height "
-            f"{_short(height)}: expected numbers of pixels"
-        )
+        what = f"width {_short(width)}, height {_short(height)}: expected numbers of pixels"
+        raise DataFileError(path, f"image {_short(entry['id'])}: {what}")
     return float(width), float(height)
 
 

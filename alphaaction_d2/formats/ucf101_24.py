@@ -1,6 +1,6 @@
 """Files of UCF101-24: the corrected annotations and CSV files of detections.
 
-The annotations (``pyannot.pkl`` of gurkirt/corrected-UCF101-Annots) are a pickle; it is read
+The annotations (`pyannot.pkl` of gurkirt/corrected-UCF101-Annots) are a pickle; it is read
 without running anything that it says. A CSV of detections has no header and the columns ::
 
     video,frame,x1,y1,x2,y2,class,score
@@ -18,17 +18,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pa_csv
 
-from .ava import AVAFileError, BadRows, numbered_rows
 from .pickles import UnsafePickleError, loads_numbers
+from .tables import Column, DataFileError, read_table, strict
 
-__all__ = ["UCFAnnotations", "UCFDetections", "read_ucf_annotations", "read_ucf_detections"]
-
-_COLUMNS = ("video", "frame", "x1", "y1", "x2", "y2", "class", "score")
-_WHOLE = {"frame", "class"}
-_MAX_WHOLE = 2**31
+_BOX = ("x1", "y1", "x2", "y2")
+_COLUMNS = (
+    Column("video", str, bool, "a video's name"),
+    Column("frame", int, lambda x: (1 <= x) & (x < 2**31), "a whole number from 1 on"),
+    *(Column(name, float, np.isfinite, "a finite number") for name in _BOX),
+    Column("class", int, lambda x: (0 <= x) & (x < 2**31), "a whole number from 0 on"),
+    Column("score", float, np.isfinite, "a finite number"),
+)
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ class UCFAnnotations:
     """Annotated boxes of some videos (V), a row a box (G).
 
     Attributes:
-        videos: names such as ``Basketball/v_Basketball_g01_c01``, in the order of the list.
+        videos: names such as `Basketball/v_Basketball_g01_c01`, in the order of the list.
         num_frames: (V,) int64.
         class_names: by number.
-        video_codes: (G,) index into ``videos``.
+        video_codes: (G,) index into `videos`.
         frames: (G,) int64, from 1 on.
         boxes: (G, 4) float64, x1 y1 x2 y2 in pixels, x2 = x1 + width.
         labels: (G,) int64, from 0 on.
@@ -60,7 +61,7 @@ class UCFDetections:
 
     Attributes:
         videos: the distinct names.
-        video_codes: (D,) index into ``videos``.
+        video_codes: (D,) index into `videos`.
         frames: (D,) int64, from 1 on.
         boxes: (D, 4) float64, x1 y1 x2 y2 in pixels.
         labels: (D,) int64, from 0 on.
@@ -81,32 +82,32 @@ class UCFDetections:
 
 
 def read_ucf_annotations(path: str | os.PathLike, videos: Sequence[str]) -> UCFAnnotations:
-    """Reads the annotations of some videos.
+    """Read the annotations of some videos.
 
     Args:
-        path: ``pyannot.pkl``.
-        videos: which ones, by name; see :func:`~alphaaction_d2.formats.ava.read_video_list`.
+        path: `pyannot.pkl`.
+        videos: which ones, by name; see `formats.ava.read_video_list`.
 
     Raises:
-        AVAFileError: the file is something else, or lacks a video; in one line.
+        DataFileError: the file is something else, or lacks a video; in one line.
         FileNotFoundError: there is no such file.
     """
     try:
         entries = loads_numbers(Path(path).read_bytes())
     except UnsafePickleError as error:
-        raise AVAFileError(f"{path}: {error}") from None
+        raise DataFileError(path, str(error)) from None
     if not isinstance(entries, dict) or not entries:
-        raise AVAFileError(f"{path}: expected a dict of videos, got {type(entries).__name__}")
+        raise DataFileError(path, f"expected a dict of videos, got {type(entries).__name__}")
     missing = [video for video in videos if video not in entries]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise AVAFileError(f"{path}: has no video {missing[0]!r}{more}; it has {len(entries)}")
+        raise DataFileError(path, f"has no video {missing[0]!r}{more}; it has {len(entries)}")
     num_frames, codes, frames, boxes, labels = [], [], [], [], []
     for code, video in enumerate(videos):
         try:
             length, tubes = _video(entries[video])
         except ValueError as error:
-            raise AVAFileError(f"{path}: video {video!r}: {error}") from None
+            raise DataFileError(path, f"video {video!r}: {error}") from None
         num_frames.append(length)
         for label, first, tube in tubes:
             codes.append(np.full(len(tube), code))
@@ -175,111 +176,32 @@ def _class_names(entries: Mapping) -> list[str]:
 
 
 def read_ucf_detections(path: str | os.PathLike) -> UCFDetections:
-    """Reads a CSV of detections; ``.gz`` files are unpacked.
+    """Read a CSV of detections; `.gz` files are unpacked.
 
     Raises:
-        AVAFileError: one line per bad row, at most 20 and the number of the others.
+        DataFileError: one line per bad row, at most 20 and the number of the others.
         FileNotFoundError: there is no such file.
     """
-    found = _read_fast(path)
-    if found is None or not _is_sound(found):
-        found = _read_slow(path)
-    return found
-
-
-def _is_sound(rows: UCFDetections) -> bool:
-    whole = (rows.frames >= 1) & (rows.labels >= 0)
-    whole &= (rows.frames < _MAX_WHOLE) & (rows.labels < _MAX_WHOLE)
-    finite = all(np.isfinite(x).all() for x in (rows.boxes, rows.scores))
-    return finite and bool(whole.all()) and "" not in rows.videos
-
-
-def _read_fast(path: str | os.PathLike) -> UCFDetections | None:
-    """Reads with pyarrow; None if it can't, whatever the reason: the slow pass will find it."""
-    types = dict.fromkeys(_COLUMNS, pa.float64())
-    types |= {"video": pa.dictionary(pa.int32(), pa.string())}
-    types |= dict.fromkeys(_WHOLE, pa.int64())
-    try:
-        table = pa_csv.read_csv(
-            str(path),
-            read_options=pa_csv.ReadOptions(column_names=_COLUMNS),
-            convert_options=pa_csv.ConvertOptions(column_types=types, null_values=[]),
-        )
-    except FileNotFoundError:
-        raise
-    except (pa.ArrowException, OSError):
-        return None
-    if not table.num_rows:
-        return None
-    videos = table["video"].combine_chunks()
-    if isinstance(videos, pa.ChunkedArray):
-        videos = videos.unify_dictionaries().chunk(0)
-    columns = {name: table[name].to_numpy() for name in _COLUMNS[1:]}
+    table = read_table(path, _COLUMNS)
+    columns = strict((table.columns, table.findings))
     return UCFDetections(
-        videos=videos.dictionary.to_pylist(),
-        video_codes=videos.indices.to_numpy(),
+        videos=table.words["video"],
+        video_codes=columns["video"],
         frames=columns["frame"],
-        boxes=np.stack([columns[name] for name in _COLUMNS[2:6]], axis=1),
+        boxes=np.stack([columns[name] for name in _BOX], axis=1),
         labels=columns["class"],
         scores=columns["score"],
         source=str(path),
     )
 
 
-def _read_slow(path: str | os.PathLike) -> UCFDetections:
-    """Reads line by line, and reports all lines that can't be read."""
-    bad_rows = BadRows(path)
-    videos: dict[str, int] = {}
-    codes: list[int] = []
-    rows: list[list[float]] = []
-    for line, cells in numbered_rows(path):
-        if len(cells) != len(_COLUMNS):
-            bad_rows.add(line, f"{len(cells)} columns: expected {','.join(_COLUMNS)}")
-            continue
-        problem, numbers = _numbers(cells)
-        if problem:
-            hint = " (the file should have no header)" if line == 1 else ""
-            bad_rows.add(line, problem + hint)
-            continue
-        codes.append(videos.setdefault(cells[0], len(videos)))
-        rows.append(numbers)
-    bad_rows.raise_if_any()
-    table = np.array(rows, dtype=np.float64).reshape(-1, len(_COLUMNS) - 1)
-    return UCFDetections(
-        videos=list(videos),
-        video_codes=np.array(codes, dtype=np.int64),
-        frames=table[:, 0].astype(np.int64),
-        boxes=table[:, 1:5],
-        labels=table[:, 5].astype(np.int64),
-        scores=table[:, 6],
-        source=str(path),
-    )
-
-
-def _numbers(cells: list[str]) -> tuple[str, list[float]]:
-    """The numbers of a row, or what is wrong with it."""
-    numbers = []
-    for name, text in zip(_COLUMNS[1:], cells[1:]):
-        whole, least = name in _WHOLE, 1 if name == "frame" else 0
-        try:
-            number = int(text) if whole else float(text)
-            good = least <= number < _MAX_WHOLE if whole else np.isfinite(number)
-        except (ValueError, OverflowError):
-            good = False
-        if not good:
-            kind = f"a whole number from {least} on" if whole else "a finite number"
-            return f"column {name}: {text[:80]!r}: expected {kind}", []
-        numbers.append(number)
-    return "" if cells[0] else "column video: '': expected a video's name", numbers
-
-
 def match_videos(detections: UCFDetections, videos: Sequence[str]) -> np.ndarray:
-    """(D,) the place of each detection's video in ``videos``.
+    """Find the place (D,) of each detection's video in `videos`.
 
     Names may come without their folder or with the file's extension.
 
     Raises:
-        AVAFileError: a video is not among them.
+        DataFileError: a video is not among them.
     """
     short = Counter(video.rpartition("/")[2] for video in videos)
     places = {video: i for i, video in enumerate(videos)}
@@ -291,8 +213,8 @@ def match_videos(detections: UCFDetections, videos: Sequence[str]) -> np.ndarray
     if strange:
         example = f"; names are such as {videos[0]!r}" if len(videos) else ""
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-        raise AVAFileError(
-            f"{detections.source or 'detections'}: video {strange[0]!r}{more} is not in the list "
-            f"of test videos{example}"
+        raise DataFileError(
+            detections.source or "detections",
+            f"video {strange[0]!r}{more} is not in the list of test videos{example}",
         )
     return np.array(found, dtype=np.int64)[detections.video_codes]

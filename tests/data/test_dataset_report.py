@@ -22,7 +22,7 @@ from alphaaction_d2.data.dataset_report import (
 )
 from alphaaction_d2.data.datasets import load_ava
 from alphaaction_d2.data.video.reader import VideoWriter
-from alphaaction_d2.formats.ava import LabelMap
+from alphaaction_d2.formats.label_map import LabelMap
 from tests.helpers import write_dataset
 
 

@@ -13,7 +13,7 @@ from alphaaction_d2.apps.boxes import VideoJob, write_boxes
 from alphaaction_d2.data.video.reader import iterate_frames
 from alphaaction_d2.engine import VideoPredictor
 from alphaaction_d2.engine.box_sources import BoxSource, DetectedBoxes, KeyframeBoxes, WholeFrame
-from alphaaction_d2.formats.ava import AVAFileError
+from alphaaction_d2.formats.tables import DataFileError
 from alphaaction_d2.structures import FoundBoxes
 from tests.detectors import NOBODY, find_square, write_walk
 from tests.helpers import small_cfg, watched, write_dataset
@@ -54,7 +54,7 @@ def test_pixels_of_a_picture_of_another_size(tmp_path):
     boxes = KeyframeBoxes.from_files([path], "v")
     # pixels are pixels: the video is larger, the box is not
     assert pixels_at(boxes, 5, 400, 200).tolist() == [[20, 20, 100, 60]]
-    with pytest.raises(AVAFileError, match="x2: 1.25"):
+    with pytest.raises(DataFileError, match="x2: 1.25"):
         pixels_at(boxes, 5, 80, 60)
     (tmp_path / "video_list.txt").write_text("u\nv\n")
     path.write_text(json.dumps([{**box, "image_id": 10005}]))
@@ -78,7 +78,7 @@ def test_whose_boxes(tmp_path):
 def test_a_bad_file_gets_one_line(tmp_path):
     path = tmp_path / "boxes"
     path.write_bytes(pickle.dumps({"v,0003": print}))
-    with pytest.raises(AVAFileError, match="a pickle that wants") as error:
+    with pytest.raises(DataFileError, match="a pickle that wants") as error:
         KeyframeBoxes.from_files([path], "v")
     assert len(str(error.value).splitlines()) == 1
 

@@ -16,7 +16,9 @@ from detectron2.utils import comm
 
 from alphaaction_d2.evaluation import AVAEvaluator, evaluate_ava_files
 from alphaaction_d2.evaluation.average_precision import DIALECTS
-from alphaaction_d2.formats.ava import AVAFileError, LabelMap, read_ava_csv
+from alphaaction_d2.formats.ava import read_ava_csv
+from alphaaction_d2.formats.label_map import LabelMap
+from alphaaction_d2.formats.tables import DataFileError
 
 HEIGHT, WIDTH = 200, 400
 LABEL_MAP = LabelMap(
@@ -248,7 +250,7 @@ def test_predictions_that_are_refused(dataset):
 def test_what_is_registered_is_checked_at_once(dataset, tmp_path):
     metadata = MetadataCatalog.get(dataset)
     (tmp_path / "gt.csv").write_text("a,0001,0.1,0.1,0.5,high,1,1\n")
-    with pytest.raises(AVAFileError, match="column y2: 'high'"):
+    with pytest.raises(DataFileError, match="column y2: 'high'"):
         AVAEvaluator(dataset)
     (tmp_path / "gt.csv").unlink()
     with pytest.raises(FileNotFoundError, match="gt.csv"):

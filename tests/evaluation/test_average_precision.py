@@ -27,7 +27,9 @@ from alphaaction_d2.evaluation.average_precision import (
     pairwise_iou,
     precision_recall,
 )
-from alphaaction_d2.formats.ava import AVAFileError, LabelMap, read_exclusions, read_label_map
+from alphaaction_d2.formats.ava import read_exclusions
+from alphaaction_d2.formats.label_map import LabelMap, read_label_map
+from alphaaction_d2.formats.tables import DataFileError
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_ava.py"
 THREE_CLASSES = LabelMap({1: "a", 2: "b", 3: "c"}, {1: "pose", 2: "", 3: "pose"})
@@ -246,7 +248,7 @@ def test_fractional_seconds(tmp_path, dialect):
     if dialect == "official2020":
         assert ap_of_class_1(tmp_path, gt, det, dialect) == 1.0
     else:
-        with pytest.raises(AVAFileError, match="gt.csv:1: column timestamp: '902.0'"):
+        with pytest.raises(DataFileError, match="gt.csv:1: column timestamp: '902.0'"):
             ap_of_class_1(tmp_path, gt, det, dialect)
 
 
@@ -257,7 +259,7 @@ def test_rows_that_say_the_frame_is_empty(tmp_path, dialect):
     if dialect == "official2020":
         assert ap_of_class_1(tmp_path, gt, det, dialect) == 0.5
     else:
-        with pytest.raises(AVAFileError, match="gt.csv:2: 2 columns"):
+        with pytest.raises(DataFileError, match="gt.csv:2: 2 columns"):
             ap_of_class_1(tmp_path, gt, det, dialect)
 
 
@@ -265,7 +267,7 @@ def test_rows_that_say_the_frame_is_empty(tmp_path, dialect):
 def test_detections_without_scores(tmp_path, dialect):
     gt, det = [f"902,{A},1,1"], [f"902,{A},1"]
     if dialect == "slowfast":
-        with pytest.raises(AVAFileError, match=r"det.csv: rows without a score .*slowfast"):
+        with pytest.raises(DataFileError, match=r"det.csv: rows without a score .*slowfast"):
             ap_of_class_1(tmp_path, gt, det, dialect)
     else:
         assert ap_of_class_1(tmp_path, gt, det, dialect) == 1.0
@@ -275,7 +277,7 @@ def test_detections_without_scores(tmp_path, dialect):
 def test_inverted_ground_truth(tmp_path, dialect):
     """Refused only where a detection would have to be compared with it."""
     gt = [f"902,{A},1,1", "903,0.5,0.1,0.1,0.9,1,1"]
-    with pytest.raises(AVAFileError, match=r"gt.csv: v at 903 s: box \[0.5, 0.1, 0.1, 0.9\]"):
+    with pytest.raises(DataFileError, match=r"gt.csv: v at 903 s: box \[0.5, 0.1, 0.1, 0.9\]"):
         ap_of_class_1(tmp_path, gt, [f"902,{A},1,0.9", f"903,{F},1,0.1"], dialect)
     det = [f"902,{A},1,0.9", f"903,{F},2,0.1", "903,0.5,0.1,0.1,0.9,1,0.1"]
     assert ap_of_class_1(tmp_path, gt, det, dialect) == 0.5

@@ -14,19 +14,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphaaction_d2.evaluation.epic55 import (
-    NUM_NOUNS,
-    NUM_VERBS,
-    EPICSegments,
     action_prior,
     epic_results_as_json,
     epic_results_as_text,
     evaluate_epic55,
-    read_epic_scores,
-    read_epic_segments,
     softmax,
     split_segments,
 )
-from alphaaction_d2.formats.ava import AVAFileError
+from alphaaction_d2.formats.epic55 import (
+    NUM_NOUNS,
+    NUM_VERBS,
+    EPICSegments,
+    read_epic_scores,
+    read_epic_segments,
+)
+from alphaaction_d2.formats.tables import DataFileError
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_epic.py"
 HEADER = "uid,participant_id,video_id,narration,verb,verb_class,noun,noun_class\n"
@@ -137,7 +139,7 @@ def test_labels_and_their_parts(tmp_path):
 )
 def test_bad_labels(tmp_path, row, words):
     path = write_labels(tmp_path / "l.csv", [*ROWS, row, row])
-    with pytest.raises(AVAFileError) as error:
+    with pytest.raises(DataFileError) as error:
         read_epic_segments(path)
     first, second = str(error.value).splitlines()
     assert first.startswith(f"{path}:6: ") and words in first and f"{path}:7" in second
@@ -146,16 +148,16 @@ def test_bad_labels(tmp_path, row, words):
 def test_labels_without_columns_or_with_a_segment_twice(tmp_path):
     path = tmp_path / "l.csv"
     path.write_text("0,P01,P01_01,open door\n")
-    with pytest.raises(AVAFileError, match="l.csv:1: no column 'uid'"):
+    with pytest.raises(DataFileError, match="l.csv:1: no column 'uid'"):
         read_epic_segments(path)
     path.write_text("")
-    with pytest.raises(AVAFileError, match="no column 'uid'"):
+    with pytest.raises(DataFileError, match="no column 'uid'"):
         read_epic_segments(path)
     write_labels(path, [*ROWS, ROWS[0]])
-    with pytest.raises(AVAFileError, match=r"\(uid\) 7 comes more than once"):
+    with pytest.raises(DataFileError, match=r"\(uid\) 7 comes more than once"):
         read_epic_segments(path)
     path.write_text(HEADER + "1,P01\n")
-    with pytest.raises(AVAFileError, match="l.csv:2: 2 columns: expected 8"):
+    with pytest.raises(DataFileError, match="l.csv:2: 2 columns: expected 8"):
         read_epic_segments(path)
 
 

@@ -22,7 +22,8 @@ from alphaaction_d2.evaluation.ucf101_24 import (
     ucf_results_as_json,
     ucf_results_as_text,
 )
-from alphaaction_d2.formats.ava import AVAFileError, read_video_list
+from alphaaction_d2.formats.ava import read_video_list
+from alphaaction_d2.formats.tables import DataFileError
 from alphaaction_d2.formats.ucf101_24 import (
     UCFAnnotations,
     UCFDetections,
@@ -200,7 +201,7 @@ def test_classes_without_annotation():
     assert evaluate_ucf101_24(*arguments, "gurkirt").mean_ap == pytest.approx(1 / 3)
     yowo = evaluate_ucf101_24(*arguments, "yowo")
     assert yowo.mean_ap == 1.0 and math.isnan(yowo.ap[2])
-    with pytest.raises(AVAFileError, match=r"class 2 \(Swim\) is detected but nowhere annotated"):
+    with pytest.raises(DataFileError, match=r"class 2 \(Swim\) is detected but nowhere annotated"):
         evaluate_ucf101_24(*arguments, "act")
     assert evaluate_ucf101_24(arguments[0], detections(det[:1]), "act").mean_ap == pytest.approx(
         1 / 3
@@ -213,7 +214,7 @@ def test_what_is_refused(caplog):
         evaluate_ucf101_24(gt, detections([]), "coco")
     with pytest.raises(ValueError, match="frames 'some'"):
         evaluate_ucf101_24(gt, detections([]), frames="some")
-    with pytest.raises(AVAFileError, match="classes 0 to 3; expected 0 to 2"):
+    with pytest.raises(DataFileError, match="classes 0 to 3; expected 0 to 2"):
         evaluate_ucf101_24(gt, detections([(0, 1, A, 0, 1), (0, 1, A, 3, 1)]))
     with caplog.at_level(logging.WARNING):
         result = evaluate_ucf101_24(gt, detections([(0, 4, A, 0, 1), (0, 1, A, 0, 0.5)]), "act")
@@ -296,7 +297,7 @@ class Dangerous:
 )
 def test_bad_annotations(tmp_path, capsys, entry, words):
     path = write_annotations(tmp_path / "a.pkl", {"Dive/a": entry})
-    with pytest.raises(AVAFileError, match=words) as error:
+    with pytest.raises(DataFileError, match=words) as error:
         read_ucf_annotations(path, ["Dive/a"])
     assert str(path) in str(error.value) and "\n" not in str(error.value)
     assert capsys.readouterr().out == ""
@@ -304,13 +305,13 @@ def test_bad_annotations(tmp_path, capsys, entry, words):
 
 def test_annotations_that_are_not_there(tmp_path):
     path = write_annotations(tmp_path / "a.pkl")
-    with pytest.raises(AVAFileError, match="has no video 'Dive/z' and 1 more; it has 2"):
+    with pytest.raises(DataFileError, match="has no video 'Dive/z' and 1 more; it has 2"):
         read_ucf_annotations(path, ["Dive/a", "Dive/z", "y"])
     path.write_text("version https://git-lfs")
-    with pytest.raises(AVAFileError, match="pickle"):
+    with pytest.raises(DataFileError, match="pickle"):
         read_ucf_annotations(path, ["Dive/a"])
     path.write_bytes(pickle.dumps([1]))
-    with pytest.raises(AVAFileError, match="expected a dict of videos, got list"):
+    with pytest.raises(DataFileError, match="expected a dict of videos, got list"):
         read_ucf_annotations(path, ["Dive/a"])
 
 
@@ -326,7 +327,7 @@ def test_detections_with_all_forms_of_names(tmp_path):
 def test_strange_videos_are_named(tmp_path):
     path = tmp_path / "d.csv"
     path.write_text("a,1,0,0,40,40,0,0.9\nDive/c,1,0,0,40,40,0,0.8\n")
-    with pytest.raises(AVAFileError, match=r"d.csv: video 'Dive/c' is not in .* as 'Dive/a'"):
+    with pytest.raises(DataFileError, match=r"d.csv: video 'Dive/c' is not in .* as 'Dive/a'"):
         evaluate_ucf101_24(annotations([(0, 1, A, 0)]), read_ucf_detections(path))
 
 
@@ -347,7 +348,7 @@ def test_strange_videos_are_named(tmp_path):
 def test_bad_detections(tmp_path, row, words):
     path = tmp_path / "d.csv"
     path.write_text(f"a,1,0,0,40,40,0,0.9\n{row}\na,2,0,0,40,40,0,0.9\n{row}\n")
-    with pytest.raises(AVAFileError) as error:
+    with pytest.raises(DataFileError) as error:
         read_ucf_detections(path)
     lines = str(error.value).splitlines()
     assert [line.split(": ")[0] for line in lines] == [f"{path}:2", f"{path}:4"]

@@ -15,18 +15,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphaaction_d2.formats.ava import (
-    AVAFileError,
     AVARows,
     concatenate_rows,
     duplicates,
     read_ava_csv,
     read_exclusions,
-    read_label_map,
     read_seconds,
     read_video_list,
     select_rows,
     write_ava_results,
 )
+from alphaaction_d2.formats.label_map import read_label_map
+from alphaaction_d2.formats.tables import DataFileError
 
 GOOD_ROW = "v,0902,0.1,0.2,0.5,0.6,3,1"
 
@@ -102,13 +102,13 @@ def test_plain_list_of_names_and_groups(tmp_path):
 )
 def test_label_map_errors_name_the_line(tmp_path, text, line, words):
     path = write(tmp_path, text)
-    with pytest.raises(AVAFileError, match=words) as error:
+    with pytest.raises(DataFileError, match=words) as error:
         read_label_map(path)
     assert str(error.value).startswith(f"{path}:{line}: " if line else f"{path}: ")
 
 
 def test_empty_label_map_is_refused(tmp_path):
-    with pytest.raises(AVAFileError, match="no classes"):
+    with pytest.raises(DataFileError, match="no classes"):
         read_label_map(write(tmp_path, "\n"))
 
 
@@ -138,7 +138,7 @@ def test_exclusions(tmp_path):
 
 def test_exclusions_report_all_bad_rows(tmp_path):
     path = write(tmp_path, "a,902\na\nb,9x\n")
-    with pytest.raises(AVAFileError) as error:
+    with pytest.raises(DataFileError) as error:
         read_exclusions(path)
     first, second = str(error.value).splitlines()
     assert first.startswith(f"{path}:2: ")
@@ -151,7 +151,7 @@ def test_lists_of_seconds_and_videos(tmp_path):
     assert read_video_list(path) == ["--205wugM18", "_145Aa_xkuE", "v.1"]
     for reader, text in ((read_seconds, "902\n9o3\n-4\n"), (read_video_list, "a\na.mp4\nb,c\n")):
         path = write(tmp_path, text)
-        with pytest.raises(AVAFileError) as error:
+        with pytest.raises(DataFileError) as error:
             reader(path)
         assert [line.split(":")[1] for line in str(error.value).splitlines()] == ["2", "3"]
 
@@ -310,7 +310,7 @@ def test_small_overshoot_is_clipped_and_counted(tmp_path, caplog):
 )
 def test_bad_annotation(tmp_path, row, words):
     path = write(tmp_path, f"{GOOD_ROW}\n\n{row}\n{GOOD_ROW}\n")
-    with pytest.raises(AVAFileError) as error:
+    with pytest.raises(DataFileError) as error:
         read_ava_csv(path)
     assert str(error.value).startswith(f"{path}:3: ")
     assert words in str(error.value)
@@ -321,7 +321,7 @@ def test_bad_annotation(tmp_path, row, words):
 @pytest.mark.parametrize("check_boxes", [True, False])
 def test_bad_score(tmp_path, score, check_boxes):
     path = write(tmp_path, f"v,902,0.1,0.2,0.5,0.6,3,{score}\n")
-    with pytest.raises(AVAFileError, match="column score"):
+    with pytest.raises(DataFileError, match="column score"):
         read_ava_csv(path, "results", check_boxes=check_boxes)
 
 
@@ -329,7 +329,7 @@ def test_all_bad_rows_are_in_one_report(tmp_path):
     """Rows that can't be read and rows out of range, in the order of the file."""
     bad = ["v,902,0.1,0.2,0.1,0.6,3,1", "v,902,a,0.2,0.5,0.6,3,1"] * 15
     path = write(tmp_path, "\n".join([GOOD_ROW, *bad, GOOD_ROW]))
-    with pytest.raises(AVAFileError) as error:
+    with pytest.raises(DataFileError) as error:
         read_ava_csv(path)
     lines = str(error.value).splitlines()
     assert len(lines) == 21
@@ -339,32 +339,32 @@ def test_all_bad_rows_are_in_one_report(tmp_path):
 
 def test_a_header_is_named(tmp_path):
     text = f"video_id,timestamp,x1,y1,x2,y2,action_id,person_id\n{GOOD_ROW}\n"
-    with pytest.raises(AVAFileError, match="no header"):
+    with pytest.raises(DataFileError, match="no header"):
         read_ava_csv(write(tmp_path, text))
 
 
 def test_what_only_the_evaluators_accept(tmp_path):
     text = "v,902,0.5,0.1,0.1,0.9,0,0.5\nv,902,-3,0,7,1,-4,-11\n"
     path = write(tmp_path, text)
-    with pytest.raises(AVAFileError):
+    with pytest.raises(DataFileError):
         read_ava_csv(path, "results")
     rows = read_ava_csv(path, "results", check_boxes=False)
     assert rows.boxes.tolist() == [[0.5, 0.1, 0.1, 0.9], [-3, 0, 7, 1]]
     assert rows.labels.tolist() == [0, -4]
-    with pytest.raises(AVAFileError, match="x1: nan"):
+    with pytest.raises(DataFileError, match="x1: nan"):
         read_ava_csv(write(tmp_path, "v,902,nan,0,1,1,1,1\n"), "results", check_boxes=False)
 
 
 def test_integer_timestamps(tmp_path):
     path = write(tmp_path, "v,902.0,0.1,0.2,0.5,0.6,3,1\n")
     assert read_ava_csv(path).timestamps.tolist() == [902]
-    with pytest.raises(AVAFileError, match="timestamp: '902.0': expected a whole number"):
+    with pytest.raises(DataFileError, match="timestamp: '902.0': expected a whole number"):
         read_ava_csv(path, integer_timestamps=True)
 
 
 def test_empty_frames(tmp_path):
     path = write(tmp_path, f"{GOOD_ROW}\nv,903\n")
-    with pytest.raises(AVAFileError, match="2: 2 columns"):
+    with pytest.raises(DataFileError, match="2: 2 columns"):
         read_ava_csv(path)
     rows = read_ava_csv(path, allow_empty_frames=True)
     assert len(rows) == 1
@@ -373,7 +373,7 @@ def test_empty_frames(tmp_path):
 
 @pytest.mark.parametrize("reader", [read_ava_csv, read_exclusions, read_label_map])
 def test_files_that_are_no_text(tmp_path, reader):
-    with pytest.raises(AVAFileError, match="not a text file"):
+    with pytest.raises(DataFileError, match="not a text file"):
         reader(write(tmp_path, b"\xff\xd8\xff\xe0\x00\x10JFIF\n\x80\x81"))
     with pytest.raises(FileNotFoundError, match="missing.csv"):
         reader(tmp_path / "missing.csv")
@@ -383,11 +383,11 @@ def test_files_that_are_no_text(tmp_path, reader):
 def test_damaged_gzip_files(tmp_path, reader):
     packed = gzip.compress(b"v,902,0.1,0.2,0.3,0.4,3,1\n" * 200)
     for name in ("file.csv.gz", "file.csv"):
-        with pytest.raises(AVAFileError, match="gzip"):
+        with pytest.raises(DataFileError, match="gzip"):
             reader(write(tmp_path, packed[:-12], name))
-        with pytest.raises(AVAFileError, match="gzip"):
+        with pytest.raises(DataFileError, match="gzip"):
             reader(write(tmp_path, packed[:30] + b"\x55" * 9 + packed[39:], name))
-    with pytest.raises(AVAFileError, match="not a gzip file"):
+    with pytest.raises(DataFileError, match="not a gzip file"):
         reader(write(tmp_path, GOOD_ROW, "file.csv.gz"))
 
 
@@ -461,7 +461,7 @@ def test_every_row_is_read_or_reported(tmp_path_factory, rows):
     path = write(tmp_path_factory.mktemp("csv"), "\n".join(lines))
     try:
         read = read_ava_csv(path)
-    except AVAFileError as error:
+    except DataFileError as error:
         report = str(error).splitlines()
         assert len(report) == min(len(wrong), 21)
         shown = [int(line[len(f"{path}:") :].split(":")[0]) for line in report[:20]]
@@ -495,7 +495,7 @@ def test_every_exclusion_is_read_or_reported(tmp_path_factory, rows):
     path = write(tmp_path_factory.mktemp("csv"), text)
     try:
         assert read_exclusions(path) == right and not wrong
-    except AVAFileError as error:
+    except DataFileError as error:
         report = str(error).splitlines()
         shown = [int(line[len(f"{path}:") :].split(":")[0]) for line in report[:20]]
         assert shown == wrong[:20]
@@ -544,7 +544,7 @@ def test_every_class_is_read_or_the_first_bad_one_reported(tmp_path_factory, ent
     path = write(tmp_path_factory.mktemp("map"), end.join(lines))
     try:
         label_map = read_label_map(path)
-    except AVAFileError as error:
+    except DataFileError as error:
         assert first_bad is not None and len(str(error).splitlines()) == 1
         where = int(str(error)[len(f"{path}:") :].split(":")[0])
         # An entry that is not closed is noticed where the next one begins.
@@ -582,7 +582,7 @@ def test_every_line_of_a_plain_list_is_read_or_reported(tmp_path_factory, lines)
     path = write(tmp_path_factory.mktemp("map"), "\n".join(lines))
     try:
         label_map = read_label_map(path)
-    except AVAFileError as error:
+    except DataFileError as error:
         assert f"{path}:{bad}: " in str(error) if bad else "no classes found" in str(error)
         assert bad or not names
     else:
@@ -594,7 +594,7 @@ def test_every_line_of_a_plain_list_is_read_or_reported(tmp_path_factory, lines)
 def refused_or_read(reader, path: Path) -> object | None:
     try:
         return reader(path)
-    except AVAFileError as error:
+    except DataFileError as error:
         lines = str(error).splitlines()
         assert 1 <= len(lines) <= 21
         assert all(line.startswith((str(path), "... and")) for line in lines)

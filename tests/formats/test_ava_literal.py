@@ -19,7 +19,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from alphaaction_d2.evaluation import DIALECTS, evaluate_ava_files
-from alphaaction_d2.formats.ava import read_exclusions, read_label_map
+from alphaaction_d2.formats.ava import read_exclusions
+from alphaaction_d2.formats.label_map import read_label_map
 
 HEAP = ("official2019", "official2020")
 LABEL_MAP = "".join(

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alphaaction_d2.formats.ava import AVAFileError
 from alphaaction_d2.formats.boxes import at_keyframes, keyframe_seconds, read_boxes
+from alphaaction_d2.formats.tables import DataFileError
 
 # two persons and a cup on one keyframe of a picture of 200 x 100, one person on another video's
 BOXES = np.array([[0.1, 0.2, 0.5, 0.6], [0.3, 0.2, 0.9, 1], [0, 0, 0.25, 0.5], [0.5, 0.5, 1, 1]])
@@ -162,7 +162,7 @@ def test_mmaction2_pickle(tmp_path):
 def test_empty_files(tmp_path, content):
     path = write(tmp_path, content)
     if content == "{}x":
-        with pytest.raises(AVAFileError):
+        with pytest.raises(DataFileError):
             read_boxes(path)
     else:
         rows = read_boxes(path, "persons").as_fractions(size_of).rows
@@ -193,7 +193,7 @@ def test_what_is_left_out_is_counted(tmp_path, caplog):
 
 
 def test_a_file_of_persons_has_persons_only(tmp_path):
-    with pytest.raises(AVAFileError, match="class 'category 3' in a file of persons"):
+    with pytest.raises(DataFileError, match="class 'category 3' in a file of persons"):
         read_boxes(write(tmp_path, [detection(), detection(category_id=3)]), "persons")
 
 
@@ -226,7 +226,7 @@ def test_videos_that_cannot_be_opened_have_no_boxes(tmp_path):
     ],
 )
 def test_bad_detections_are_named(tmp_path, bad, words):
-    with pytest.raises(AVAFileError) as error:
+    with pytest.raises(DataFileError) as error:
         read_boxes(write(tmp_path, [detection(), bad, detection()]))
     assert str(error.value).startswith(f"{tmp_path / 'boxes'}: detection 2: ")
     assert words in str(error.value)
@@ -235,7 +235,7 @@ def test_bad_detections_are_named(tmp_path, bad, words):
 
 def test_all_bad_detections_in_one_report(tmp_path):
     content = [detection(), detection(image_id="x"), detection(score=None)] * 15
-    with pytest.raises(AVAFileError) as error:
+    with pytest.raises(DataFileError) as error:
         read_boxes(write(tmp_path, content))
     lines = str(error.value).splitlines()
     assert [line.split(":")[1] for line in lines[:3]] == [f" detection {i}" for i in (2, 3, 5)]
@@ -244,14 +244,14 @@ def test_all_bad_detections_in_one_report(tmp_path):
 
 def test_boxes_that_do_not_fit_into_the_picture(tmp_path):
     path = write(tmp_path, [detection(), detection(bbox=[20, 20, 400, 50])])
-    with pytest.raises(AVAFileError, match="boxes: a,0902: column x2: 2.1: expected a fraction"):
+    with pytest.raises(DataFileError, match="boxes: a,0902: column x2: 2.1: expected a fraction"):
         read_boxes(path).as_fractions(size_of)
     image = {"id": "a,0902", "width": 200, "height": 100}
     content = {"images": [image], "annotations": [detection(), detection(bbox=[20, 20, 400, 50])]}
-    with pytest.raises(AVAFileError, match="detection 2: column x2: 2.1"):
+    with pytest.raises(DataFileError, match="detection 2: column x2: 2.1"):
         read_boxes(write(tmp_path, content))
     content["images"] = [{**image, "width": 0}]
-    with pytest.raises(AVAFileError, match="image 'a,0902': width 0, height 100"):
+    with pytest.raises(DataFileError, match="image 'a,0902': width 0, height 100"):
         read_boxes(write(tmp_path, content))
 
 
@@ -286,7 +286,7 @@ def test_boxes_that_do_not_fit_into_the_picture(tmp_path):
 )
 def test_bad_files_get_one_line(tmp_path, content, words):
     path = write(tmp_path, content)
-    with pytest.raises(AVAFileError, match=words) as error:
+    with pytest.raises(DataFileError, match=words) as error:
         read_boxes(path)
     assert len(str(error.value).splitlines()) == 1
     assert str(path) in str(error.value)
@@ -301,7 +301,7 @@ def test_a_pickle_that_wants_to_run_something(tmp_path, monkeypatch):
 
     for content in (Command(), {"a,0902": Command()}, {"a,0902": [[Command()]]}):
         path = write(tmp_path, pickle.dumps(content))
-        with pytest.raises(AVAFileError, match="a pickle that wants '[a-z]+.system'") as error:
+        with pytest.raises(DataFileError, match="a pickle that wants '[a-z]+.system'") as error:
             read_boxes(path)
         assert len(str(error.value).splitlines()) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["boxes"]
@@ -319,7 +319,7 @@ def read_or_refuse(path: Path, expected: int | None = None) -> None:
     """What is read is valid; what is refused is said in lines that name the file."""
     try:
         rows = read_boxes(path).as_fractions(size_of).rows
-    except AVAFileError as error:
+    except DataFileError as error:
         lines = str(error).splitlines()
         assert 1 <= len(lines) <= 21
         assert all(str(path) in line or line.startswith("... and") for line in lines)

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.evaluation import results_as_json
-from alphaaction_d2.formats.ava import LabelMap
+from alphaaction_d2.formats.label_map import LabelMap
 from tests.helpers import loaded_tool, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]

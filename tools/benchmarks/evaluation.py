@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from alphaaction_d2.evaluation import DEFAULT_DIALECT, DIALECTS, evaluate_ava
-from alphaaction_d2.formats.ava import AVARows, LabelMap, write_ava_results
+from alphaaction_d2.formats.ava import AVARows, write_ava_results
+from alphaaction_d2.formats.label_map import LabelMap
 from benchmarks.measure import Row, interleaved_medians
 
 TOOL = Path(__file__).resolve().parents[1] / "evaluate_ava.py"

@@ -18,21 +18,19 @@ from detectron2.structures import BoxMode
 
 from ...formats.ava import (
     AVARows,
-    LabelMap,
     concatenate_rows,
     duplicates,
     read_ava_csv,
     read_exclusions,
-    read_label_map,
     read_seconds,
     read_video_list,
     select_rows,
 )
 from ...formats.boxes import at_keyframes, read_boxes
+from ...formats.label_map import LabelMap, class_names, is_ava, read_label_map, with_groups
 from ...structures import AnnotatedPersons
 from ..box_tables import DensePersons, Keyframe, KeyframeTable, keyframes_in, split_at_keyframes
 from ..video.reader import VideoInfo, find_videos, first_that_opens
-from .ava_classes import AVA_CLASSES, is_ava, with_groups
 
 logger = logging.getLogger(__name__)
 
@@ -149,13 +147,6 @@ def _excluded(files: AVAFiles) -> set[Keyframe]:
     return set().union(*(read_exclusions(path) for path in files.paths("excluded")))
 
 
-def class_names(label_map: LabelMap) -> list[str]:
-    """A name for every category_id; ids that the label map leaves out have AVA's name or number."""
-    if is_ava(label_map):
-        return list(AVA_CLASSES[: label_map.num_classes])
-    return [label_map.names.get(i, f"class {i}") for i in range(1, label_map.num_classes + 1)]
-
-
 def load_ava(name: str, files: AVAFiles) -> list[dict]:
     """Read a split: one dict per keyframe, ordered by video and time.
 
@@ -175,7 +166,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
 
     Raises:
         FileNotFoundError: a file is missing, or every video is.
-        AVAFileError: a row is wrong; all bad rows in one message.
+        DataFileError: a row is wrong; all bad rows in one message.
     """
     _check_files(name, files)
     label_map = _set_metadata(name, files)
@@ -301,7 +292,7 @@ def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows
         name: of the data set, for messages.
 
     Raises:
-        AVAFileError: a row is wrong; all bad rows in one message.
+        DataFileError: a row is wrong; all bad rows in one message.
         ValueError: the rows use actions that the label map does not have.
     """
     if not files.paths("annotations"):
@@ -322,7 +313,7 @@ def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:
         name: of the data set, for messages.
 
     Raises:
-        FileNotFoundError, AVAFileError: see :func:`load_ava`.
+        FileNotFoundError, DataFileError: see :func:`load_ava`.
     """
     _check_files(name, files)
     annotations = read_annotations(name, files, with_groups(read_label_map(files.label_map)))

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alphaaction_d2.data.datasets import AVAFiles, keyframes_of, load_ava, register_folder
-from alphaaction_d2.data.datasets.ava import class_names
-from alphaaction_d2.data.datasets.ava_classes import AVA_CLASSES, with_groups
 from alphaaction_d2.data.datasets.builtin import ava_files
 from alphaaction_d2.data.samplers import shard_videos
 from alphaaction_d2.data.video.reader import VideoWriter
-from alphaaction_d2.formats.ava import AVAFileError, read_label_map
+from alphaaction_d2.formats.ava_classes import AVA_CLASSES
+from alphaaction_d2.formats.label_map import class_names, read_label_map, with_groups
+from alphaaction_d2.formats.tables import DataFileError
 from tests.helpers import write_dataset
 
 
@@ -137,7 +137,7 @@ def test_bad_rows_are_reported_together(folder):
     path = folder / "annotations" / "train.csv"
     rows = path.read_text().splitlines()
     path.write_text("\n".join([*rows, "train_0,0001,0.5,0.1,0.2,0.9,1,1", "train_0,x,0,0,1,1,1,1"]))
-    with pytest.raises(AVAFileError) as error:
+    with pytest.raises(DataFileError) as error:
         load(folder, "train")
     assert len(str(error.value).splitlines()) == 2
 

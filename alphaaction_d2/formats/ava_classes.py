@@ -4,12 +4,6 @@ Names are those of `ava_action_list_v2.2.pbtxt`, and of v2.1. The evaluation cou
 lists `..._for_activitynet_2018.pbtxt` and `..._2019.pbtxt`); networks score all 80.
 """
 
-from __future__ import annotations
-
-from dataclasses import replace
-
-from ...formats.ava import LabelMap
-
 POSE_ACTIONS = (
     "bend/bow (at the waist)",
     "crawl",
@@ -97,22 +91,8 @@ PERSON_ACTIONS = (
     "watch (a person)",
 )
 AVA_CLASSES = POSE_ACTIONS + OBJECT_ACTIONS + PERSON_ACTIONS
-_GROUPS = (
+AVA_GROUPS = (
     ("pose",) * len(POSE_ACTIONS)
     + ("object",) * len(OBJECT_ACTIONS)
     + ("person",) * len(PERSON_ACTIONS)
 )
-
-
-def with_groups(label_map: LabelMap) -> LabelMap:
-    """Add AVA's groups to a label map of AVA's classes that names none (the 60-class list)."""
-    if any(label_map.groups.values()) or not is_ava(label_map):
-        return label_map
-    return replace(label_map, groups={i: _GROUPS[i - 1] for i in label_map.names})
-
-
-def is_ava(label_map: LabelMap) -> bool:
-    """Whether every id has the name that AVA gives it."""
-    return all(
-        i <= len(AVA_CLASSES) and AVA_CLASSES[i - 1] == name for i, name in label_map.names.items()
-    )

@@ -1,0 +1,181 @@
+"""Label maps: names, ids and groups of the action classes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from .ava_classes import AVA_CLASSES, AVA_GROUPS
+from .tables import DataFileError, open_text
+
+# label_type of AVA's own label map -> the short names that tables and configs use
+_GROUP_NAMES = {
+    "PERSON_MOVEMENT": "pose",
+    "OBJECT_MANIPULATION": "object",
+    "PERSON_INTERACTION": "person",
+}
+_MAX_ID = 1 << 16  # an action id takes a place in every network's output
+_EXAMPLE = 'item { name: "run" id: 1 }'
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Names and groups of the action classes.
+
+    Attributes:
+        names: action id (1-based, as in the files) -> class name.
+        groups: action id -> group name in lower case ("pose", "object", "person" for AVA), "" where
+            the file names none.
+    """
+
+    names: dict[int, str]
+    groups: dict[int, str]
+
+    @property
+    def num_classes(self) -> int:
+        """The highest action id: ids in between that have no name still take a place."""
+        return max(self.names)
+
+
+def is_ava(label_map: LabelMap) -> bool:
+    """Whether every id has the name that AVA gives it."""
+    return all(
+        i <= len(AVA_CLASSES) and AVA_CLASSES[i - 1] == name for i, name in label_map.names.items()
+    )
+
+
+def with_groups(label_map: LabelMap) -> LabelMap:
+    """Add AVA's groups to a label map of AVA's classes that names none (the 60-class list)."""
+    if any(label_map.groups.values()) or not is_ava(label_map):
+        return label_map
+    return replace(label_map, groups={i: AVA_GROUPS[i - 1] for i in label_map.names})
+
+
+def class_names(label_map: LabelMap) -> list[str]:
+    """Name every category_id; ids that the label map leaves out have AVA's name or a number."""
+    if is_ava(label_map):
+        return list(AVA_CLASSES[: label_map.num_classes])
+    return [label_map.names.get(i, f"class {i}") for i in range(1, label_map.num_classes + 1)]
+
+
+# -------------------------------------------------------------------------------------- reading
+
+_TOKEN = re.compile(
+    r"""(?P<skip>\s+|\#[^\n]*|,|;)
+      | (?P<open>(?:item|label)\s*\{)
+      | (?P<close>\})
+      | (?P<key>\w+)\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s"'{};,]+)
+    """,
+    re.VERBOSE,
+)
+
+# what only the pbtxt form has: braces, or a key and a value in quotes
+_IS_PBTXT = re.compile(r"""[{}]|^\s*\w+\s*:\s*["']""", re.MULTILINE)
+
+
+def read_label_map(path: str | os.PathLike) -> LabelMap:
+    """Read a label map in either of AVA's text forms, or a plain list of names.
+
+    Both ``item { name: "..." id: 1 }`` (the 60 classes that are evaluated) and ``label { name:
+    "..." label_id: 1 label_type: ... }`` (all 80) are understood, whatever their indentation and
+    line ends. A plain list has one name a line, in the order of the ids from 1 on; a line
+    ``[pose]`` starts a group, and lines that begin with ``#`` are comments.
+
+    Args:
+        path: the file; its content tells which form it is in.
+
+    Returns:
+        The label map, in the order of the file.
+
+    Raises:
+        DataFileError: with file and line, if the text is malformed, an entry has no name or id, an
+            id or a name comes twice, an id is below 1, or there is no entry at all.
+    """
+    with open_text(path) as file:
+        text = file.read()
+    label_map = LabelMap({}, {})
+    entries = _entries(path, text) if _IS_PBTXT.search(text) else _plain_entries(path, text)
+    for line, entry in entries:
+        _add_entry(label_map, f"{path}:{line}", entry)
+    if not label_map.names:
+        raise DataFileError(path, f"no classes found; expected entries like {_EXAMPLE}")
+    return label_map
+
+
+def _entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line, keys and values) of the entries of a pbtxt."""
+    entry: dict[str, str] | None = None
+    entry_line = position = 0
+    while position < len(text):
+        token = _TOKEN.match(text, position)
+        line = text.count("\n", 0, position) + 1
+        where = f"{path}:{line}"
+        if token is None:
+            rest = text[position:].splitlines()[0].strip()[:80]
+            raise DataFileError(where, f"{rest!r}: expected an entry like {_EXAMPLE}")
+        position = token.end()
+        if token["skip"]:
+            continue
+        if token["open"]:
+            if entry is not None:
+                what = f"the entry of line {entry_line} is not closed with }}"
+                raise DataFileError(where, what)
+            entry, entry_line = {}, line
+        elif entry is None:
+            what = f"{token[0].strip()!r} stands outside of item {{ }} or label {{ }}"
+            raise DataFileError(where, what)
+        elif token["close"]:
+            yield entry_line, entry
+            entry = None
+        else:
+            key = "id" if token["key"] == "label_id" else token["key"]
+            if key in entry:
+                what = f"a second {token['key']} in the entry of line {entry_line}: one entry for "
+                raise DataFileError(where, f"{what}each class")
+            entry[key] = _unquoted(token["value"])
+    if entry is not None:
+        raise DataFileError(f"{path}:{entry_line}", "this entry is not closed with }")
+
+
+def _unquoted(value: str) -> str:
+    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] in "\"'" else value
+
+
+def _plain_entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield (line, keys and values) of the names in a plain list."""
+    group, count = "", 0
+    for line, content in enumerate(map(str.strip, text.splitlines()), 1):
+        if not content or content.startswith("#"):
+            continue
+        if content.startswith("[") and content.endswith("]"):
+            group = content[1:-1].strip()
+        elif re.match(r"\d+\s*[,;:.\t ]", content) or content.isdigit():
+            what = f"{content[:80]!r}: expected names only, in the order of their ids, or entries "
+            raise DataFileError(f"{path}:{line}", f"{what}like {_EXAMPLE}")
+        else:
+            count += 1
+            yield line, {"name": content, "id": str(count), "label_type": group}
+
+
+def _add_entry(label_map: LabelMap, where: str, entry: dict[str, str]) -> None:
+    for key, other in (("name", "name"), ("id", "id or label_id")):
+        if not entry.get(key):
+            raise DataFileError(where, f"this entry has no {other}")
+    name, id_text = entry["name"], entry["id"]
+    try:
+        action_id = int(id_text)
+    except ValueError:
+        action_id = 0
+    if not 1 <= action_id <= _MAX_ID:
+        what = f"id {id_text[:80]!r}: expected a whole number from 1 on, {_MAX_ID} at most"
+        raise DataFileError(where, what)
+    if action_id in label_map.names:
+        taken = label_map.names[action_id]
+        raise DataFileError(where, f"id {action_id} is taken by {taken!r} already")
+    if name in label_map.names.values():
+        raise DataFileError(where, f"name {name!r} is used twice")
+    group = entry.get("label_type", "")
+    label_map.names[action_id] = name
+    label_map.groups[action_id] = _GROUP_NAMES.get(group, group.lower())

@@ -1,0 +1,461 @@
+"""Text files and the typed columns in them: read fast, and every bad cell named.
+
+The one place that knows how a table may be written: which bytes are text, what separates cells,
+where the names of columns stand. Everything that comes as a table goes through `read_table`.
+
+Files are read by pyarrow. Only when something in them is wrong or unusual does a second, slower
+pass look at every line: it either finds all bad rows or reads what pyarrow could not (rows of
+different lengths, say).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import gzip
+import io
+import logging
+import math
+import os
+import zlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+logger = logging.getLogger(__name__)
+
+GZIP = b"\x1f\x8b"  # how a gzip file starts
+MAX_SHOWN = 20  # bad rows in one error message
+MAX_KEPT = 4000  # bad rows that a list of findings tells in words
+_BLOCK = 1 << 22  # bytes that pyarrow reads at a time
+_ARROW_TYPES: dict[type, pa.DataType] = {
+    int: pa.int64(),
+    float: pa.float64(),
+    str: pa.dictionary(pa.int32(), pa.string()),
+}
+
+T = TypeVar("T")
+
+
+# ------------------------------------------------------------------------------------- findings
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing about the data that somebody should know.
+
+    Attributes:
+        wrong: it has to be mended; otherwise it is unusual and may be meant.
+        where: file (with the line), split or video.
+        what: what it is, how often, and an example.
+    """
+
+    wrong: bool
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class DataFileError(ValueError):
+    """A file that is not what it should be: file, line, column, value, and what was expected.
+
+    Attributes:
+        findings: the same, one by one.
+    """
+
+    def __init__(self, where: object, what: str = "", findings: Sequence[Finding] = ()) -> None:
+        """
+        Args:
+            where: file, or file and line. Alone it is the whole message: so workers of a loader
+                make an error again, of its text.
+            what: is wrong.
+        """
+        super().__init__(f"{where}: {what}" if what else str(where))
+        self.findings = tuple(findings) or (Finding(True, str(where), what),)
+
+
+class Findings:
+    """What a reader has to say about a file: bad rows, which it left out, and what is unusual.
+
+    All bad rows count; only as many are kept in words as anybody could read.
+    """
+
+    def __init__(self, path: object, where: Callable[[int], str] | None = None) -> None:
+        """
+        Args:
+            path: the file, for messages.
+            where: from the number of a row to the text that says where it is; by default the
+                numbers are lines.
+        """
+        self.path = path
+        self.notes: list[Finding] = []
+        self._where = where or (lambda line: f"{path}:{line}")
+        self._bad: list[tuple[int, str]] = []
+        self._num_bad = 0
+
+    def bad_row(self, number: int, what: str) -> None:
+        """Add a bad row; they come in the order of the file."""
+        self._num_bad += 1
+        if self._num_bad <= MAX_KEPT:
+            self._bad.append((number, what))
+
+    def bad_rows(self, first: Iterable[tuple[int, str]], count: int) -> None:
+        """Add `count` rows that another check finds bad, of which the first come in words."""
+        self._num_bad += count
+        self._bad.extend(first)
+
+    def note(self, what: str, where: object = None) -> None:
+        """Add something unusual; about the file, unless `where` says otherwise."""
+        self.notes.append(Finding(False, str(self.path if where is None else where), what))
+
+    def wrong(self) -> list[Finding]:
+        """The bad rows in the order of the file."""
+        kept = sorted(self._bad)[:MAX_KEPT]
+        found = [Finding(True, self._where(number), what) for number, what in kept]
+        if self._num_bad > len(kept):
+            more = f"{self._num_bad - len(kept)} more rows are wrong"
+            found.append(Finding(True, str(self.path), more))
+        return found
+
+    def raise_if_wrong(self) -> None:
+        """Raise one report with a line of text for each bad row, at most 20."""
+        if self._num_bad:
+            wrong = self.wrong()
+            lines = [str(finding) for finding in wrong[: min(MAX_SHOWN, self._num_bad)]]
+            if self._num_bad > len(lines):
+                lines.append(f"... and {self._num_bad - len(lines)} more")
+            raise DataFileError("\n".join(lines), findings=wrong)
+
+
+def strict(found: tuple[T, Findings]) -> T:
+    """What was read of a file in which nothing is wrong; what is unusual goes into the log.
+
+    Raises:
+        DataFileError: rows are wrong.
+    """
+    read, findings = found
+    findings.raise_if_wrong()
+    for note in findings.notes:
+        logger.warning("%s", note)
+    return read
+
+
+class Check(NamedTuple):
+    """One demand on one column of all rows."""
+
+    good: np.ndarray  # (N,) bool
+    column: str
+    values: np.ndarray  # (N,)
+    expected: str
+    limits: np.ndarray | None = None  # (N,), shown after `expected`
+
+
+def passing(
+    checks: Iterable[Check], findings: Findings, numbers: Callable[[np.ndarray], Sequence[int]]
+) -> np.ndarray:
+    """Find the rows that pass all checks; tell of the others the first that they fail.
+
+    Args:
+        checks: the most telling first.
+        findings: get the bad rows.
+        numbers: from places in the table, which increase, to the numbers that `findings` know.
+
+    Returns:
+        (N,) bool.
+    """
+    checks = list(checks)
+    first = np.full(len(checks[0].good), -1)
+    for number, check in reversed(list(enumerate(checks))):
+        first[~check.good] = number
+    rows = np.flatnonzero(first >= 0)
+    told = []
+    shown = rows[:MAX_KEPT]
+    for row, number in zip(shown.tolist(), numbers(shown) if len(shown) else ()):
+        _, column, values, expected, limits = checks[first[row]]
+        limit = "" if limits is None else f" = {limits[row]:g}"
+        told.append((number, f"column {column}: {values[row]:.12g}: expected {expected}{limit}"))
+    findings.bad_rows(told, len(rows))
+    return first < 0
+
+
+# ----------------------------------------------------------------------------------------- text
+
+
+@contextlib.contextmanager
+def gunzipping(path: str | os.PathLike) -> Iterator[IO[bytes]]:
+    """Open a file to read its bytes, those inside if it is gzipped.
+
+    Raises:
+        DataFileError: it is a damaged gzip file, or only called like one.
+        FileNotFoundError: there is no such file.
+    """
+    with open(path, "rb") as file:
+        is_gzip = str(path).endswith(".gz") or file.read(len(GZIP)) == GZIP
+    with gzip.open(path, "rb") if is_gzip else open(path, "rb") as binary:
+        try:
+            yield binary
+        except gzip.BadGzipFile as error:
+            raise DataFileError(
+                path, f"a damaged gzip file, or not a gzip file ({error})"
+            ) from None
+        except (EOFError, zlib.error) as error:
+            raise DataFileError(path, f"a damaged gzip file ({error})") from None
+
+
+@contextlib.contextmanager
+def open_text(path: str | os.PathLike) -> Iterator[IO[str]]:
+    """Open a UTF-8 text file, gzipped or not; what is no text raises `DataFileError`."""
+    with gunzipping(path) as binary:
+        with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
+            try:
+                yield file
+            except UnicodeDecodeError as error:
+                what = f"not a text file (expected UTF-8: {error.reason})"
+                raise DataFileError(path, what) from None
+
+
+def numbered_rows(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
+    """Yield (line number, cells) of the rows of a table that are not blank."""
+    with open_text(path) as file:
+        reader = csv.reader(file)
+        try:
+            for cells in reader:
+                if any(cell.strip() for cell in cells):
+                    yield reader.line_num, cells
+        except csv.Error as error:
+            raise DataFileError(
+                f"{path}:{reader.line_num}", f"not a row of a table ({error})"
+            ) from None
+
+
+# ---------------------------------------------------------------------------------------- tables
+
+
+def not_nan(numbers: Any) -> Any:
+    """Whether numbers are any; for `Column.is_good`."""
+    return numbers == numbers
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the cells of a column are.
+
+    Attributes:
+        name: for messages, and to find it in a file with a header.
+        kind: float, int or str.
+        is_good: which values are right, if not all are; of numbers it takes one or an array of
+            them, of words one.
+        expected: what a cell should be, for messages.
+        required: False: rows may end before it. What is missing is NaN.
+        may_be_empty: a cell without text is NaN (of words: the empty one), and not wrong.
+    """
+
+    name: str
+    kind: type = float
+    is_good: Callable[[Any], Any] | None = None
+    expected: str = ""
+    required: bool = True
+    may_be_empty: bool = False
+
+    def value(self, text: str) -> Any:
+        """Read a cell; raise `ValueError` with what is wrong with it."""
+        if self.kind is not str and self.may_be_empty and not text:
+            return math.nan
+        expected = self.expected or ("a number" if self.kind is float else "a whole number")
+        try:
+            value = self.kind(text)
+            if self.kind is int and not -(2**63) <= value < 2**63:
+                expected = self.expected or "a smaller number"
+            elif self.is_good is None or self.is_good(value):
+                return value
+        except ValueError:
+            pass
+        raise ValueError(f"column {self.name}: {text[:80]!r}: expected {expected}")
+
+
+class Table:
+    """The rows of a file as columns, in the order of the file (N rows).
+
+    Attributes:
+        columns: by name: (N,) float64 or int64; of words (N,) int32, places in `words`.
+        words: by name: the distinct words of a column, in the order of the file.
+        stubs: rows that have the first few columns only, where these may be.
+        findings: bad rows, which are left out.
+    """
+
+    def __init__(self, path: str | os.PathLike, has_header: bool = False) -> None:
+        self.columns: dict[str, np.ndarray] = {}
+        self.words: dict[str, list[str]] = {}
+        self.stubs: list[tuple] = []
+        self.findings = Findings(path)
+        self._path, self._has_header = path, has_header
+        self._lines: Sequence[int] | None = None  # None: nobody has counted them yet
+
+    def lines(self, rows: np.ndarray) -> list[int]:
+        """The numbers of the lines of some rows, whose places increase."""
+        if self._lines is not None:
+            return [self._lines[row] for row in rows.tolist()]
+        wanted = set(rows.tolist())
+        found = []
+        for row, (line, _) in enumerate(numbered_rows(self._path), -self._has_header):
+            if row in wanted:
+                found.append(line)
+                if len(found) == len(wanted):
+                    break
+        return found
+
+
+def read_table(
+    path: str | os.PathLike,
+    columns: Sequence[Column],
+    *,
+    has_header: bool = False,
+    stub_length: int = 0,
+) -> Table:
+    """Read a table; blank lines are ignored, gzipped files are unpacked.
+
+    Args:
+        path: the file.
+        columns: in their order; in a file with a header those that are wanted, in any order.
+        has_header: the first row has the names of the columns.
+        stub_length: rows of just so many cells are right, too.
+
+    Raises:
+        DataFileError: the file is no text, or its header lacks a column. Bad rows raise nothing:
+            they are among the table's findings.
+        FileNotFoundError: there is no such file.
+    """
+    return _read_fast(path, columns, has_header) or _read_slow(
+        path, columns, has_header, stub_length
+    )
+
+
+def _read_fast(
+    path: str | os.PathLike, columns: Sequence[Column], has_header: bool
+) -> Table | None:
+    """Read with pyarrow; None if it can't, whatever the reason: the slow pass will find it."""
+    line, first = next(numbered_rows(path), (0, []))
+    if has_header:
+        header = first
+        if line != 1 or len(set(header)) < len(header):
+            return None
+    else:
+        header = [column.name for column in columns[: len(first)]]
+        if not sum(column.required for column in columns) <= len(first) == len(header):
+            return None
+        columns = columns[: len(first)]
+    try:
+        table = pa_csv.read_csv(
+            str(path),
+            read_options=pa_csv.ReadOptions(
+                column_names=header, skip_rows=int(has_header), block_size=_BLOCK
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                column_types={column.name: _ARROW_TYPES[column.kind] for column in columns},
+                include_columns=[column.name for column in columns],
+                # "" is the only missing value: of pyarrow's own list "nan" would go in silence
+                null_values=[""],
+            ),
+        )
+    except (pa.ArrowException, OSError, KeyError):  # OSError: a damaged gzip file
+        return None
+    read = Table(path, has_header)
+    arrow = dict(zip(table.column_names, table.columns))
+    del table  # each column is let go as soon as it has been copied: they are the peak of memory
+    for column in columns:
+        cells = arrow.pop(column.name)
+        if column.kind is str:
+            read.words[column.name], values = _decoded(cells)
+            good = column.is_good is None or all(map(column.is_good, read.words[column.name]))
+        else:
+            if cells.null_count and not column.may_be_empty:
+                return None
+            values = cells.to_numpy()
+            good = (
+                column.is_good is None
+                # what is empty is NaN, which is not good either
+                or np.count_nonzero(~column.is_good(values)) == cells.null_count
+            )
+        if not good:
+            return None
+        read.columns[column.name] = values if values.flags.writeable else values.copy()
+        del cells, values
+    pa.default_memory_pool().release_unused()  # else forked loaders carry it along
+    return read
+
+
+def _decoded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
+    """A dictionary-encoded column as (distinct words, (N,) int32 codes)."""
+    if not column.num_chunks:
+        return [], np.zeros(0, np.int32)
+    column = column.unify_dictionaries()
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+    return column.chunk(0).dictionary.to_pylist(), codes.astype(np.int32, copy=False)
+
+
+def _read_slow(
+    path: str | os.PathLike, columns: Sequence[Column], has_header: bool, stub_length: int
+) -> Table:
+    """Read line by line what is right, and say what is wrong with everything else."""
+    table, rows = Table(path, has_header), numbered_rows(path)
+    places: Sequence[int] = range(len(columns))
+    num_required, num_known = sum(column.required for column in columns), len(columns)
+    if has_header:
+        _, header = next(rows, (0, []))
+        missing = [column.name for column in columns if column.name not in header]
+        if missing:
+            names = tuple(column.name for column in columns)
+            what = f"no column {missing[0]!r}; expected a header with {names}"
+            raise DataFileError(f"{path}:1", what)
+        places = [header.index(column.name) for column in columns]
+        num_required = num_known = len(header)
+    # arrays of machine numbers: lists of tuples would take gigabytes for the files this must
+    # survive
+    lines = array("q")
+    values = {c.name: array("d" if c.kind is float else "q") for c in columns}
+    words: dict[str, dict[str, int]] = {c.name: {} for c in columns if c.kind is str}
+    for line, cells in rows:
+        if not (num_required <= len(cells) <= num_known or len(cells) == stub_length):
+            expected = "as in the header" if has_header else ""
+            table.findings.bad_row(line, _wrong_length(cells, columns, num_known, expected))
+            continue
+        try:
+            row = [column.value(cells[i]) for column, i in zip(columns, places) if i < len(cells)]
+        except ValueError as problem:
+            is_header = line == 1 and not has_header and not values.keys().isdisjoint(cells)
+            hint = " (the file should have no header)" if is_header else ""
+            table.findings.bad_row(line, f"{problem}{hint}")
+            continue
+        if len(cells) == stub_length:
+            table.stubs.append(tuple(row))
+            continue
+        lines.append(line)
+        for column, value in zip(columns, [*row, *[math.nan] * (len(columns) - len(row))]):
+            if column.kind is str:
+                known = words[column.name]
+                value = known.setdefault(value, len(known))
+            values[column.name].append(value)
+    dtypes = {float: np.float64, int: np.int64, str: np.int32}
+    table.columns = {c.name: np.array(values[c.name], dtypes[c.kind]) for c in columns}
+    table.words = {name: list(known) for name, known in words.items()}
+    table._lines = lines
+    return table
+
+
+def _wrong_length(cells: list[str], columns: Sequence[Column], num_known: int, why: str) -> str:
+    """What is wrong with a row of too few or too many cells."""
+    if why:
+        return f"{len(cells)} columns: expected {num_known}, {why}"
+    required = ",".join(column.name for column in columns if column.required)
+    if len(columns) <= 2:  # short enough to be shown
+        count = ("one column", "two columns")[len(columns) - 1]
+        return f"{','.join(cells)[:80]!r}: expected {count}, {required}"
+    optional = "".join(f"[,{column.name}]" for column in columns if not column.required)
+    return f"{len(cells)} columns: expected {required}{optional}"
