@@ -23,6 +23,7 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["alphaaction_d2", "alphaaction_d2.*"]),
+    package_data={"alphaaction_d2.visualization": ["templates/*.jinja"]},
     python_requires=">=3.10",
     # detectron2 is not listed because it is not on PyPI: see tools/install_detectron2.py.
     install_requires=[
@@ -39,6 +40,7 @@ setup(
         "opencv-python-headless>=4.9",
         "matplotlib>=3.8",
         "Pillow>=10.1",
+        "Jinja2>=3.1",
         "pyyaml>=6.0",
         "tabulate>=0.9",
         "tensorboard>=2.15",

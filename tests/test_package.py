@@ -209,6 +209,19 @@ def test_every_folder_with_code_is_packaged(setup_arguments):
     assert {".".join(folder.parts) for folder in folders} == set(setup_arguments["packages"])
 
 
+def test_every_file_without_code_is_packaged(setup_arguments):
+    files = {
+        p for p in (ROOT / PACKAGE).rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")
+    }
+    packaged = {
+        path
+        for package, patterns in setup_arguments["package_data"].items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    assert files == packaged
+
+
 def test_what_the_package_imports_is_declared(setup_arguments):
     declared = {requirement_name(text).lower() for text in setup_arguments["install_requires"]}
     assert "torch" in declared

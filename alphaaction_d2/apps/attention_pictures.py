@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from ..data.video.reader import VideoReader
+from ..formats.results import KeyframeResult, PersonResult, VideoResult, format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.interaction.inspection import ClipAttention, MemoryWeights
-from ..visualization import KeyframeResult, PersonResult, VideoResult
 from ..visualization.attention import (
     AttendedMemory,
     KeyframeAttention,
@@ -21,9 +21,8 @@ from ..visualization.attention import (
     attention_map_sheet,
 )
 from ..visualization.attention_chart import memory_attention_chart
-from ..visualization.drawing import format_time
-from ..visualization.results_io import format_timestamp
-from ..visualization.tracks import identify
+from ..visualization.palette import RGB, IdentityColours, identity_colours
+from ..visualization.text import format_time
 
 MAX_PERSONS = 6  # in one picture
 MIN_DISTANCE = 3.0  # seconds between keyframes that are chosen
@@ -89,29 +88,31 @@ class KeyframeChoice:
 
 
 def keyframe_attention(
-    keyframe: AttendedKeyframe, size: tuple[int, int], colours: Sequence[int]
+    keyframe: AttendedKeyframe, size: tuple[int, int], colours: IdentityColours
 ) -> KeyframeAttention:
     """The plain data to draw.
 
     Args:
         size: width and height of the video's picture.
-        colours: of each person, an index into the identity colours.
+        colours: of the video.
     """
     boxes = keyframe.attention.map_boxes.double().numpy() * (size * 2)
+    persons = keyframe.result.persons
+    rgb = colours.of([person.person_id for person in persons])
     persons = [
         _person_attention(keyframe, row, person, colour, boxes[row])
-        for row, person, colour in zip(keyframe.rows, keyframe.result.persons, colours)
+        for row, person, colour in zip(keyframe.rows, persons, rgb)
     ]
     return KeyframeAttention(keyframe.result.timestamp, persons)
 
 
 def _person_attention(
-    keyframe: AttendedKeyframe, row: int, person: PersonResult, colour: int, box: np.ndarray
+    keyframe: AttendedKeyframe, row: int, person: PersonResult, rgb: RGB, box: np.ndarray
 ) -> PersonAttention:
     attention, time = keyframe.attention, keyframe.result.timestamp
     return PersonAttention(
         person=person,
-        colour=colour,
+        rgb=rgb,
         map_box=box,
         maps={name: x[row].double().numpy() for name, x in attention.maps.items()},
         memory=[_attended_memory(weights, row, time) for weights in attention.memory],
@@ -149,15 +150,13 @@ def write_attention_pictures(
         What each file shows -> the file, in order of time.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    known = identify(result)
-    colour_of = {key: colour for pair in known for key, colour in zip(*pair)}
-    colours_at = {k.timestamp: colours for k, (_, colours) in zip(result.keyframes, known)}
+    colours = identity_colours(result)
     files: dict[str, Path] = {}
     with VideoReader(video) as reader:
         for keyframe in keyframes:
             time = keyframe.result.timestamp
             size = (result.width, result.height)
-            attention = keyframe_attention(keyframe, size, colours_at[time])
+            attention = keyframe_attention(keyframe, size, colours)
             name, shown = f"attention_{format_timestamp(time)}", format_time(time)
             if len(attention.persons) > MAX_PERSONS:
                 shown += f", {MAX_PERSONS} of {len(attention.persons)} persons"
@@ -168,7 +167,7 @@ def write_attention_pictures(
                 files[f"Attention maps at {shown}"] = path
             if keyframe.attention.memory:
                 path = folder / f"{name}_memory.png"
-                memory_attention_chart(path, attention, colour_of, max_persons=MAX_PERSONS)
+                memory_attention_chart(path, attention, colours, max_persons=MAX_PERSONS)
                 files[f"Attention to the memory at {shown}"] = path
     return files
 

@@ -48,9 +48,9 @@ from ..data.video.reader import (
     one_line,
     video_name,
 )
+from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector, load_detector
-from ..visualization.results_io import format_timestamp
 from .command_line import describe_error
 
 logger = logging.getLogger(__name__)

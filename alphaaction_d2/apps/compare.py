@@ -15,7 +15,8 @@ from tabulate import tabulate
 from ..config import setup_cfg
 from ..data.datasets import datasets_root
 from ..data.datasets.puppets.generate import generate_puppets
-from ..visualization import read_class_aps
+from ..formats.results import read_evaluation
+from ..formats.writing import write_atomically
 from ..visualization.charts import comparison_chart
 from .experiment import PUPPETS_CONFIGS, run_experiment
 
@@ -53,7 +54,7 @@ def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) ->
     cfg.SEED = seed
     results = run_experiment(cfg)
     groups: dict[str, list[float]] = {}
-    for entry in read_class_aps(results):
+    for entry in read_evaluation(results)[0]:
         groups.setdefault(entry.group, []).append(entry.ap)
     return {group: statistics.fmean(aps) for group, aps in groups.items()}
 
@@ -75,8 +76,8 @@ def main(args: argparse.Namespace) -> int:
     rows = [[method, *(_cell(values[g]) for g in groups)] for method, values in table.items()]
     text = tabulate(rows, headers=["AP in %", *groups], tablefmt="github", disable_numparse=True)
     print(text)
-    (output / "compare.md").write_text(text + "\n", encoding="utf-8")
-    (output / "compare.json").write_text(json.dumps(table, indent=1), encoding="utf-8")
+    write_atomically(output / "compare.md", text + "\n")
+    write_atomically(output / "compare.json", json.dumps(table, indent=1))
     comparison_chart(
         output / "compare.png",
         groups,

@@ -21,7 +21,8 @@ from ..data.datasets.puppets.generate import generate_puppets
 from ..engine import AttentionPredictor
 from ..engine.box_sources import KeyframeBoxes
 from ..engine.predictor import class_names
-from ..visualization import read_class_aps, write_report
+from ..formats.results import read_evaluation
+from ..visualization import write_report
 from ..visualization.charts import class_ap_chart
 from .experiment import PUPPETS_CONFIGS, run_experiment
 from .video_results import process_video
@@ -77,15 +78,15 @@ def main(args: argparse.Namespace) -> int:
         folders.append(process_video(predictor, video, boxes, output / video.stem, names))
 
     logger.info("4/4 Writing the report")
-    classes = read_class_aps(results)
-    chart = class_ap_chart(output / "class_ap.png", classes, dialect=cfg.TEST.AVA_DIALECT)
+    classes, protocol = read_evaluation(results)
+    chart = class_ap_chart(output / "class_ap.png", classes, protocol=protocol)
     report = write_report(
         output,
         title="Who does what in Puppets",
         subtitle=f"{Path(args.config_file).stem}, {cfg.SOLVER.MAX_ITER} training steps",
         videos=[x.section() for x in folders],
         classes=classes,
-        dialect=cfg.TEST.AVA_DIALECT,
+        protocol=protocol,
         charts={"Average precision per class": chart},
         command=shlex.join(["tools/make_demo.py", *sys.argv[1:]]),
         config=cfg.dump(),

@@ -23,16 +23,15 @@ from ..data.video.reader import (
 )
 from ..engine.box_sources import BoxSource
 from ..engine.predictor import VideoPredictor
-from ..visualization import (
-    DrawStyle,
-    FrameAnnotator,
+from ..formats.results import (
     KeyframeResult,
     PersonResult,
     VideoResult,
-    VideoSection,
     write_results_csv,
     write_results_json,
 )
+from ..formats.writing import write_atomically
+from ..visualization import FrameAnnotator, VideoSection
 from ..visualization.charts import timeline_chart
 from .attention_pictures import (
     KeyframeChoice,
@@ -189,7 +188,7 @@ def write_annotated_video(
 ) -> None:
     """Draw persons and actions on every frame; the poster is the keyframe with the most persons."""
     annotator = FrameAnnotator(
-        result.width, result.height, period=result.period, style=DrawStyle(min_score=min_score)
+        result.width, result.height, period=result.period, min_score=min_score
     )
     times = [k.timestamp for k in result.keyframes]
     fullest = max(result.keyframes, key=lambda k: len(k.persons), default=None)
@@ -205,4 +204,5 @@ def write_annotated_video(
             writer.write(drawn)
             if poster_frame is None or time <= poster_time:
                 poster_frame = drawn
-    cv2.imwrite(str(poster), cv2.cvtColor(poster_frame, cv2.COLOR_RGB2BGR))
+    _, content = cv2.imencode(".png", cv2.cvtColor(poster_frame, cv2.COLOR_RGB2BGR))
+    write_atomically(poster, content.tobytes())

@@ -21,7 +21,7 @@ from detectron2.utils.logger import setup_logger
 from ..data.video.reader import probe_video, video_name
 from ..engine import AttentionPredictor
 from ..engine.predictor import class_names
-from ..visualization import VideoResult, read_evaluation
+from ..formats.results import VideoResult, read_evaluation
 from ..visualization.charts import class_gain_chart
 from .attention_pictures import (
     AttendedKeyframe,
@@ -114,14 +114,14 @@ def _check_wanted(video: str, wanted: list[int], result: VideoResult) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Two runs, class by class."""
-    (before, dialect), (after, other) = map(read_evaluation, args.results)
-    if dialect != other:
+    (before, protocol), (after, other) = map(read_evaluation, args.results)
+    if protocol != other:
         raise ValueError(
-            f"{args.results[0]} was measured by {dialect}, {args.results[1]} by {other}: these "
+            f"{args.results[0]} was measured by {protocol}, {args.results[1]} by {other}: these "
             "numbers cannot be compared"
         )
     names = args.names or [Path(path).resolve().parent.name for path in args.results]
-    path = class_gain_chart(args.output, before, after, tuple(names), dialect=dialect)
+    path = class_gain_chart(args.output, before, after, tuple(names), protocol=protocol)
     logger.info("Wrote %s", path)
 
 

@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from .drawing import DrawStyle, PersonDrawer, format_time
-from .results import KeyframeResult, VideoResult
-from .tracks import IdentityBook, shown_persons
+from ..formats.results import KeyframeResult, PersonResult
+from .drawing import PersonDrawer
+from .palette import IdentityColours
+from .text import format_time
 
-_MAX_KNOWN_KEYFRAMES = 8
 
+def persons_at(
+    seconds: float,
+    before: KeyframeResult | None,
+    after: KeyframeResult | None,
+    *,
+    period: float = 1.0,
+) -> list[PersonResult]:
+    """Who is seen at `seconds`, and where.
 
-@dataclass(frozen=True, eq=False)
-class _Known:
-    """What is worked out once per keyframe: `links` are those from `previous` to `keyframe`."""
+    Who has the same id in both keyframes moves in a straight line; actions change half way. The
+    others, and all who have no id, appear or disappear half way. Where a neighbour is missing or
+    further away than one and a half periods, a keyframe holds for half a period.
 
-    keyframe: KeyframeResult
-    keys: list[int]
-    colours: list[int]
-    previous: KeyframeResult | None
-    links: list[tuple[int, int]]
+    Args:
+        seconds: time of the frame.
+        before: last keyframe at or before `seconds`, None before the first.
+        after: first keyframe after `seconds`, None after the last.
+        period: usual time between keyframes.
+    """
+    if not (before and after and 0 < after.timestamp - before.timestamp <= 1.5 * period):
+        near = [
+            keyframe
+            for keyframe in (before, after)
+            if keyframe and abs(seconds - keyframe.timestamp) <= period / 2 + 1e-6
+        ]
+        return [person for keyframe in near for person in keyframe.persons]
+    gap = after.timestamp - before.timestamp
+    weight = float(np.clip((seconds - before.timestamp) / gap, 0, 1))
+    here, there = (before, after) if weight < 0.5 else (after, before)
+    weight_there = min(weight, 1 - weight)
+    boxes = {person.person_id: person.box for person in there.persons if person.person_id >= 0}
+    return [
+        replace(
+            person,
+            box=(1 - weight_there) * person.box
+            + weight_there * boxes.get(person.person_id, person.box),
+        )
+        for person in here.persons
+    ]
 
 
 class FrameAnnotator:
@@ -35,8 +62,8 @@ class FrameAnnotator:
     Args:
         width, height: size of the frames in pixels.
         period: usual time between keyframes in seconds.
-        style: how to draw.
-        show_time: whether to write the time into the top left corner.
+        min_score: actions with a lower score are not shown.
+        font_path: a TrueType font for scripts that the built-in font lacks (Chinese, ...).
 
     Attributes:
         output_size: width and height of the drawn frames (small videos are enlarged).
@@ -48,19 +75,13 @@ class FrameAnnotator:
         height: int,
         *,
         period: float = 1.0,
-        style: DrawStyle | None = None,
-        show_time: bool = True,
+        min_score: float = 0.3,
+        font_path: str | None = None,
     ) -> None:
-        self._drawer = PersonDrawer(width, height, style)
+        self._drawer = PersonDrawer(width, height, min_score=min_score, font_path=font_path)
         self._period = period
-        self._show_time = show_time
-        self._book = IdentityBook(period)
-        # By object identity; holding the keyframe keeps the identity unique.
-        self._known: OrderedDict[int, _Known] = OrderedDict()
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        return self._drawer.output_size
+        self._colours = IdentityColours()
+        self.output_size = self._drawer.output_size
 
     def annotate(
         self,
@@ -69,7 +90,7 @@ class FrameAnnotator:
         before: KeyframeResult | None,
         after: KeyframeResult | None = None,
     ) -> np.ndarray:
-        """Draw one frame.
+        """Draw one frame, with its time in the top left corner.
 
         Args:
             frame: (H, W, 3) uint8 RGB.
@@ -80,70 +101,10 @@ class FrameAnnotator:
         Returns:
             (H, W, 3) uint8 RGB of `output_size`.
         """
-        sides = [self._look_up(keyframe) if keyframe else None for keyframe in (before, after)]
-        links = sides[1].links if sides[1] and sides[1].previous is before else None
-        shown = shown_persons(seconds, before, after, period=self._period, links=links)
-        return self._drawer.draw(
-            frame,
-            [replace(sides[s.side].keyframe.persons[s.index], box=s.box) for s in shown],
-            keys=[sides[s.side].keys[s.index] for s in shown],
-            colours=[sides[s.side].colours[s.index] for s in shown],
-            caption=format_time(seconds) if self._show_time else "",
-        )
-
-    def _look_up(self, keyframe: KeyframeResult) -> _Known:
-        if id(keyframe) not in self._known:
-            previous = next(reversed(self._known.values())).keyframe if self._known else None
-            keys, colours = self._book.add(keyframe)
-            self._known[id(keyframe)] = _Known(
-                keyframe, keys, colours, previous, self._book.last_links
-            )
-            if len(self._known) > _MAX_KNOWN_KEYFRAMES:
-                self._known.popitem(last=False)
-        return self._known[id(keyframe)]
-
-
-def annotate_frame(
-    frame: np.ndarray,
-    seconds: float,
-    before: KeyframeResult | None,
-    after: KeyframeResult | None = None,
-    *,
-    period: float = 1.0,
-    style: DrawStyle | None = None,
-) -> np.ndarray:
-    """Draw a single frame; for more than one, `FrameAnnotator` is faster and steadier."""
-    annotator = FrameAnnotator(frame.shape[1], frame.shape[0], period=period, style=style)
-    return annotator.annotate(frame, seconds, before, after)
-
-
-def annotate_frames(
-    frames: Iterable[tuple[float, np.ndarray]],
-    result: VideoResult,
-    *,
-    style: DrawStyle | None = None,
-    show_time: bool = True,
-) -> Iterator[np.ndarray]:
-    """Draw all frames of a video.
-
-    Args:
-        frames: (seconds from the first frame, (H, W, 3) uint8 RGB), in order of time.
-        result: what was found in the video; `width` and `height` must be those of the frames.
-        style: how to draw.
-        show_time: whether to write the time into the top left corner.
-
-    Yields:
-        (H * s, W * s, 3) uint8 RGB, one per frame, s = `enlargement(W, H, style)`.
-    """
-    annotator = FrameAnnotator(
-        result.width, result.height, period=result.period, style=style, show_time=show_time
-    )
-    keyframes = result.keyframes
-    upcoming = 0  # index of the first keyframe after the frame
-    for seconds, frame in frames:
-        # A tolerance below any frame's duration: 2.9999999 s is the frame of keyframe 3.
-        while upcoming < len(keyframes) and keyframes[upcoming].timestamp <= seconds + 1e-4:
-            upcoming += 1
-        before = keyframes[upcoming - 1] if upcoming else None
-        after = keyframes[upcoming] if upcoming < len(keyframes) else None
-        yield annotator.annotate(frame, seconds, before, after)
+        # Whole keyframes, though not all of their persons may be drawn: colours are the same in
+        # the charts, which see all of them.
+        for keyframe in (before, after):
+            self._colours.of([p.person_id for p in keyframe.persons] if keyframe else [])
+        persons = persons_at(seconds, before, after, period=self._period)
+        colours = self._colours.of([person.person_id for person in persons])
+        return self._drawer.draw(frame, persons, colours, format_time(seconds))

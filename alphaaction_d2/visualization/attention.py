@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .contact_sheet import Tile, contact_sheet
-from .drawing import format_time
-from .palette import IDENTITY_COLOURS, RGB
-from .results import PersonResult
+from ..formats.results import PersonResult
+from .contact_sheet import Tile, contact_sheet, scale_into
+from .palette import RGB
+from .text import format_time
 
 # A view shows so many times the width and height of the box with the map.
 _CONTEXT = 2.0
@@ -48,27 +48,26 @@ class PersonAttention:
 
     Attributes:
         person: who.
-        colour: index into the identity colours.
+        rgb: the colour of this identity.
         map_box: (4,) XYXY pixels, what the maps cover.
         maps: name -> (K, K) in [0, 1], rows first.
         memory: one entry per attention to the memory.
     """
 
     person: PersonResult
-    colour: int
+    rgb: RGB
     map_box: np.ndarray
     maps: Mapping[str, np.ndarray]
     memory: Sequence[AttendedMemory]
 
     @property
-    def rgb(self) -> RGB:
-        return IDENTITY_COLOURS[self.colour % len(IDENTITY_COLOURS)]
+    def name(self) -> str:
+        return f"#{self.person.person_id}" if self.person.person_id >= 0 else "person"
 
     @property
     def label(self) -> str:
         """Identity and best action."""
-        name = f"#{self.person.person_id}" if self.person.person_id >= 0 else "person"
-        return " ".join([name, *(f"{n} {round(100 * s)}%" for n, s in self.person.actions[:1])])
+        return " ".join([self.name, *(f"{n} {s:.0%}" for n, s in self.person.actions[:1])])
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,45 +102,34 @@ def attention_map_sheet(
         raise ValueError(f"no attention maps at {attention.timestamp:g} s")
     values = np.concatenate([x.ravel() for person in shown for x in person.maps.values()])
     limits = (min(values.min(), values.max() - 0.1), values.max())
-    names = list(shown[0].maps)
     tiles = []
     for person in shown:
-        tiles += _row(picture, attention, person, names, limits)
-    return contact_sheet(tiles, columns=1 + len(names), tile_width=_PLACE[0])
+        tiles += _row(picture, attention, person, limits)
+    return contact_sheet(tiles, columns=1 + len(shown[0].maps), tile_width=_PLACE[0])
 
 
 def _row(
     picture: np.ndarray,
     attention: KeyframeAttention,
     person: PersonAttention,
-    names: Sequence[str],
     limits: tuple[float, float],
 ) -> list[Tile]:
-    height, width = picture.shape[:2]
-    view = view_around(person.map_box, width, height)
-    crop = picture[view[1] : view[3], view[0] : view[2]]
-    scale = min(_PLACE[0] / crop.shape[1], _PLACE[1] / crop.shape[0])
-    size = [max(1, round(side * scale)) for side in crop.shape[1::-1]]
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-    crop = cv2.resize(np.ascontiguousarray(crop), size, interpolation=how)
-
-    def place(box: np.ndarray) -> np.ndarray:
-        """Into the pixels of the crop, through what rounding made of the scale."""
-        return (box - np.tile(view[:2], 2)) * np.tile(size / (view[2:] - view[:2]), 2)
-
-    others = [other for other in attention.persons if other is not person]
-    boxes = np.array([place(x.person.box) for x in (person, *others)])
+    view = view_around(person.map_box, picture.shape[1], picture.shape[0])
+    crop = scale_into(picture[view[1] : view[3], view[0] : view[2]], _PLACE)
+    size = np.array(crop.shape[1::-1])
+    scale = np.tile(size / (view[2:] - view[:2]), 2)  # with what rounding made of it
+    everybody = [person, *(other for other in attention.persons if other is not person)]
+    boxes = (np.array([x.person.box for x in everybody]) - np.tile(view[:2], 2)) * scale
     inside = (np.minimum(boxes[:, 2:], size) - np.maximum(boxes[:, :2], 0) > 1).all(axis=1)
-    people = [x for x, visible in zip((person, *others), inside) if visible]
-    labels = [[x.label if x is person else x.label.split(" ")[0]] for x in people]
+    people = [x for x, visible in zip(everybody, inside) if visible]
+    labels = [[x.label if x is person else x.name] for x in people]
     time = f"{format_time(attention.timestamp)}  {person.label}"
     tiles = [Tile(crop, boxes[inside], labels, time, [x.rgb for x in people])]
     own = boxes[:1][inside[:1]]
-    for name in names:
-        values = person.maps[name]
+    for name, values in person.maps.items():
         title = f"{name}, {values.min():.2f} to {values.max():.2f}"
         stretched = (values - limits[0]) / (limits[1] - limits[0])
-        heated = overlay_map(crop, place(person.map_box), stretched)
+        heated = overlay_map(crop, (person.map_box - np.tile(view[:2], 2)) * scale, stretched)
         tiles.append(Tile(heated, own, [[]] * len(own), title, [person.rgb]))
     return tiles
 
@@ -180,14 +168,13 @@ def overlay_map(picture: np.ndarray, box: np.ndarray, values: np.ndarray) -> np.
     right, bottom = np.clip(np.ceil(box[2:]), 0, limits).astype(int)
     if left >= right or top >= bottom:
         return result
-    rows, columns = values.shape
-    x = (np.arange(left, right) + 0.5 - box[0]) / (box[2] - box[0]) * columns - 0.5
-    y = (np.arange(top, bottom) + 0.5 - box[1]) / (box[3] - box[1]) * rows - 0.5
-    grid = [axis.astype(np.float32) for axis in np.meshgrid(x, y)]
-    heat = cv2.remap(
-        np.ascontiguousarray(values, dtype=np.float32),
-        *grid,
-        cv2.INTER_LINEAR,
+    step = np.array(values.shape[::-1]) / (box[2:] - box[:2])  # cells a pixel
+    first = (np.array([left, top]) + 0.5 - box[:2]) * step - 0.5  # in cells, where a pixel is
+    heat = cv2.warpAffine(
+        values.astype(np.float32),
+        np.column_stack([np.diag(step), first]),
+        (int(right - left), int(bottom - top)),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE,
     )
     heat = np.clip(heat, 0, 1)[..., None]

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.patches import Rectangle
 
 from .attention import AttendedMemory, KeyframeAttention, PersonAttention
-from .drawing import format_time
-from .figures import INK, LINE, SOFT, bare_axes, headline, new_figure, save, shorten, write
-from .palette import IDENTITY_COLOURS, RGB, hex_colour, mix
+from .figures import (
+    ABOVE_GRID,
+    INK,
+    LINE,
+    SOFT,
+    bare_axes,
+    label_seconds,
+    left_edge,
+    new_figure,
+    save,
+    write,
+    write_beside,
+)
+from .palette import RGB, IdentityColours, hex_colour, mix
+from .text import format_time, shorten
 
 _UNKNOWN, _OTHERS = -1, -2  # rows of persons without id, and of those who found no room
-_GREY = (150, 156, 166)
 _BAR = 0.9  # width of a bar, as a share of the way to the next one
 _HEAD = 2.1  # rows that the heading of a block takes
 _INCHES_PER_ROW = 0.27
@@ -26,7 +38,7 @@ _LEFT, _RIGHT, _GAP = 1.25, 0.2, 0.25  # inches
 def memory_attention_chart(
     path: str | os.PathLike,
     attention: KeyframeAttention,
-    colours: Mapping[int, int],
+    colours: IdentityColours,
     *,
     max_persons: int = 6,
     max_rows: int = 6,
@@ -40,7 +52,7 @@ def memory_attention_chart(
     Args:
         path: PNG file to write.
         attention: of one keyframe.
-        colours: person id -> index into the identity colours.
+        colours: of the video.
         max_persons: blocks, the first persons.
         max_rows: rows of a block, those with the most weight; the others are summed in one more.
     """
@@ -51,16 +63,14 @@ def memory_attention_chart(
     tops = np.cumsum([_HEAD, *(max(1, len(ids)) + _HEAD for ids in rows)])
     width = 9 + 1.5 * (len(names) - 1)
     height = 1.15 + _INCHES_PER_ROW * (tops[-1] - _HEAD if shown else 2)
-    figure = new_figure(width, height)
-    time = format_time(attention.timestamp)
     parts = ["height of a bar: share of the attention", "pale: the person was seen then"]
     parts.append("line: the keyframe")
     if len(attention.persons) > len(shown) > 0:
         parts.append(f"{len(shown)} of {len(attention.persons)} persons")
-    headline(figure, f"Attention to the memory at {time}", "; ".join(parts))
+    title = f"Attention to the memory at {format_time(attention.timestamp)}"
+    figure = new_figure(width, height, title, "; ".join(parts))
     if not shown:
-        style = {"ha": "center", "va": "center", "color": SOFT}
-        write(figure, 0.5, 0.3, "nobody was detected", **style)
+        write(figure, 0.5, 0.3, "nobody was detected", ha="center", va="center", color=SOFT)
         return save(figure, path)
 
     limits = _limits(attention.timestamp, shown)
@@ -71,14 +81,16 @@ def memory_attention_chart(
         axes.set_xlim(*limits)
         axes.set_ylim(tops[-1] - _HEAD, 0)
         axes.set_yticks([])
-        _label_time(axes)
+        label_seconds(axes, 6)
+        axes.tick_params(axis="x", pad=1)
+        axes.xaxis.grid(True, color=LINE, linewidth=0.6)
         for person, ids, top in zip(shown, rows, tops):
             end = top + max(1, len(ids))
             axes.vlines(attention.timestamp, top, end, color=INK, linewidth=0.9, zorder=1.5)
             _draw_memory(axes, top, person.memory[index], ids, colours)
             if index == 0:
                 _write_person(axes, top, person)
-                _label_rows(axes, top, ids, person)
+                _label_rows(axes, top, ids, person.person.person_id)
     return save(figure, path)
 
 
@@ -104,7 +116,7 @@ def _limits(timestamp: float, persons: Sequence[PersonAttention]) -> tuple[float
 
 
 def _draw_memory(
-    axes, top: float, memory: AttendedMemory, ids: Sequence[int], colours: Mapping[int, int]
+    axes: Axes, top: float, memory: AttendedMemory, ids: Sequence[int], colours: IdentityColours
 ) -> None:
     """One column of a block whose first row begins at `top`."""
     # Unknown persons of one second, and those who share a row, add up to one bar.
@@ -115,7 +127,7 @@ def _draw_memory(
     tallest = max(bars.values(), default=0.0)
     lines = top + np.arange(max(1, len(ids))) + 0.95
     axes.hlines(lines, *axes.get_xlim(), color=LINE, linewidth=0.8, zorder=0)
-    shades = [_colour(ids[row], colours) for row, _ in bars]
+    shades = colours.of([ids[row] for row, _ in bars])
     pale = [mix(colour, (255, 255, 255), 0.13) for colour in shades]
     full = [mix(colour, (40, 44, 52), 0.85) for colour in shades]
     shares = [weight / tallest if tallest > 0 else 0.0 for weight in bars.values()]
@@ -127,15 +139,13 @@ def _draw_memory(
     title += f": tallest {tallest:.0%}" if tallest >= 0.01 else ""
     if memory.elsewhere >= 0.005:
         title += f"; {memory.elsewhere:.0%} on empty places"
-    style = {"transform": axes.get_yaxis_transform(), "color": SOFT}
-    box = {"facecolor": "white", "linewidth": 0, "pad": 1}  # above the grid
-    write(axes, 0, top - 0.1, title, va="bottom", fontsize=8.5, bbox=box, **style)
+    write_beside(axes, 0, top - 0.34, title, color=SOFT, fontsize=8.5, bbox=ABOVE_GRID)
     if not bars:
-        write(axes, 0.5, top + 0.5, "nobody in the memory", ha="center", va="center", **style)
+        write_beside(axes, 0.5, top + 0.5, "nobody in the memory", ha="center", color=SOFT)
 
 
 def _draw_bars(
-    axes,
+    axes: Axes,
     places: Sequence[tuple[int, float]],
     width: float,
     shares: Sequence[float],
@@ -161,39 +171,21 @@ def _known(memory: AttendedMemory) -> list[int]:
     return np.maximum(memory.person_ids, _UNKNOWN).tolist()
 
 
-def _colour(person_id: int, colours: Mapping[int, int]) -> RGB:
-    if person_id < 0:
-        return _GREY
-    return IDENTITY_COLOURS[colours.get(person_id, person_id) % len(IDENTITY_COLOURS)]
-
-
-def _write_person(axes, top: float, person: PersonAttention) -> None:
+def _write_person(axes: Axes, top: float, person: PersonAttention) -> None:
     """The heading of a block, from the figure's left edge: a coloured mark, who, and what."""
-    width, _ = axes.figure.get_size_inches()
-    inch = 1 / (width * axes.get_position().width)  # in shares of the axes
-    transform = axes.get_yaxis_transform()
-    mark = Rectangle((inch * (0.15 - _LEFT), top - 1.75), 0.16 * inch, 0.6, clip_on=False)
-    mark.set(facecolor=hex_colour(person.rgb), edgecolor=INK, linewidth=0.5, transform=transform)
+    inch = 1 / (axes.figure.get_size_inches()[0] * axes.get_position().width)
+    x = left_edge(axes)
+    mark = Rectangle((x, top - 1.75), 0.16 * inch, 0.6, clip_on=False, edgecolor=INK, linewidth=0.5)
+    mark.set(facecolor=hex_colour(person.rgb), transform=axes.get_yaxis_transform())
     axes.add_patch(mark)
-    box = {"facecolor": "white", "linewidth": 0, "pad": 1}  # above the grid
-    style = {"weight": "bold", "va": "center", "transform": transform, "bbox": box}
-    write(axes, inch * (0.4 - _LEFT), top - 1.45, shorten(person.label, 80), **style)
+    style = {"weight": "bold", "bbox": ABOVE_GRID}
+    write_beside(axes, x + 0.25 * inch, top - 1.45, shorten(person.label, 80), **style)
 
 
-def _label_rows(axes, top: float, ids: Sequence[int], person: PersonAttention) -> None:
-    transform = axes.get_yaxis_transform()
-    own = person.person.person_id
+def _label_rows(axes: Axes, top: float, ids: Sequence[int], own: int) -> None:
     for row, person_id in enumerate(ids):
         name = {_UNKNOWN: "unknown", _OTHERS: "others"}.get(person_id, f"#{person_id}")
-        is_own = person_id == own >= 0
-        text = f"{name} itself" if is_own else name
-        style = {"weight": "bold"} if is_own else {"color": SOFT}
-        style |= {"ha": "right", "va": "center", "transform": transform}
-        write(axes, -0.03, top + row + 0.5, text, **style)
-
-
-def _label_time(axes) -> None:
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=6)
-    axes.xaxis.set_major_formatter(lambda value, _: format_time(value)[:-2] if value >= 0 else "")
-    axes.tick_params(axis="x", pad=1)
-    axes.xaxis.grid(True, color=LINE, linewidth=0.6)
+        style: dict = {"color": SOFT}
+        if person_id == own >= 0:
+            name, style = f"{name} itself", {"weight": "bold"}
+        write_beside(axes, -0.03, top + row + 0.5, name, ha="right", **style)

@@ -8,58 +8,73 @@ from __future__ import annotations
 import io
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ..formats.writing import write_atomically
-from .drawing import printable
+from .text import format_time, printable
 
 DPI = 120
 INK = "#16181d"
 SOFT = "#626a76"
 LINE = "#dfe3e8"
+LEFT_EDGE = 0.15  # inches from the page's edge to its text
+ABOVE_GRID = {"facecolor": "white", "linewidth": 0, "pad": 1}  # behind text on a grid
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """A white page of so many inches."""
+def new_figure(width: float, height: float, title: str, subtitle: str = "") -> Figure:
+    """A white page of so many inches with its headline."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-    FigureCanvasAgg(figure)
+    x = LEFT_EDGE / width
+    write(figure, x, 1 - 0.3 / height, title, fontsize=12.5, weight="bold", va="center")
+    write(figure, x, 1 - 0.58 / height, subtitle, fontsize=9.5, color=SOFT, va="center")
     return figure
 
 
-def bare_axes(figure: Figure, left: float, right: float, top: float, bottom: float):
+def bare_axes(figure: Figure, left: float, right: float, top: float, bottom: float) -> Axes:
     """Axes with margins in inches, without a frame."""
     width, height = figure.get_size_inches()
     axes = figure.add_axes(
         (left / width, bottom / height, 1 - (left + right) / width, 1 - (top + bottom) / height)
     )
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
     axes.tick_params(length=0, labelsize=8.5, labelcolor=SOFT)
     axes.set_axisbelow(True)
     return axes
 
 
-def write(figure_or_axes, x: float, y: float, text: str, **style):
+def left_edge(axes: Axes) -> float:
+    """Where the page's text begins, in shares of the axes' width."""
+    width = axes.figure.get_size_inches()[0]
+    place = axes.get_position()
+    return (LEFT_EDGE / width - place.x0) / place.width
+
+
+def write(figure_or_axes: Figure | Axes, x: float, y: float, text: str, **style: object) -> Text:
     """Plain text on a figure or axes: a "$" in a class name must not start a formula."""
     style = {"color": INK, "fontsize": 9, "parse_math": False, **style}
     return figure_or_axes.text(x, y, printable(text), **style)
 
 
-def headline(figure: Figure, title: str, subtitle: str = "") -> None:
-    """Title and second line at the top left of the page."""
-    width, height = figure.get_size_inches()
-    write(figure, 0.15 / width, 1 - 0.3 / height, title, fontsize=12.5, weight="bold", va="center")
-    if subtitle:
-        y = 1 - 0.58 / height
-        write(figure, 0.15 / width, y, subtitle, fontsize=9.5, color=SOFT, va="center")
+def write_beside(axes: Axes, x: float, y: float, text: str, **style: object) -> Text:
+    """The same, vertically centred, with x in shares of the axes' width."""
+    return write(axes, x, y, text, va="center", transform=axes.get_yaxis_transform(), **style)
 
 
-def shorten(text: str, length: int) -> str:
-    """The beginning of a text that is too long, with "..." at its end."""
-    return text if len(text) <= length else text[: length - 3].rstrip() + "..."
+def label_seconds(axes: Axes, nbins: int) -> None:
+    """Times below the axes."""
+    axes.xaxis.get_major_locator().set_params(integer=True, nbins=nbins)
+    axes.xaxis.set_major_formatter(lambda value, _: format_time(value)[:-2] if value >= 0 else "")
+
+
+def plain(texts: Sequence[Text]) -> None:
+    """What matplotlib writes by itself is no formula either."""
+    for text in texts:
+        text.set(text=printable(text.get_text()), parse_math=False)
 
 
 def save(figure: Figure, path: str | os.PathLike) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from ..formats.results import VideoResult
+
 RGB = tuple[int, int, int]
 
 # NOTE: hues after Okabe and Ito's set, which people with the common colour vision deficiencies can
@@ -20,6 +22,7 @@ IDENTITY_COLOURS: tuple[RGB, ...] = (
     (222, 96, 0),  # vermilion
     (232, 232, 232),  # near white
 )
+UNKNOWN_COLOUR: RGB = (150, 156, 166)  # of persons without an id
 # Darker relatives for bars on white paper and as text.
 GROUP_COLOURS: tuple[RGB, ...] = (
     (0, 114, 178),
@@ -38,6 +41,11 @@ def hex_colour(colour: RGB) -> str:
     return "#{:02x}{:02x}{:02x}".format(*colour)
 
 
+def group_colour(index: int) -> str:
+    """Of the group or run of that number."""
+    return hex_colour(GROUP_COLOURS[index % len(GROUP_COLOURS)])
+
+
 def mix(colour: RGB, other: RGB, share: float) -> RGB:
     """`share` of `colour` and the rest of `other`."""
     red, green, blue = (round(a * share + b * (1 - share)) for a, b in zip(colour, other))
@@ -54,18 +62,27 @@ def text_colour_on(colour: RGB) -> RGB:
 class IdentityColours:
     """Hands every identity a colour for good; people seen together differ while colours last."""
 
-    def __init__(self, num_colours: int = len(IDENTITY_COLOURS)) -> None:
-        self._num_colours = num_colours
+    def __init__(self) -> None:
         self._index_of: dict[int, int] = {}
 
-    def assign(self, keys: Sequence[int]) -> list[int]:
-        """Colour indices of the identities in one keyframe, in the order of `keys`."""
-        taken = Counter(self._index_of[key] for key in keys if key in self._index_of)
-        for key in keys:
-            if key in self._index_of:
-                continue
-            preferred = [(key + shift) % self._num_colours for shift in range(self._num_colours)]
-            index = min(preferred, key=lambda i: taken[i])  # the first of the least used
-            self._index_of[key] = index
-            taken[index] += 1
-        return [self._index_of[key] for key in keys]
+    def of(self, person_ids: Sequence[int]) -> list[RGB]:
+        """Colours of the persons of one keyframe; keyframes come in order of time."""
+        num_colours = len(IDENTITY_COLOURS)
+        taken = Counter(self._index_of[i] for i in person_ids if i in self._index_of)
+        for i in person_ids:
+            if i >= 0 and i not in self._index_of:
+                preferred = [(i + shift) % num_colours for shift in range(num_colours)]
+                # the first of the least used
+                self._index_of[i] = min(preferred, key=lambda index: taken[index])
+                taken[self._index_of[i]] += 1
+        return [
+            IDENTITY_COLOURS[self._index_of[i]] if i >= 0 else UNKNOWN_COLOUR for i in person_ids
+        ]
+
+
+def identity_colours(result: VideoResult) -> IdentityColours:
+    """The colours that everybody in a video has, whichever keyframe is drawn first."""
+    colours = IdentityColours()
+    for keyframe in result.keyframes:
+        colours.of([person.person_id for person in keyframe.persons])
+    return colours

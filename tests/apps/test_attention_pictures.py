@@ -20,7 +20,8 @@ from alphaaction_d2.apps.video_results import keyframe_result, process_video
 from alphaaction_d2.engine import AttentionPredictor, Trainer, VideoPredictor
 from alphaaction_d2.engine.box_sources import KeyframeBoxes
 from alphaaction_d2.engine.inference import AttentiveInference, build_delayed_inference
-from alphaaction_d2.visualization import KeyframeResult, PersonResult
+from alphaaction_d2.formats.results import KeyframeResult, PersonResult
+from alphaaction_d2.visualization.palette import IdentityColours
 from tests.engine.test_inference import stream
 from tests.helpers import small_cfg, write_dataset
 from tests.modeling.test_igmn import igmn_cfg
@@ -73,7 +74,7 @@ def test_attention_belongs_to_its_persons_and_seconds():
         assert (
             len(attended.rows) == len(keyframe.persons) == len(ids[x["video_id"], x["timestamp"]])
         )
-        drawn = keyframe_attention(attended, (128, 96), [0] * len(keyframe.persons))
+        drawn = keyframe_attention(attended, (128, 96), IdentityColours())
         for person in drawn.persons:
             # In the middle of the box that is reported: nothing is enlarged here.
             torch.testing.assert_close(

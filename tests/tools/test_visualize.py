@@ -57,9 +57,15 @@ def test_pictures_of_the_seconds_that_were_asked_for(tool, scene, tmp_path):
     assert all(cv2.imread(str(p)) is not None for p in (tmp_path / "out").iterdir())
 
 
-def test_without_seconds_the_tool_chooses(tool, scene, tmp_path):
-    assert attention(tool, scene, tmp_path / "out") == 0
-    assert 2 <= len(list((tmp_path / "out").iterdir())) <= 6
+@pytest.mark.parametrize("crowded", [(1, 4), (3,)])
+def test_without_seconds_the_tool_chooses_where_most_persons_are(tool, scene, tmp_path, crowded):
+    persons = [f"val_0,{t:04d},0.1,0.2,0.4,0.9,,0.9,1" for t in (1, 2, 3, 4)]
+    persons += [f"val_0,{t:04d},0.5,0.2,0.9,0.9,,0.9,2" for t in crowded]
+    boxes = tmp_path / "persons.csv"
+    boxes.write_text("\n".join(persons) + "\n")
+    assert attention(tool, scene, tmp_path / "out", "--boxes", boxes) == 0
+    found = {p.name.split("_")[1] for p in (tmp_path / "out").iterdir()}
+    assert found == {f"{t:04d}" for t in crowded}
 
 
 def test_mistakes_are_one_line(tool, scene, tmp_path, capsys):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alphaaction_d2.formats.results import PersonResult
 from alphaaction_d2.visualization.attention import (
     AttendedMemory,
     KeyframeAttention,
@@ -15,8 +16,7 @@ from alphaaction_d2.visualization.attention import (
     view_around,
 )
 from alphaaction_d2.visualization.attention_chart import memory_attention_chart
-from alphaaction_d2.visualization.palette import IDENTITY_COLOURS, mix
-from alphaaction_d2.visualization.results import PersonResult
+from alphaaction_d2.visualization.palette import IDENTITY_COLOURS, IdentityColours, mix
 
 BLACK = np.zeros((100, 160, 3), np.uint8)
 CORNER = np.zeros((7, 7))
@@ -88,7 +88,8 @@ def test_a_view_has_the_pictures_proportions_and_its_box(box):
 def person(number: int, box, maps=True, memory=()) -> PersonAttention:
     result = PersonResult.from_scores(box, [0.9, 0.2], ["walk", "stand"], number)
     values = {"semantic": CORNER, "identity": 0.5 * CORNER} if maps else {}
-    return PersonAttention(result, max(number, 0), np.array(box, float), values, memory)
+    rgb = IDENTITY_COLOURS[max(number, 0)]
+    return PersonAttention(result, rgb, np.array(box, float), values, memory)
 
 
 def test_a_sheet_has_a_row_per_person_and_a_column_per_map():
@@ -135,9 +136,9 @@ def memory(times, ids, weights, **options) -> AttendedMemory:
     )
 
 
-def draw(tmp_path, persons, colours=None, **options) -> np.ndarray:
+def draw(tmp_path, persons, **options) -> np.ndarray:
     path = memory_attention_chart(
-        tmp_path / "chart.png", KeyframeAttention(5.0, persons), colours or {}, **options
+        tmp_path / "chart.png", KeyframeAttention(5.0, persons), IdentityColours(), **options
     )
     with Image.open(path) as image:
         assert image.format == "PNG"
@@ -151,10 +152,10 @@ def pixels(picture: np.ndarray, colour_index: int) -> np.ndarray:
 
 
 def test_bars_stand_where_the_weight_is(tmp_path):
-    # Person 4 (colour 2) has three quarters at second 2, person 7 (colour 5) a quarter at 8.
-    attended = memory([2, 2, 8, 8], [4, 7, 4, 7], [0.75, 0, 0, 0.25])
-    picture = draw(tmp_path, [person(4, [0, 0, 9, 9], memory=[attended])], {4: 2, 7: 5})
-    first, second = np.argwhere(pixels(picture, 2)), np.argwhere(pixels(picture, 5))
+    # Person 4 has three quarters at second 2, person 5 a quarter at 8.
+    attended = memory([2, 2, 8, 8], [4, 5, 4, 5], [0.75, 0, 0, 0.25])
+    picture = draw(tmp_path, [person(4, [0, 0, 9, 9], memory=[attended])])
+    first, second = np.argwhere(pixels(picture, 4)), np.argwhere(pixels(picture, 5))
     assert len(first) > 2.5 * len(second) > 0
     width = picture.shape[1]
     assert first[:, 1].max() < width / 2 < second[:, 1].min()  # seconds 2 and 8 around second 5
@@ -165,8 +166,8 @@ def test_a_coarse_level_has_wide_bars(tmp_path):
     sizes = []
     for step in (1.0, 4.0):
         attended = memory([1, 9], [3, 3], [1, 0], step=step)
-        picture = draw(tmp_path, [person(3, [0, 0, 9, 9], memory=[attended])], {3: 0})
-        sizes.append(pixels(picture, 0).any(axis=0).sum() / (9 + step))
+        picture = draw(tmp_path, [person(3, [0, 0, 9, 9], memory=[attended])])
+        sizes.append(pixels(picture, 3).any(axis=0).sum() / (9 + step))
     assert sizes[1] > 1.5 * sizes[0]
 
 

@@ -6,19 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alphaaction_d2.formats.results import ClassAP, KeyframeResult, PersonResult, VideoResult
 from alphaaction_d2.visualization.charts import (
     class_ap_chart,
     class_gain_chart,
     comparison_chart,
     timeline_chart,
 )
-from alphaaction_d2.visualization.palette import GROUP_COLOURS, IDENTITY_COLOURS
-from alphaaction_d2.visualization.results import (
-    ClassAP,
-    KeyframeResult,
-    PersonResult,
-    VideoResult,
-)
+from alphaaction_d2.visualization.palette import GROUP_COLOURS, IDENTITY_COLOURS, UNKNOWN_COLOUR
 
 NAMES = ["walk", "say $x", "走る"]
 
@@ -35,7 +30,7 @@ def count(pixels, colour):
 
 def test_bars_are_as_long_as_the_precision_and_groups_have_colours(tmp_path):
     classes = [ClassAP("a", 80.0, "pose", 10), ClassAP("b", 40.0, "memory", 10)]
-    pixels = read(class_ap_chart(tmp_path / "chart.png", classes, dialect="official2018"))
+    pixels = read(class_ap_chart(tmp_path / "chart.png", classes, protocol="official2018"))
     assert pixels.shape[1] == 1080
     rows = [(pixels == GROUP_COLOURS[i]).all(axis=2).sum(axis=1).max() for i in (0, 1)]
     # Both bars are cut by their white number; the ratio of their lengths stays about two.
@@ -105,6 +100,17 @@ def test_timeline_of_persons_without_actions(tmp_path):
     assert (pixels < 128).any()
 
 
+def test_persons_without_id_share_a_block_with_their_highest_scores(tmp_path):
+    def person(*scores):
+        return PersonResult.from_scores([0, 0, 9, 9], scores, NAMES)
+
+    both = [KeyframeResult(0.0, [person(0.9, 0.4, 0), person(0.5, 0.8, 0)])]
+    one = [KeyframeResult(0.0, [person(0.9, 0.8, 0)])]
+    pixels = timeline_of(tmp_path, both)
+    assert (pixels == UNKNOWN_COLOUR).all(axis=2).sum() > 50
+    np.testing.assert_array_equal(pixels, timeline_of(tmp_path, one))
+
+
 def test_timeline_of_a_long_video(tmp_path):
     person = PersonResult.from_scores([0, 0, 9, 9], [0.9, 0.8, 0.7], NAMES, 1)
     pixels = timeline_of(tmp_path, [KeyframeResult(float(t), [person]) for t in range(1800)])
@@ -148,7 +154,7 @@ def test_gains_of_many_classes(tmp_path, num_classes):
         ]
         for _ in range(2)
     ]
-    path = class_gain_chart(tmp_path / "chart.png", *runs, ("a", "b"), dialect="official2018")
+    path = class_gain_chart(tmp_path / "chart.png", *runs, ("a", "b"), protocol="official2018")
     height = read(path).shape[0]
     assert 25 * num_classes < height < 400 + 36 * num_classes
 

@@ -7,6 +7,9 @@ import pytest
 
 from alphaaction_d2.visualization.contact_sheet import Tile, contact_sheet, draw_tile
 from alphaaction_d2.visualization.palette import IDENTITY_COLOURS
+from alphaaction_d2.visualization.text import load_font
+
+FONT = load_font(14)
 
 
 def tile(width: int, height: int, level: int = 0, boxes=(), labels=(), title: str = "t") -> Tile:
@@ -26,13 +29,13 @@ def test_rows_and_columns():
 
 def test_pictures_keep_their_shape():
     for size, expected in (((40, 80), (60, 120)), ((1000, 100), (160, 16)), ((1, 1), (120, 120))):
-        drawn = draw_tile(tile(*size), (160, 120))
+        drawn = draw_tile(tile(*size), (160, 120), FONT)
         assert drawn.shape[1::-1] == expected
 
 
 def test_box_and_label():
     colour = IDENTITY_COLOURS[0]
-    drawn = draw_tile(tile(100, 100, 0, [[20, 40, 60, 90]], [["stand", "walk"]]), (400, 400))
+    drawn = draw_tile(tile(100, 100, 0, [[20, 40, 60, 90]], [["stand", "walk"]]), (400, 400), FONT)
     is_colour = (drawn == colour).all(axis=2)
     # The frame of the box, four times as large as in the picture.
     assert is_colour[200, 80] and is_colour[160, 160] and is_colour[359, 160]
@@ -40,13 +43,13 @@ def test_box_and_label():
     assert xs.min() >= 78 and ys.max() <= 361
     # The label stands above the box, and is no frame: its ground is filled.
     assert is_colour[:155].sum() > 500
-    assert not (draw_tile(tile(100, 100), (400, 400)) != 0).any(), "nothing without boxes"
+    assert not (draw_tile(tile(100, 100), (400, 400), FONT) != 0).any(), "nothing without boxes"
 
 
 def test_crowds_and_odd_boxes_fit():
     boxes = [[i, 0, i + 9, 99] for i in range(0, 90, 9)] + [[-20, -20, 300, 300], [5, 5, 5, 5]]
     labels = [["a very long name of a class that nobody could ever read" * 3, "b"]] * 11 + [[]]
-    drawn = draw_tile(tile(100, 100, 9, boxes, labels), (200, 150))
+    drawn = draw_tile(tile(100, 100, 9, boxes, labels), (200, 150), FONT)
     assert drawn.shape == (150, 150, 3)
     assert contact_sheet([tile(100, 100, 9, boxes, labels, "title " * 99)], tile_width=200).any()
 

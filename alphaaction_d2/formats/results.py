@@ -1,0 +1,256 @@
+"""Results: who does what, where and when in one video, and how good a class is; and their files.
+
+Shape letters: K action classes. Boxes are absolute XYXY pixels of the upright picture. The class
+with index k (0-based) has action id k + 1, as in the label map. A class whose name is empty is a
+gap in the label map: it is never drawn, listed or written.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .writing import write_atomically
+
+CSV_HEADER = (
+    *("video_id", "timestamp", "x1", "y1", "x2", "y2"),
+    *("action_id", "action_name", "score", "person_id"),
+)
+JSON_FORMAT = "alphaaction_d2.video_result"
+JSON_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class PersonResult:
+    """One person at one moment.
+
+    Attributes:
+        box: (4,) float, XYXY pixels.
+        person_id: identity in the video, -1 when unknown.
+        actions: (name, score) pairs, best first.
+        scores: (K,) scores of all classes.
+    """
+
+    box: np.ndarray
+    person_id: int
+    actions: Sequence[tuple[str, float]]
+    scores: np.ndarray
+
+    def __post_init__(self) -> None:
+        box = np.asarray(self.box, dtype=np.float64)
+        if box.shape != (4,) or not np.isfinite(box).all():
+            raise ValueError(f"a person's box must be 4 finite numbers x1 y1 x2 y2, got {self.box}")
+        object.__setattr__(self, "box", box)
+        object.__setattr__(self, "scores", np.asarray(self.scores, dtype=np.float32))
+
+    @classmethod
+    def from_scores(
+        cls, box: np.ndarray, scores: np.ndarray, class_names: Sequence[str], person_id: int = -1
+    ) -> PersonResult:
+        """Build a person from the (K,) scores and the K names of the classes.
+
+        Raises:
+            ValueError: the lengths differ.
+        """
+        if len(scores) != len(class_names):
+            raise ValueError(
+                f"{len(scores)} scores for {len(class_names)} class names: one score per class "
+                "expected"
+            )
+        order = np.argsort(-np.asarray(scores), kind="stable")
+        actions = [(class_names[k], float(scores[k])) for k in order if class_names[k]]
+        return cls(box, int(person_id), actions, scores)
+
+    def best_actions(self, count: int, min_score: float) -> list[tuple[str, float]]:
+        """The best `count` of the actions that reach `min_score`."""
+        return [(name, s) for name, s in self.actions[:count] if s >= min_score]
+
+
+@dataclass(frozen=True, eq=False)
+class KeyframeResult:
+    """All persons at one keyframe; `timestamp` in seconds from the video's first frame."""
+
+    timestamp: float
+    persons: Sequence[PersonResult]
+
+
+@dataclass(frozen=True, eq=False)
+class VideoResult:
+    """Everything found in one video.
+
+    Attributes:
+        video_id: the video's name without its extension.
+        width, height: size of the upright picture in pixels.
+        class_names: K names, "" for a gap in the label map.
+        keyframes: in order of time. A keyframe without persons belongs in the list, too: it says
+            that nobody was there, while a missing keyframe says that nobody looked.
+    """
+
+    video_id: str
+    width: int
+    height: int
+    class_names: Sequence[str]
+    keyframes: Sequence[KeyframeResult]
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise ValueError(
+                f"{self.video_id}: a picture of {self.width}x{self.height} pixels has no area"
+            )
+        times = [keyframe.timestamp for keyframe in self.keyframes]
+        for earlier, later in zip(times, times[1:]):
+            if not earlier < later:
+                raise ValueError(
+                    f"{self.video_id}: keyframes must be in order of time, once each; "
+                    f"{later} s follows {earlier} s"
+                )
+        for keyframe in self.keyframes:
+            for person in keyframe.persons:
+                if person.scores.shape != (len(self.class_names),):
+                    raise ValueError(
+                        f"{self.video_id} at {keyframe.timestamp} s: scores of shape "
+                        f"{person.scores.shape} for {len(self.class_names)} classes"
+                    )
+
+    @property
+    def period(self) -> float:
+        """Usual time between two keyframes in seconds; 1 when there are fewer than two."""
+        times = [keyframe.timestamp for keyframe in self.keyframes]
+        return float(np.median(np.diff(times))) if len(times) > 1 else 1.0
+
+
+def format_timestamp(seconds: float) -> str:
+    """AVA's four digits for whole seconds ("0902"), milliseconds otherwise ("0902.500")."""
+    whole = round(seconds)
+    return f"{whole:04d}" if abs(seconds - whole) < 5e-4 else f"{seconds:08.3f}"
+
+
+def write_results_csv(path: str | os.PathLike, result: VideoResult) -> Path:
+    """Write a table in AVA's style: a header, and a row per keyframe, person and action.
+
+    Boxes are fractions of the picture, clipped to it; person_id is -1 where unknown.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    writer.writerows(_csv_rows(result))
+    return write_atomically(path, text.getvalue())
+
+
+def _csv_rows(result: VideoResult) -> Iterator[tuple]:
+    size = np.array([result.width, result.height] * 2, dtype=np.float64)
+    for keyframe in result.keyframes:
+        moment = result.video_id, format_timestamp(keyframe.timestamp)
+        for person in keyframe.persons:
+            box = [f"{v:.4f}" for v in np.clip(person.box / size, 0, 1)]
+            for k, name in enumerate(result.class_names):
+                if name:
+                    yield (*moment, *box, k + 1, name, f"{person.scores[k]:.6f}", person.person_id)
+
+
+def write_results_json(path: str | os.PathLike, result: VideoResult) -> Path:
+    """Write everything about one video: boxes in pixels (3 decimals), all scores (6 decimals).
+
+    Raises:
+        ValueError: there are scores that are not numbers.
+    """
+    content = {
+        "format": JSON_FORMAT,
+        "version": JSON_VERSION,
+        "video_id": result.video_id,
+        "width": int(result.width),
+        "height": int(result.height),
+        "class_names": list(result.class_names),
+        "keyframes": [
+            {
+                "timestamp": float(keyframe.timestamp),
+                "persons": [_person_content(person) for person in keyframe.persons],
+            }
+            for keyframe in result.keyframes
+        ],
+    }
+    try:
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: the result of {result.video_id} holds scores that are not numbers; "
+            "the model or its input is damaged"
+        ) from error
+    return write_atomically(path, text + "\n")
+
+
+def _person_content(person: PersonResult) -> dict:
+    return {
+        "box": [round(float(v), 3) for v in person.box],
+        "person_id": int(person.person_id),
+        "actions": [{"name": name, "score": round(float(s), 6)} for name, s in person.actions],
+        "scores": [round(float(v), 6) for v in person.scores],
+    }
+
+
+@dataclass(frozen=True)
+class ClassAP:
+    """Average precision of one class.
+
+    Attributes:
+        name: the class.
+        ap: in percent; NaN when the class has no ground truth.
+        group: kind of class ("label_type" of the label map), "" when there are no groups.
+        num_boxes: ground-truth boxes of the class.
+    """
+
+    name: str
+    ap: float
+    group: str = ""
+    num_boxes: int = 0
+
+
+def group_classes(classes: Sequence[ClassAP]) -> dict[str, list[ClassAP]]:
+    """Classes by group, groups in order of appearance, best class first, unmeasured ones last."""
+    groups: dict[str, list[ClassAP]] = {}
+    for entry in sorted(classes, key=lambda x: math.inf if math.isnan(x.ap) else -x.ap):
+        groups.setdefault(entry.group, []).append(entry)
+    return {group: groups[group] for group in dict.fromkeys(entry.group for entry in classes)}
+
+
+def mean_ap(classes: Sequence[ClassAP]) -> float:
+    """Mean of the average precisions that exist, in percent; NaN when none does."""
+    values = [entry.ap for entry in classes if not math.isnan(entry.ap)]
+    return sum(values) / len(values) if values else math.nan
+
+
+def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
+    """Read the AVA evaluator's `ava_results.json`.
+
+    Returns:
+        Every class of the label map, AP in per cent, NaN without ground truth; the name of the
+        protocol that it was measured by.
+
+    Raises:
+        ValueError: one line, when the file is not such a file.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        groups = content["group_of_class"]
+        classes = [
+            ClassAP(
+                name=content["class_names"][number],
+                ap=math.nan if ap is None else 100 * ap,
+                group=groups[number],
+                num_boxes=content["num_ground_truth_per_class"][number],
+            )
+            for number, ap in content["AP_per_class"].items()
+        ]
+        return classes, str(content["dialect"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not a result file of the AVA evaluator (ava_results.json): {error!r}"
+        ) from error
