@@ -140,12 +140,14 @@ class AnnotatedPersons:
         return FoundBoxes.of(self.boxes, 1.0, self.ids, (width, height))
 
 
+Place = Callable[[FoundBoxes], np.ndarray]  # to (n, 4) pixels of the network's picture
+
+
 @dataclass(frozen=True)
 class BoxChoice:
     """Which of the found persons and objects a model is shown: the only place of the thresholds.
 
-    Found boxes become detectron2's `Instances` here and nowhere else. `place` says where they are
-    in the network's picture: from found boxes to (n, 4) pixels.
+    Found boxes become detectron2's `Instances` here and nowhere else.
 
     Attributes:
         min_person_score, min_object_score: lower ones are not shown.
@@ -162,12 +164,7 @@ class BoxChoice:
         node = cfg.INPUT
         return cls(node.PERSON_SCORE_THRESH_TEST, node.OBJECT_SCORE_THRESH, node.MAX_OBJECTS)
 
-    def persons(
-        self,
-        found: FoundBoxes,
-        place: Callable[[FoundBoxes], np.ndarray],
-        image_size: tuple[int, int],
-    ) -> Instances:
+    def persons(self, found: FoundBoxes, place: Place, image_size: tuple[int, int]) -> Instances:
         """Make `proposal_boxes`, `objectness_logits` and `person_ids` of persons."""
         found = found.above(self.min_person_score)
         proposals = Instances(image_size, proposal_boxes=as_boxes(place(found)))
@@ -175,17 +172,11 @@ class BoxChoice:
         proposals.person_ids = torch.from_numpy(found.ids)
         return proposals
 
-    def objects(
-        self,
-        found: FoundBoxes,
-        place: Callable[[FoundBoxes], np.ndarray],
-        image_size: tuple[int, int],
-    ) -> Instances:
+    def objects(self, found: FoundBoxes, place: Place, image_size: tuple[int, int]) -> Instances:
         """Make `boxes` and `scores` of objects, in ascending order of score."""
         found = found.above(self.min_object_score).best(self.max_objects)
-        return Instances(
-            image_size, boxes=as_boxes(place(found)), scores=torch.from_numpy(found.scores)
-        )
+        boxes, scores = as_boxes(place(found)), torch.from_numpy(found.scores)
+        return Instances(image_size, boxes=boxes, scores=scores)
 
 
 def as_boxes(boxes: np.ndarray) -> Boxes:

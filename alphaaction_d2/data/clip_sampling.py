@@ -9,6 +9,7 @@ Shape legend: T frames of a clip, F frames of a video, H W height and width.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -133,49 +134,28 @@ def _iterate_clips(
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Do the work of `iterate_clips`; `offsets` (T,) are the clip's moments for timestamp 0."""
     held: deque[tuple[float, np.ndarray]] = deque()
-    pending = None
+    keyframes: Iterator[float] = iter(() if timestamps is None else timestamps.tolist())
+    following = next(keyframes, None)  # the keyframe to come out
     for time, frame in frames:
         held.append((time, frame))
-        if pending is None:
-            pending = _Keyframes(timestamps, period, time)
-        while pending.next is not None and not is_shown_by(time, pending.next + offsets[-1]):
-            yield _cut_clip(held, pending.next, offsets)
-            pending.advance()
-        if pending.next is None:
+        if timestamps is None and following is None:  # the first frame says where to begin
+            first = first_keyframe(time, period)
+            keyframes = (number * period for number in itertools.count(first))
+            following = next(keyframes)
+        while following is not None and not is_shown_by(time, following + offsets[-1]):
+            yield _cut_clip(held, following, offsets)
+            following = next(keyframes, None)
+        if following is None:
             return
         # A frame is needed no more once its successor has started at the next clip's first moment.
-        while len(held) > 1 and is_shown_by(held[1][0], pending.next + offsets[0]):
+        while len(held) > 1 and is_shown_by(held[1][0], following + offsets[0]):
             held.popleft()
-    last_time = held[-1][0] if held else -math.inf
-    while held and pending.next is not None and pending.is_due(last_time):
-        yield _cut_clip(held, pending.next, offsets)
-        pending.advance()
-
-
-class _Keyframes:
-    """The next keyframe to come out: from a list, or every `period` seconds without end."""
-
-    def __init__(self, timestamps: np.ndarray | None, period: float, first_time: float) -> None:
-        self._timestamps = timestamps
-        self._period = period
-        self._index = -1 if timestamps is not None else first_keyframe(first_time, period) - 1
-        self.next: float | None = None
-        self.advance()
-
-    def advance(self) -> None:
-        self._index += 1
-        if self._timestamps is None:
-            self.next = self._index * self._period
-        elif self._index < len(self._timestamps):
-            self.next = float(self._timestamps[self._index])
-        else:
-            self.next = None
-
-    def is_due(self, last_frame_time: float) -> bool:
-        """Whether the next keyframe exists in a video whose last frame starts then."""
-        if self._timestamps is not None:
-            return True
-        return self._index <= last_keyframe(last_frame_time, self._period)
+    if not held:
+        return
+    last = last_keyframe(held[-1][0], period)
+    while following is not None and (timestamps is not None or round(following / period) <= last):
+        yield _cut_clip(held, following, offsets)
+        following = next(keyframes, None)
 
 
 def _cut_clip(

@@ -34,6 +34,7 @@ from ..formats.label_map import LabelMap, class_names, read_label_map, with_grou
 from ..formats.tables import DataFileError
 from .clip_sampling import TIME_TOLERANCE, clip_times, iterate_clips
 from .datasets.ava import AVAFiles, Keyframe, keyframes_of
+from .datasets.builtin import folder_label_map, folder_splits
 from .video.reader import VideoInfo, find_videos, first_that_opens, iterate_frames
 
 logger = logging.getLogger(__name__)
@@ -146,48 +147,24 @@ class DatasetReport:
 
 def folder_files(folder: Path, report: DatasetReport) -> dict[str, AVAFiles]:
     """The splits of a folder data set by name; what the folder lacks is noted."""
-    label_map, plain_list = folder / "label_map.pbtxt", folder / "labels.txt"
-    if plain_list.is_file() and not label_map.is_file():
-        label_map = plain_list
-    annotations = sorted(folder.glob("annotations/*.csv"))
-    splits = [path for path in annotations if not path.stem.endswith("_excluded")]
+    splits = folder_splits(folder)
     if not splits:
         report.add(True, folder / "annotations", "no <split>.csv with annotations in it")
+        label_map = folder_label_map(folder)
         if not label_map.is_file():
             report.add(True, label_map, "no such file")
         if not (folder / "videos").is_dir():
             report.add(True, folder / "videos", "no such folder of videos")
-    for path in annotations:
+    for path in sorted(folder.glob("annotations/*_excluded.csv")):
         split = path.stem.removesuffix("_excluded")
-        if path not in splits and not path.with_name(f"{split}.csv").is_file():
+        if split not in splits:
             report.add(False, path, f"belongs to no split: there is no {split}.csv")
-    boxes = {
-        f"{path.stem}_{kind}": _first_file(folder / "boxes", f"{path.stem}_{kind}")
-        for path in splits
-        for kind in ("persons", "objects")
-    }
+    known = ", ".join(f"{split}_{role}.csv" for split in splits for role in ("persons", "objects"))
+    read = {path for files in splits.values() for path in (files.persons, files.objects)}
     for path in sorted(folder.glob("boxes/*")):
-        if path.is_file() and path not in boxes.values() and not path.name.startswith("."):
-            known = ", ".join(f"{name}.csv" for name in boxes)
+        if path.is_file() and path not in read and not path.name.startswith("."):
             report.add(False, path, f"is not read; expected {known or '<split>_persons.csv'}")
-    return {
-        path.stem: AVAFiles(
-            annotations=path,
-            label_map=label_map,
-            videos=folder / "videos",
-            excluded=_first_file(path.parent, f"{path.stem}_excluded", (".csv",)),
-            persons=boxes[f"{path.stem}_persons"],
-            objects=boxes[f"{path.stem}_objects"],
-        )
-        for path in splits
-    }
-
-
-def _first_file(
-    folder: Path, stem: str, suffixes: Sequence[str] = (".csv", ".json", ".pkl")
-) -> Path | None:
-    paths = [folder / f"{stem}{suffix}" for suffix in suffixes]
-    return next((path for path in paths if path.is_file()), None)
+    return splits
 
 
 def read_splits(splits: Mapping[str, AVAFiles], report: DatasetReport) -> None:

@@ -34,7 +34,6 @@ from ..video.reader import VideoInfo, find_videos, first_that_opens
 
 logger = logging.getLogger(__name__)
 
-_NOTHING = slice(0, 0)
 _SHOWN = 5  # names listed in a warning
 _PROBES = 8  # videos looked at at a time: on a disk far away that is mostly waiting
 
@@ -194,9 +193,9 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
             "persons": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in persons]),
             "objects": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in objects]),
         }
+        between = DensePersons([x.as_fractions(sizes.get).rows for _, x in persons])
         _log_unused(name, tables, set(kept), excluded, videos)
-        dicts = _build(kept, videos, tables, detected=bool(persons))
-    _add_between(dicts, DensePersons([x.as_fractions(sizes.get).rows for _, x in persons]))
+        dicts = list(_build(kept, videos, tables, between, detected=bool(persons)))
     logger.info("%s: %d keyframes of %d videos", name, len(dicts), len(videos))
     return dicts
 
@@ -205,44 +204,35 @@ def _build(
     keys: list[Keyframe],
     videos: dict[str, VideoInfo],
     tables: dict[str, KeyframeTable],
+    between: DensePersons,
     detected: bool,
-) -> list[dict]:
-    annotated, persons, objects = tables["annotations"], tables["persons"], tables["objects"]
-    sizes = {video: (info.width, info.height) for video, info in videos.items()}
-    annotation_dicts = _annotation_dicts(annotated, sizes)
+) -> Iterator[dict]:
+    annotation_dicts = _annotation_dicts(tables["annotations"], videos)
     file_names = {video: str(info.path) for video, info in videos.items()}
-    dicts = []
+    last: dict[str, float] = {}  # keyframe of each video
     for key in keys:
         video, second = key
-        info = videos[video]
-        annotations = annotation_dicts[annotated.places.get(key, _NOTHING)]
-        here = persons[key]
+        width, height = videos[video].width, videos[video].height
+        annotations = annotation_dicts[tables["annotations"].places.get(key, slice(0))]
+        persons = tables["persons"][key]
         if not detected:
-            here = AnnotatedPersons.of(annotations).found(info.width, info.height)
-        dicts.append(
-            {
-                "file_name": file_names[video],
-                "video_id": video,
-                "timestamp": second,
-                "image_id": f"{video},{second:04d}",
-                "height": info.height,
-                "width": info.width,
-                "annotations": annotations,
-                "persons": here,
-                "objects": objects[key],
-            }
-        )
-    return dicts
-
-
-def _add_between(dicts: list[dict], dense: DensePersons) -> None:
-    """Give every keyframe the persons who were detected since the one before it."""
-    last: dict[str, float] = {}
-    for x in dicts if len(dense) else ():
-        video, second = x["video_id"], x["timestamp"]
-        start = last.get(video, -math.inf)
-        x["persons_between"] = dense.between(video, start, second)
-        last[video] = second
+            persons = AnnotatedPersons.of(annotations).found(width, height)
+        keyframe = {
+            "file_name": file_names[video],
+            "video_id": video,
+            "timestamp": second,
+            "image_id": f"{video},{second:04d}",
+            "height": height,
+            "width": width,
+            "annotations": annotations,
+            "persons": persons,
+            "objects": tables["objects"][key],
+        }
+        if len(between):
+            start = last.get(video, -math.inf)
+            keyframe["persons_between"] = between.between(video, start, second)
+            last[video] = second
+        yield keyframe
 
 
 @contextlib.contextmanager
@@ -257,20 +247,18 @@ def _without_garbage_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _annotation_dicts(table: KeyframeTable, sizes: dict[str, tuple[int, int]]) -> list[dict]:
-    """Make detectron2's annotations, in the order of the table: one box, one class each.
-
-    Args:
-        sizes: (width, height) of the usable videos.
-    """
+def _annotation_dicts(table: KeyframeTable, videos: dict[str, VideoInfo]) -> list[dict]:
+    """Make detectron2's annotations, in the order of the table: one box, one class each."""
     rows = table.rows
     # The actions of a person stand in rows one after the other; they share one list.
     new_box = np.ones(len(rows), dtype=bool)
     new_box[1:] = (rows.boxes[1:] != rows.boxes[:-1]).any(axis=1)
     new_box[[place.start for place in table.places.values()]] = True
     box_of = (np.cumsum(new_box) - 1).tolist()
-    scale = [sizes.get(video, (math.nan, math.nan)) * 2 for video in rows.videos]
-    scale = np.array(scale, np.float64).reshape(-1, 4)
+    scale = np.ones((len(rows.videos), 4))  # of videos that are not used nobody asks for pixels
+    for code, video in enumerate(rows.videos):
+        if video in videos:
+            scale[code] = (videos[video].width, videos[video].height) * 2
     boxes = (rows.boxes[new_box] * scale[rows.video_codes[new_box]]).tolist()
     return [
         {

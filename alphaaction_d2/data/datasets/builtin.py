@@ -34,6 +34,7 @@ _OBJECT_FILES = (
     "boxes/ava_{split}_objects.csv",
     "boxes/ava_{split}_det_object_bbox.json",  # AlphAction
 )
+_FOLDER_BOXES = tuple(f"boxes/{{split}}_{{role}}{suffix}" for suffix in (".csv", ".json", ".pkl"))
 # Where the videos lie: whole films, or what others cut them into. The first with something in it
 # counts: a folder that was made and left empty does not hide the one that is full.
 _VIDEO_FOLDERS = (
@@ -92,15 +93,16 @@ def ava_files(root: Path, version: str, split: str) -> AVAFiles:
         excluded=_one_or_all(
             [annotations / f"ava_{part}_excluded_timestamps_v{version}.csv" for part in parts]
         ),
-        persons=_one_or_all([_first(ava, _PERSON_FILES, part) for part in parts]),
-        objects=_one_or_all([_first(ava, _OBJECT_FILES, part) for part in parts]),
+        persons=_one_or_all([_first(ava, _PERSON_FILES, split=part) for part in parts]),
+        objects=_one_or_all([_first(ava, _OBJECT_FILES, split=part) for part in parts]),
         video_list=annotations / f"ava_test_v{version}.txt" if is_test else None,
         seconds=annotations / f"ava_included_timestamps_v{version}.txt" if is_test else None,
     )
 
 
-def _first(ava: Path, names: tuple[str, ...], split: str) -> Path | None:
-    paths = [ava / name.format(split=split) for name in names]
+def _first(folder: Path, names: tuple[str, ...], **parts: str) -> Path | None:
+    """The first of these files that is there."""
+    paths = [folder / name.format(**parts) for name in names]
     return next((path for path in paths if path.is_file()), None)
 
 
@@ -140,12 +142,7 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     """
     folder = Path(folder).expanduser()
     name = name or folder.resolve().name
-    label_map = _label_map(folder)
-    splits = sorted(
-        path.stem
-        for path in folder.glob("annotations/*.csv")
-        if not path.stem.endswith("_excluded")
-    )
+    label_map, splits = folder_label_map(folder), folder_splits(folder)
     for path, ok in (
         (label_map, label_map.is_file()),
         (folder / "videos", (folder / "videos").is_dir()),
@@ -153,18 +150,34 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     ):
         if not ok:
             raise FileNotFoundError(f"data set folder {folder}: {path} is missing")
-    return [_register_split(folder, f"{name}_{split}", split) for split in splits]
+    return [_register_again(f"{name}_{split}", files) for split, files in splits.items()]
 
 
-def _register_split(folder: Path, name: str, split: str) -> str:
-    files = AVAFiles(
-        annotations=folder / "annotations" / f"{split}.csv",
-        label_map=_label_map(folder),
-        videos=folder / "videos",
-        excluded=_if_there(folder / "annotations" / f"{split}_excluded.csv"),
-        persons=_box_file(folder, f"{split}_persons"),
-        objects=_box_file(folder, f"{split}_objects"),
-    )
+def folder_label_map(folder: Path) -> Path:
+    """Give the pbtxt of a folder data set, unless only the plain list is there."""
+    label_map, plain = folder / "label_map.pbtxt", folder / "labels.txt"
+    return plain if plain.is_file() and not label_map.is_file() else label_map
+
+
+def folder_splits(folder: Path) -> dict[str, AVAFiles]:
+    """Give the files of every split of a folder data set, by its name."""
+    annotations = sorted(folder.glob("annotations/*.csv"))
+    return {
+        path.stem: AVAFiles(
+            annotations=path,
+            label_map=folder_label_map(folder),
+            videos=folder / "videos",
+            excluded=_first(path.parent, ("{split}_excluded.csv",), split=path.stem),
+            persons=_first(folder, _FOLDER_BOXES, split=path.stem, role="persons"),
+            objects=_first(folder, _FOLDER_BOXES, split=path.stem, role="objects"),
+        )
+        for path in annotations
+        if not path.stem.endswith("_excluded")
+    }
+
+
+def _register_again(name: str, files: AVAFiles) -> str:
+    """Register a split, also if it is registered already and means the same."""
     if name in DatasetCatalog.list():
         known = MetadataCatalog.get(name).get("files")
         if known is None or known.label_map.resolve() != files.label_map.resolve():
@@ -174,24 +187,6 @@ def _register_split(folder: Path, name: str, split: str) -> str:
     register_ava(name, files)
     read_metadata(name)
     return name
-
-
-def _label_map(folder: Path) -> Path:
-    """The pbtxt, unless only the plain list is there."""
-    label_map, plain = folder / "label_map.pbtxt", folder / "labels.txt"
-    return plain if plain.is_file() and not label_map.is_file() else label_map
-
-
-def _box_file(folder: Path, stem: str) -> Path | None:
-    for suffix in (".csv", ".json", ".pkl"):
-        path = folder / "boxes" / f"{stem}{suffix}"
-        if path.is_file():
-            return path
-    return None
-
-
-def _if_there(path: Path) -> Path | None:
-    return path if path.is_file() else None
 
 
 def register_datasets(cfg: CfgNode) -> None:
