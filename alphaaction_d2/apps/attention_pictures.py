@@ -124,8 +124,8 @@ def _attended_memory(weights: MemoryWeights, row: int, timestamp: float) -> Atte
     of_row = weights.weights[row].double().numpy()
     return AttendedMemory(
         name=weights.name,
-        step=float(weights.step),
-        times=timestamp + weights.offsets.double().numpy()[seen],
+        step=weights.step,
+        times=timestamp + weights.offsets.numpy()[seen],
         person_ids=weights.person_ids.numpy()[seen],
         weights=of_row[seen],
         elsewhere=float(of_row[~seen].sum()),

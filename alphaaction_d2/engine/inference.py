@@ -175,7 +175,8 @@ class AttentiveInference(DelayedInference):
 
     def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
         """See the class."""
-        with AttentionRecorder(self.model.roi_heads.interaction) as recorder:
+        clock = 1.0 if self.pool is None else self.pool.slots_per_second
+        with AttentionRecorder(self.model.roi_heads.interaction, clock) as recorder:
             result = super().result(clip, features, window)
         if recorder.clips:
             result["attention"] = recorder.clips[0]

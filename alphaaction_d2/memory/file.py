@@ -67,7 +67,7 @@ def _digest(value: object, digest: hashlib._Hash) -> None:
             _digest(value[key], digest)
     elif isinstance(value, Tensor):
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        data = memoryview(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+        data = value.contiguous().reshape(-1).view(torch.uint8).numpy().data
         for start in range(0, len(data), _CHUNK):
             digest.update(data[start : start + _CHUNK])
     else:

@@ -18,9 +18,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -34,8 +35,11 @@ from .slots import FixedSlots, RingSlots
 
 logger = logging.getLogger(__name__)
 
-# Gives a tensor of zeros of a shape and a type; torch.zeros, or one in shared memory.
-Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
+
+class Allocate(Protocol):
+    """Gives a tensor of zeros: torch.zeros, or a function that shares it between processes."""
+
+    def __call__(self, shape: tuple[int, ...], /, *, dtype: torch.dtype) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -278,7 +282,8 @@ class MemoryPool:
         return sum(table.nbytes for table in tables)
 
     def state_dict(self) -> dict:
-        """Plain numbers and the tables themselves, not copies; of a pool with FixedSlots."""
+        """Plain numbers and the tables themselves, not copies; not of a stream's ring."""
+        assert isinstance(self.slots, FixedSlots), "what a stream remembers is not kept"
         return {
             "num_channels": self.num_channels,
             "err": self.err,
@@ -304,10 +309,10 @@ class MemoryPool:
             raise MemoryFileError(
                 f"features of {state['features'].dtype}, MODEL.MEMORY.DTYPE says {self.dtype}"
             )
-        _compare_slots(state["slots"], self.slots.state_dict())
+        mine = self.state_dict()
+        _compare_slots(state["slots"], mine["slots"])
         self.err = float(state["err"])
         if self.writes:
-            mine = self.state_dict()
             for name in ("features", "boxes", "ids_plus_one", "counts", "tags"):
                 mine[name].copy_(state[name])
 

@@ -98,7 +98,8 @@ class RingSlots:
         """
         self.starts = 1 + capacity * np.arange(size + 1, dtype=np.int64)
         self._held = np.zeros(size, dtype=np.int64)
-        self.clear()
+        self._occupied = np.zeros(size, dtype=bool)
+        self._video: str | None = None
 
     def find(self, video: str, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :meth:`FixedSlots.find`."""
@@ -118,5 +119,5 @@ class RingSlots:
 
     def clear(self) -> None:
         """Hold nothing."""
-        self._video: str | None = None
-        self._occupied = np.zeros(len(self._held), dtype=bool)
+        self._video = None
+        self._occupied[:] = False

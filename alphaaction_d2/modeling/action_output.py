@@ -109,34 +109,6 @@ def sigmoid_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float)
     return loss.sum()
 
 
-def action_losses(
-    logits: Tensor,
-    gt_classes: Tensor,
-    groups: list[ClassGroup],
-    gamma: float = 0.0,
-    alpha: float = -1.0,
-) -> Losses:
-    """One weighted loss a group: sum over its classes, mean over persons.
-
-    The mean is over all persons, also those whom a softmax group leaves out for want of a label: so
-    the released model and its loss weights have it.
-
-    Args:
-        logits: (R, K). gt_classes: (R, K) of 0 and 1, float.
-
-    Returns:
-        `loss_<group>`; zeros connected to `logits` when there are no persons.
-    """
-    losses = Losses()
-    for group in groups:
-        function = softmax_loss if group.exclusive else sigmoid_loss
-        total = function(
-            logits[:, group.columns].float(), gt_classes[:, group.columns], gamma, alpha
-        )
-        losses.add(f"loss_{group.name}", group.loss_weight * total, len(logits))
-    return losses
-
-
 def action_inference(
     persons: Instances, boxes: Boxes, scores: Tensor, score_thresh: float
 ) -> Instances:
@@ -214,8 +186,24 @@ class ActionOutputLayers(nn.Module):
         return self.cls_score(self.dropout(features))
 
     def losses(self, logits: Tensor, gt_classes: Tensor) -> Losses:
-        """See :func:`action_losses`."""
-        return action_losses(logits, gt_classes, self.groups, self.gamma, self.alpha)
+        """One weighted loss a group: sum over its classes, mean over persons.
+
+        The mean is over all persons, also those whom a softmax group leaves out for want of a
+        label: loss weights, ours and those of the released AIA model, are meant for it.
+
+        Args:
+            logits: (R, K). gt_classes: (R, K) of 0 and 1, float.
+
+        Returns:
+            `loss_<group>`; zeros connected to `logits` when there are no persons.
+        """
+        losses = Losses()
+        for group in self.groups:
+            function = softmax_loss if group.exclusive else sigmoid_loss
+            x, y = logits[:, group.columns].float(), gt_classes[:, group.columns]
+            total = group.loss_weight * function(x, y, self.gamma, self.alpha)
+            losses.add(f"loss_{group.name}", total, len(logits))
+        return losses
 
     def inference(
         self, logits: Tensor, persons: list[Instances], boxes: list[Boxes]

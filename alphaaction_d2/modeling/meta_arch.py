@@ -5,8 +5,6 @@ Shape letters: N clips, C colour channels, T frames, H W picture.
 
 from __future__ import annotations
 
-import contextlib
-
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_roi_heads
@@ -16,7 +14,7 @@ from torch import Tensor, nn
 
 from ..structures import ClipFeatures, Losses, MemoryWindow, precision
 from .box_finder import BoxFinder
-from .roi_heads import no_objects, whole_picture
+from .roi_heads import ActionROIHeads, no_objects, whole_picture
 
 # What a result repeats of its input, so that results which come later can be told apart.
 IDENTIFICATION = ("file_name", "video_id", "timestamp", "image_id", "height", "width")
@@ -40,12 +38,15 @@ class ActionRCNN(nn.Module):
     * `height`, `width` (optional): size in which results are wanted.
     """
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     @configurable
     def __init__(
         self,
         *,
         backbone: Backbone,
-        roi_heads: nn.Module,
+        roi_heads: ActionROIHeads,
         num_frames: int,
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
@@ -172,18 +173,18 @@ class ActionRCNN(nn.Module):
 
     def _maps(self, images: ImageList) -> dict[str, Tensor]:
         """The backbone's maps, in float32 whatever precision it computes in."""
-        precision = contextlib.nullcontext()
-        if not self.training and self.test_dtype != torch.float32:
-            precision = torch.autocast(self.device.type, self.test_dtype)
-        with precision:
+        if self.training or self.test_dtype == torch.float32:
             maps = self.backbone(images.tensor)
+        else:
+            with torch.autocast(self.device.type, self.test_dtype):
+                maps = self.backbone(images.tensor)
         return {name: x.float() for name, x in maps.items()}
 
     def _memory(self, windows: list[MemoryWindow | None]) -> MemoryWindow | None:
         """Batch the windows; a clip without one gets an empty one. None when no clip has one."""
         if all(w is None for w in windows):
             return None
-        (empty,) = self.roi_heads.empty_memory(1, torch.device("cpu")).unstack()
+        (empty,) = self.roi_heads.empty_memory(1, device=torch.device("cpu")).unstack()
         # Autocast on the CPU cannot stack float16, the usual type of a memory.
         with torch.autocast(self.device.type, enabled=False):
             return MemoryWindow.stack([w or empty for w in windows]).to(self.device)

@@ -6,6 +6,8 @@ channels (slow + fast), K RoI grid side.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -44,9 +46,7 @@ class ActionROIHeads(nn.Module):
         head: nn.Module,
         predictor: ActionOutputLayers,
         num_channels: int,
-        memory_window: tuple[int, int],
-        memory_stride: int,
-        memory_max_persons: int,
+        empty_memory: Callable[..., MemoryWindow],
         box_extend_test: tuple[float, float],
         pool_to_last_pixel: bool = False,
     ) -> None:
@@ -59,8 +59,8 @@ class ActionROIHeads(nn.Module):
                 "replace" by it.
             head: fused features (R, C') -> (R, C'').
             num_channels: C.
-            memory_window, memory_stride, memory_max_persons: shape of the windows for inputs that
-                come without one.
+            empty_memory: :func:`empty_window` but for the number of clips and the device, for
+                clips without a pool, such as a still image.
             box_extend_test: share of width and height by which test boxes grow before pooling.
             pool_to_last_pixel: pool every box without its last row and column (released AIA model).
         """
@@ -74,9 +74,7 @@ class ActionROIHeads(nn.Module):
         self.head = head
         self.predictor = predictor
         self.num_channels = num_channels
-        self.memory_window = memory_window
-        self.memory_stride = memory_stride
-        self.memory_max_persons = memory_max_persons
+        self.empty_memory = empty_memory
         self.box_extend_test = box_extend_test
         self.pool_to_last_pixel = pool_to_last_pixel
 
@@ -107,9 +105,13 @@ class ActionROIHeads(nn.Module):
             "head": head,
             "predictor": ActionOutputLayers(cfg, node.FC_DIM if node.NUM_FC > 0 else fused),
             "num_channels": channels,
-            "memory_window": tuple(memory.WINDOW),
-            "memory_stride": memory.STRIDE,
-            "memory_max_persons": memory.MAX_PERSONS,
+            "empty_memory": functools.partial(
+                empty_window,
+                before_after=tuple(memory.WINDOW),
+                max_persons=memory.MAX_PERSONS,
+                num_channels=channels,
+                stride=memory.STRIDE,
+            ),
             "box_extend_test": tuple(node.BOX_EXTEND_TEST),
             "pool_to_last_pixel": node.POOL_TO_LAST_PIXEL,
         }
@@ -182,17 +184,6 @@ class ActionROIHeads(nn.Module):
         persons = [clip.persons for clip in clips]
         return self.predictor.inference(logits, persons, [x.proposal_boxes for x in persons])
 
-    def empty_memory(self, num_clips: int, device: torch.device) -> MemoryWindow:
-        """Windows for clips without a pool, such as a still image: nobody but the clip itself."""
-        return empty_window(
-            num_clips,
-            self.memory_window,
-            self.memory_max_persons,
-            self.num_channels,
-            device,
-            self.memory_stride,
-        )
-
     def _predict(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None
     ) -> tuple[Tensor, Losses]:
@@ -202,7 +193,7 @@ class ActionROIHeads(nn.Module):
         losses = Losses()
         if self.interaction is not None:
             if memory is None:
-                memory = self.empty_memory(len(clips), x.device)
+                memory = self.empty_memory(len(clips), device=x.device)
             memory = weighted(memory, x.dtype)
             memory = insert_clips(memory, persons, random_subset=self.training)
             context, losses = self.interaction(clips, memory)

@@ -8,18 +8,19 @@ import torch.nn.functional as F
 from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2.modeling.action_output import (
+    ActionOutputLayers,
     ClassGroup,
     action_inference,
-    action_losses,
 )
 
 GROUPS = [ClassGroup("pose", 0, 3, True), ClassGroup("rest", 3, 5, False, 2.0)]
+LAYERS = ActionOutputLayers(input_dim=1, groups=GROUPS)
 
 
 def test_plain_losses_by_hand():
     logits = torch.tensor([[1.0, 0.0, -1.0, 0.5, -0.5], [0.0, 0.0, 0.0, 0.0, 0.0]])
     labels = torch.tensor([[0.0, 1.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 0.0, 1.0]])
-    losses = action_losses(logits, labels, GROUPS)
+    losses = LAYERS.losses(logits, labels)
     # The second person has no pose label and so no pose loss.
     expected = F.cross_entropy(logits[:1, :3], torch.tensor([1])) / 2
     torch.testing.assert_close(losses["loss_pose"], expected)
@@ -30,7 +31,7 @@ def test_plain_losses_by_hand():
 
 def test_no_persons_gives_zero_with_gradient():
     logits = torch.zeros(0, 5, requires_grad=True)
-    losses = action_losses(logits, torch.zeros(0, 5), GROUPS)
+    losses = LAYERS.losses(logits, torch.zeros(0, 5))
     total = sum(losses.values())
     assert set(losses.counts.values()) == {0}
     total.backward()
@@ -41,7 +42,9 @@ def test_no_persons_gives_zero_with_gradient():
 def test_extreme_logits_are_finite(gamma):
     logits = torch.tensor([[1e4, -1e4, 0.0, 1e4, -1e4]], requires_grad=True)
     labels = torch.tensor([[0.0, 1.0, 0.0, 0.0, 1.0]])
-    total = sum(action_losses(logits, labels, GROUPS, gamma).values())
+    loss = "focal" if gamma else "bce"
+    layers = ActionOutputLayers(input_dim=1, groups=GROUPS, loss=loss, focal_gamma=gamma)
+    total = sum(layers.losses(logits, labels).values())
     total.backward()
     assert total.isfinite() and logits.grad.isfinite().all()
 

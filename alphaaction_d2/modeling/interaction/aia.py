@@ -7,6 +7,7 @@ inner width.
 
 from __future__ import annotations
 
+import functools
 import math
 from abc import abstractmethod
 from collections import Counter
@@ -18,7 +19,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
+from .attention import InteractionBlock, pad_sets, projection, unpad_sets
 from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention
 
 
@@ -70,17 +71,14 @@ class InteractionAggregation(InteractionModule):
         self.attend_padding = attend_padding
         self.max_persons, self.max_objects = max_persons, max_objects
 
-        def projection() -> nn.Sequential:
-            linear = nn.Linear(dim_in, dim_inner)
-            init_projection(linear, init_std)
-            return nn.Sequential(linear, nn.Dropout(dropout))
+        def inward() -> nn.Sequential:
+            return nn.Sequential(projection(dim_in, dim_inner, init_std), nn.Dropout(dropout))
 
-        self.person_projection = projection()
+        self.person_projection = inward()
         # Only what is used exists: a parameter without gradient stops distributed training.
-        keys_first = "P" in self.first_blocks(blocks)
-        self.person_key_projection = projection() if keys_first else None
-        self.object_projection = projection() if "O" in blocks else None
-        self.memory_projection = projection() if "M" in blocks else None
+        self.person_key_projection = inward() if "P" in self.first_blocks(blocks) else None
+        self.object_projection = inward() if "O" in blocks else None
+        self.memory_projection = inward() if "M" in blocks else None
 
         last = self.last_blocks(blocks)
         self.blocks = nn.ModuleDict()
@@ -123,9 +121,9 @@ class InteractionAggregation(InteractionModule):
         blocks = [block for kind, block in self.kinds_and_blocks() if kind == "M"]
         return [MemoryAttention(f"M-block {i}", b.weights) for i, b in enumerate(blocks, 1)]
 
-    def kinds_and_blocks(self) -> Iterator[tuple[str, nn.Module]]:
+    def kinds_and_blocks(self) -> Iterator[tuple[str, InteractionBlock]]:
         """The blocks in order, each with its type."""
-        return zip(self.kinds, self.blocks.values())
+        return zip(self.kinds, self.blocks.values())  # type: ignore[arg-type]  # not any Module
 
     @staticmethod
     def first_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,14 +140,16 @@ class InteractionAggregation(InteractionModule):
         features = torch.cat([x.persons.roi_features for x in clips])
         counts = [len(x.persons) for x in clips]
         query, mask = pad_sets(self.person_projection(features), counts)
-        sets = {}
+        sets: dict[str, tuple[Tensor, Tensor | None]] = {}
         if self.person_key_projection is not None:
             keys, _ = pad_sets(self.person_key_projection(features), counts)
             sets["P"] = self._person_set(keys, mask)
         if self.object_projection is not None:
-            sets["O"] = self._object_set([x.objects for x in clips])
+            sets["O"] = self._object_set(self.object_projection, [x.objects for x in clips])
         if self.memory_projection is not None:
-            sets["M"] = self._memory_set(memory)
+            # N x SM x D; an empty place of the window is zero, and so here the bias.
+            others = self.memory_projection(memory.features.flatten(1, 2))
+            sets["M"] = others, None if self.attend_padding else memory.valid.flatten(1, 2)
         return unpad_sets(self.aggregate(query, mask, sets), mask), Losses()
 
     @abstractmethod
@@ -179,19 +179,16 @@ class InteractionAggregation(InteractionModule):
         padding = self.max_persons - keys.shape[1]
         return nn.functional.pad(keys, (0, 0, 0, padding)), None
 
-    def _object_set(self, objects: list[Instances]) -> tuple[Tensor, Tensor | None]:
+    def _object_set(
+        self, project: nn.Module, objects: list[Instances]
+    ) -> tuple[Tensor, Tensor | None]:
         """Objects of the clip; padded before the projection: an empty place is its bias."""
         features = torch.cat([x.roi_features for x in objects])
         counts = [len(x) for x in objects]
         if not self.attend_padding:
-            return pad_sets(self.object_projection(features), counts)
+            return pad_sets(project(features), counts)
         padded, _ = pad_sets(features, counts, self.max_objects)
-        return self.object_projection(padded), None
-
-    def _memory_set(self, memory: MemoryWindow) -> tuple[Tensor, Tensor | None]:
-        """Persons of all slots; an empty place of the window is zero, and so here the bias."""
-        others = self.memory_projection(memory.features.flatten(1, 2))  # N x SM x D
-        return others, None if self.attend_padding else memory.valid.flatten(1, 2)
+        return project(padded), None
 
 
 @INTERACTION_REGISTRY.register()
@@ -261,4 +258,4 @@ class ParallelInteraction(InteractionAggregation):
             if kind == "P" and kind in branches:
                 sets = {**sets, "P": self._person_set(branches[kind], mask)}
             branches[kind] = block(branches.get(kind, query), *sets[kind])
-        return sum(branches.values())
+        return functools.reduce(torch.add, branches.values())

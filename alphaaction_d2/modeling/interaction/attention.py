@@ -180,6 +180,13 @@ def initial_positions(num_slots: int, dim: int) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=1)[:, :dim]
 
 
+def projection(dim_in: int, dim_out: int, std: float) -> nn.Linear:
+    """A linear layer that begins as :func:`init_projection` says."""
+    layer = nn.Linear(dim_in, dim_out)
+    init_projection(layer, std)
+    return layer
+
+
 def init_projection(layer: nn.Linear, std: float) -> None:
     """Normal weights of the given standard deviation, zero bias."""
     nn.init.normal_(layer.weight, std=std) if std > 0 else nn.init.zeros_(layer.weight)

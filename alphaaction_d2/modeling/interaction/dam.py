@@ -11,6 +11,7 @@ training, detected in testing. A cell stands for its centre point; a point on an
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses
 from ..action_output import build_class_groups
-from .attention import init_projection, pad_sets, unpad_sets
+from .attention import pad_sets, projection, unpad_sets
 
 EPSILON = 1e-6  # added to sums that are divided by: Eq. 1, and normalised weights
 NUM_GEOMETRY = 4  # channels of geometry_channels
@@ -169,9 +170,8 @@ class AttentionMaps(NamedTuple):
     @property
     def own_action(self) -> Tensor:
         """The map that weights the actor's features: the product, or the only one there is."""
-        if self.semantic is None or self.identity is None:
-            return self.identity if self.semantic is None else self.semantic
-        return self.semantic * self.identity
+        maps = [x for x in (self.semantic, self.identity) if x is not None]
+        return functools.reduce(torch.mul, maps)
 
 
 class DualAttention(nn.Module):
@@ -187,7 +187,7 @@ class DualAttention(nn.Module):
         first, second = nn.Conv2d(dim_in, dim_inner, 1), nn.Conv2d(dim_inner, 1, 1)
         weight_init.c2_msra_fill(first)
         nn.init.normal_(second.weight, std=0.01)
-        nn.init.zeros_(second.bias)
+        nn.init.zeros_(second.bias)  # type: ignore[arg-type]  # it has one
         return nn.Sequential(first, nn.ReLU(), second)
 
     def forward(self, x: Tensor) -> AttentionMaps:
@@ -215,6 +215,8 @@ class DualAttentionModule(nn.Module):
       the main loss: where a rare class is made to count, attention has to learn from it, too;
     * no gradient is stopped: attention teaches backbone and graph through its input.
     """
+
+    class_weights: Tensor
 
     @configurable
     def __init__(
@@ -270,8 +272,7 @@ class DualAttentionModule(nn.Module):
         active = {"sem": semantic, "idt": identity}
         self.losses = {x for x in losses if active[x[:3]] and (classes or not x.endswith("cls"))}
 
-        self.reduce = nn.Linear(dim_memory, dim_reduced)  # a 1x1 convolution of a single cell
-        init_projection(self.reduce, init_std)
+        self.reduce = projection(dim_memory, dim_reduced, init_std)  # 1x1, of a single cell
         dim = dim_in + NUM_GEOMETRY + dim_reduced
         self.attention = DualAttention(dim, dim_inner, semantic, identity)
         # Only what is used exists: a parameter without gradient stops distributed training.
@@ -279,11 +280,9 @@ class DualAttentionModule(nn.Module):
         self.projections, self.classifiers = nn.ModuleDict(), nn.ModuleDict()
         for name in ("sem", "idt"):
             if name == self.main or f"{name}_cls" in self.losses:
-                self.projections[name] = nn.Linear(dim, dim_out)
-                init_projection(self.projections[name], init_std)
+                self.projections[name] = projection(dim, dim_out, init_std)
             if f"{name}_cls" in self.losses:
-                self.classifiers[name] = nn.Linear(dim_out, len(self.classes))
-                init_projection(self.classifiers[name], 0.01)
+                self.classifiers[name] = projection(dim_out, len(self.classes), 0.01)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int, dim_memory: int, dim_out: int) -> dict:
@@ -341,7 +340,8 @@ class DualAttentionModule(nn.Module):
             covered = unpad_sets(interference(points, boxes, mask), mask)
             self._add_prior_losses(losses, attention, covered)
             if self.classifiers:
-                gt_classes = torch.cat([x.gt_classes for x in clips])[:, self.classes].float()
+                gt_classes = torch.cat([x.gt_classes for x in clips])  # type: ignore[misc]
+                gt_classes = gt_classes[:, self.classes].float()
                 padded, _ = pad_sets(gt_classes, counts)
                 relaxed = unpad_sets(relaxation(boxes, padded), mask)
                 self._add_classification_losses(losses, features, gt_classes, relaxed)
@@ -359,9 +359,11 @@ class DualAttentionModule(nn.Module):
     def _add_prior_losses(self, losses: Losses, attention: AttentionMaps, covered: Tensor) -> None:
         if "idt_prior" in self.losses:
             identity = attention.own_action if self.prior_on_product else attention.identity
+            assert identity is not None
             loss = identity_prior(identity.float(), covered)
             losses.add("loss_idt_prior", self.loss_weight * loss.sum(), len(loss))
         if "sem_prior" in self.losses:
+            assert attention.semantic is not None
             loss = semantic_prior(attention.semantic.float(), covered, self.margin)
             # The mean is over those who have something to rank: in films most persons stand alone,
             # and would thin the loss out to nothing.

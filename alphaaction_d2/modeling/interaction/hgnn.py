@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
+from .attention import InteractionBlock, init_projection, pad_sets, projection, unpad_sets
 from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention
 from .graph import NOBODY, TrackGraph, build_graph, down_sample, same_track, track_starts
 
@@ -55,9 +55,8 @@ class TrackConvolution(nn.Module):
 
     def __init__(self, dim: int, dropout: float, init_std: float) -> None:
         super().__init__()
-        self.linear = nn.Linear(dim, dim)
+        self.linear = projection(dim, dim, init_std)
         self.dropout = nn.Dropout(dropout)
-        init_projection(self.linear, init_std)
 
     def forward(self, nodes: Tensor, graph: TrackGraph, count: int) -> Tensor:
         """Update the first `count` of the nodes (N, J, D)."""
@@ -83,43 +82,23 @@ class GraphLayer(nn.Module):
 
     def __init__(
         self,
+        tracks: nn.Module | None,
+        intra_clip: InteractionBlock,
+        inter_clip: InteractionBlock,
         *,
-        dim: int,
-        aggregator: str,
         update_memory: bool,
         exclude_self: bool,
-        num_slots: int,
-        layer_norm: bool,
-        dropout: float,
-        init_std: float,
-        position_scale: float,
     ) -> None:
         """
         Args:
-            num_slots: S > 0 gives the memory temporal positions in inter-clip attention.
-
-        The rest as in :class:`HGNN`.
+            tracks: of AGGREGATORS, or None.
+            intra_clip, inter_clip: attention inside a slot, and to the memory.
+            update_memory, exclude_self: see :class:`HGNN`.
         """
         super().__init__()
+        self.tracks, self.intra_clip, self.inter_clip = tracks, intra_clip, inter_clip
         self.update_memory = update_memory
         self.exclude_self = exclude_self
-        self.tracks = AGGREGATORS[aggregator](dim, dropout, init_std) if aggregator else None
-
-        def attention(slots: int) -> InteractionBlock:
-            return InteractionBlock(
-                dim_query=dim,
-                dim_other=dim,
-                dim_inner=dim,
-                dim_out=dim,
-                num_slots=slots,
-                layer_norm=layer_norm,
-                dropout=dropout,
-                init_std=init_std,
-                position_scale=position_scale,
-            )
-
-        self.intra_clip = attention(0)
-        self.inter_clip = attention(num_slots)
 
     def forward(
         self, actors: Tensor, memory: Tensor, graph: TrackGraph, max_persons: int
@@ -229,29 +208,35 @@ class HGNN(InteractionModule):
         self.dim_inner, self.dim_out = dim_inner, dim_out
         self.down_sample = down_sample
         self.keep_unreachable = keep_unreachable
-        self.projection = nn.Linear(dim_in, dim_inner)
-        init_projection(self.projection, init_std)
+        self.projection = projection(dim_in, dim_inner, init_std)
         self.dropout = nn.Dropout(dropout)
+
+        def attention(num_slots: int) -> InteractionBlock:
+            return InteractionBlock(
+                dim_query=dim_inner,
+                dim_other=dim_inner,
+                dim_inner=dim_inner,
+                dim_out=dim_inner,
+                num_slots=num_slots if temporal_position else 0,
+                layer_norm=layer_norm,
+                dropout=dropout,
+                init_std=init_std,
+                position_scale=position_scale,
+            )
+
         self.layers = nn.ModuleList()
         for i in range(num_layers):
-            num_slots = sum(half // self.stride(i) for half in window) + 1
-            self.layers.append(
-                GraphLayer(
-                    dim=dim_inner,
-                    aggregator=aggregator,
-                    update_memory=update_memory,
-                    exclude_self=exclude_self,
-                    num_slots=num_slots if temporal_position else 0,
-                    layer_norm=layer_norm,
-                    dropout=dropout,
-                    init_std=init_std,
-                    position_scale=position_scale,
-                )
+            layer = GraphLayer(
+                AGGREGATORS[aggregator](dim_inner, dropout, init_std) if aggregator else None,
+                attention(0),
+                attention(sum(half // self.stride(i) for half in window) + 1),
+                update_memory=update_memory,
+                exclude_self=exclude_self,
             )
+            self.layers.append(layer)
         self.output: nn.Module = nn.Identity()
         if dim_out != dim_inner:
-            self.output = nn.Linear(dim_inner, dim_out)
-            init_projection(self.output, init_std)
+            self.output = projection(dim_inner, dim_out, init_std)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
@@ -277,7 +262,7 @@ class HGNN(InteractionModule):
     def memory_attention(self) -> list[MemoryAttention]:
         """See :class:`InteractionModule`."""
         return [
-            MemoryAttention(f"layer {i + 1}", layer.inter_clip.weights, self.stride(i))
+            MemoryAttention(f"layer {i + 1}", layer.inter_clip.weights, self.stride(i))  # type: ignore
             for i, layer in enumerate(self.layers)
         ]
 

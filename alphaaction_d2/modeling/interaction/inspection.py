@@ -28,8 +28,8 @@ class MemoryWeights:
 
     Attributes:
         name: of the `MemoryAttention`.
-        step: slots of the pool from one slot of the window to the next that is reached.
-        offsets: (J,) time relative to the clip in slots, as in `MemoryWindow`.
+        step: seconds from one slot that is reached to the next.
+        offsets: (J,) float64, seconds relative to the clip.
         person_ids: (J,), -1 where unknown.
         seen: (Ri, J) bool, somebody is there and counts. With `ATTEND_PADDING` attention also falls
             on places where nobody is.
@@ -37,7 +37,7 @@ class MemoryWeights:
     """
 
     name: str
-    step: int
+    step: float
     offsets: Tensor
     person_ids: Tensor
     seen: Tensor
@@ -81,24 +81,28 @@ class AttentionRecorder:
         clips: one `ClipAttention` per clip, in the order of the calls and in each of its clips.
     """
 
-    def __init__(self, interaction: InteractionModule | None) -> None:
+    def __init__(
+        self, interaction: InteractionModule | None, slots_per_second: float = 1.0
+    ) -> None:
         """
         Args:
             interaction: of INTERACTION_REGISTRY. Of None, or of a module that has no attention,
                 nothing is recorded.
+            slots_per_second: the clock of the memory.
         """
         self.clips: list[ClipAttention] = []
         self._interaction = interaction
+        self._slots_per_second = slots_per_second
         self._heard: dict[nn.Module, tuple[tuple, Any]] = {}  # inputs and output of this call
         self._handles: list[RemovableHandle] = []
 
     def __enter__(self) -> AttentionRecorder:
-        if has_attention(self._interaction):
-            sources = [x.weights for x in self._interaction.memory_attention()]
-            maps = self._interaction.map_attention
-            sources += [] if maps is None else [maps]
+        module = self._interaction
+        if module is not None and has_attention(module):
+            sources = [x.weights for x in module.memory_attention()]
+            sources += [] if module.map_attention is None else [module.map_attention]
             self._handles = [x.register_forward_hook(self._hear) for x in sources]
-            self._handles.append(self._interaction.register_forward_hook(self._end_call))
+            self._handles.append(module.register_forward_hook(self._end_call))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -117,7 +121,13 @@ class AttentionRecorder:
         named = {} if maps is None else _named_maps(self._heard[maps][1])
         maps_per_clip = {name: x.split(counts) for name, x in named.items()}
         memory_per_clip = [
-            _memory_weights(attention, *self._heard[attention.weights], memory, counts)
+            _memory_weights(
+                attention,
+                *self._heard[attention.weights],
+                memory,
+                counts,
+                self._slots_per_second,
+            )
             for attention in interaction.memory_attention()
         ]
         for i, clip in enumerate(clips):
@@ -145,6 +155,7 @@ def _memory_weights(
     output: Tensor,
     memory: MemoryWindow,
     counts: list[int],
+    slots_per_second: float,
 ) -> list[MemoryWeights]:
     """Per clip, from what `AttentionWeights` was given (logits, mask) and gave (N, P, J)."""
     places = attention.places(memory).to(output.device)
@@ -157,9 +168,9 @@ def _memory_weights(
     if mask is not None:
         mask = mask[:, None].expand_as(output) if mask.dim() == 2 else mask
         seen = seen & mask.unflatten(1, per_person).any(dim=2)
-    offsets = memory.offsets.to(output.device)
+    offsets = memory.offsets.to(output.device).double() / slots_per_second
     steps = offsets.diff()
-    step = attention.stride * (int(steps[0]) if len(steps) else 1)
+    step = attention.stride * (float(steps[0]) if len(steps) else 1 / slots_per_second)
     offsets = offsets.repeat_interleave(memory.valid.shape[-1])[places]
     person_ids = memory.person_ids.flatten(1)[:, places]
     return [

@@ -80,7 +80,7 @@ class NonLocalInteraction(InteractionModule):
         features = torch.cat([clip.persons.roi_features for clip in clips])
         counts = [len(clip.persons) for clip in clips]
         query, mask = pad_sets(self.dropout(self.person_projection(features)), counts)  # N x P x D
-        scenes = torch.stack([clip.scene for clip in clips])  # N x C x K x K
-        cells = scenes.flatten(2).transpose(1, 2)  # N x KK x C
+        scenes = torch.stack([clip.scene for clip in clips])  # type: ignore[misc]  # needs_scene
+        cells = scenes.flatten(2).transpose(1, 2)  # N x C x K x K -> N x KK x C
         others = self.dropout(self.scene_projection(cells))
         return unpad_sets(self.block(query, others), mask), Losses()
