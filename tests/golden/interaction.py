@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from unittest import mock
-
 import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
@@ -13,7 +11,6 @@ from alphaaction_d2.modeling.interaction import (
     DenseSerialInteraction,
     ParallelInteraction,
     SerialInteraction,
-    attention,
 )
 from alphaaction_d2.modeling.interaction.aia import InteractionAggregation
 from alphaaction_d2.modeling.interaction.attention import InteractionBlock
@@ -63,16 +60,10 @@ def check_block(case: GoldenCase) -> None:
     person = case.raw("in/person").requires_grad_()  # n C t h w
     others = case.raw("in/others").requires_grad_()  # n J C t h w
     seen: list[Tensor] = []
-
-    def recorded(*args) -> Tensor:
-        seen.append(weights_of(*args))
-        return seen[-1]
-
-    weights_of = attention.attention_weights
-    with mock.patch.object(attention, "attention_weights", recorded):
-        places = person.flatten(2).transpose(1, 2)[:, None]  # n 1 K C
-        keys = others.flatten(3).transpose(2, 3).flatten(1, 2)  # n JK C
-        out = block(places, keys)[:, 0].transpose(1, 2).unflatten(2, person.shape[2:])
+    block.weights.register_forward_hook(lambda _, args, out: seen.append(out))
+    places = person.flatten(2).transpose(1, 2)[:, None]  # n 1 K C
+    keys = others.flatten(3).transpose(2, 3).flatten(1, 2)  # n JK C
+    out = block(places, keys)[:, 0].transpose(1, 2).unflatten(2, person.shape[2:])
     case.compare("out/out", out.reshape(case["out/out"].shape))
     case.compare("mid/attention", seen[0])
     (out * case.raw("in/grad_projection")).sum().backward()

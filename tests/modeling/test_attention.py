@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alphaaction_d2.modeling.interaction.attention import (
+    AttentionWeights,
     InteractionBlock,
-    attention_weights,
     pad_sets,
     unpad_sets,
 )
@@ -32,7 +32,7 @@ def test_of_a_larger_set_the_first_stay():
 def test_weights_fall_on_valid_others_only():
     logits = torch.randn(2, 3, 4)
     mask = torch.tensor([[True, False, True, False], [False] * 4])
-    weights = attention_weights(logits, mask)
+    weights = AttentionWeights()(logits, mask)
     torch.testing.assert_close(weights[0][:, [0, 2]], logits[0][:, [0, 2]].softmax(dim=-1))
     assert not weights[0][:, [1, 3]].any() and not weights[1].any()
 

@@ -39,34 +39,30 @@ def unpad_sets(padded: Tensor, mask: Tensor) -> Tensor:
     return padded[mask]
 
 
-def attention_weights(logits: Tensor, mask: Tensor | None) -> Tensor:
+class AttentionWeights(nn.Module):
     """Softmax over the valid others.
 
-    Args:
-        logits: (N, P, J).
-        mask: (N, J), (N, P, J) when queries see different others, or None: every row counts.
-
-    Returns:
-        (N, P, J); a query's weights add up to 1, or to 0 when it sees nobody.
-    """
-    if mask is None:
-        return logits.softmax(dim=-1)
-    if mask.dim() == 2:
-        mask = mask[:, None, :]
-    weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
-    # Without a single valid one the softmax is uniform over padding; the product makes it zero.
-    return weights * mask
-
-
-class AttentionWeights(nn.Module):
-    """:func:`attention_weights` as a module of its own, without parameters.
-
-    So that a forward hook sees who looks at whom, see :class:`inspection.AttentionRecorder`.
+    A module of its own, without parameters, so that a forward hook sees who looks at whom: see
+    :class:`inspection.AttentionRecorder`.
     """
 
     def forward(self, logits: Tensor, mask: Tensor | None) -> Tensor:
-        """See :func:`attention_weights`."""
-        return attention_weights(logits, mask)
+        """
+        Args:
+            logits: (N, P, J).
+            mask: (N, J), (N, P, J) when queries see different others, or None: every row counts.
+
+        Returns:
+            (N, P, J); a query's weights add up to 1, or to 0 when it sees nobody.
+        """
+        if mask is None:
+            return logits.softmax(dim=-1)
+        if mask.dim() == 2:
+            mask = mask[:, None, :]
+        # The lowest number, not -inf: of a query that sees nobody all logits would be -inf, and the
+        # softmax and its gradient NaN. So it is uniform over padding; the product makes it zero.
+        weights = logits.masked_fill(~mask, torch.finfo(logits.dtype).min).softmax(dim=-1)
+        return weights * mask
 
 
 class InteractionBlock(nn.Module):

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
+from detectron2.structures import Boxes, pairwise_iou
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
@@ -104,18 +105,8 @@ def relaxation(boxes: Tensor, gt_classes: Tensor) -> Tensor:
     Args:
         boxes: (N, P, 4) original ones. gt_classes: (N, P, B) of 0 and 1; rows of padding are 0.
     """
-    iou = pairwise_iou(boxes)
+    iou = torch.stack([pairwise_iou(Boxes(x), Boxes(x)) for x in boxes])  # N x P x P
     return (iou[..., None] * gt_classes[:, None]).amax(dim=2)
-
-
-def pairwise_iou(boxes: Tensor) -> Tensor:
-    """(N, P, 4) -> (N, P, P); 0 for boxes without area."""
-    areas = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(dim=-1)
-    low = torch.maximum(boxes[:, :, None, :2], boxes[:, None, :, :2])
-    high = torch.minimum(boxes[:, :, None, 2:], boxes[:, None, :, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=-1)
-    union = areas[:, :, None] + areas[:, None] - shared
-    return torch.where(shared > 0, shared / union.clamp(min=torch.finfo(boxes.dtype).tiny), 0.0)
 
 
 def relaxed_bce(
