@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphaaction_d2 import add_alphaaction_config
-from alphaaction_d2.data.datasets.puppets.generate import PuppetParams, plan_video, tabulate
+from alphaaction_d2.data.datasets.puppets.generate import tabulate
+from alphaaction_d2.data.datasets.puppets.scripts import PuppetParams, plan_video
 from alphaaction_d2.structures import FoundBoxes
 from alphaaction_d2.tracking import (
     IdentityLinker,

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from alphaaction_d2.data.datasets.puppets.generate import PuppetParams, plan_video, tabulate
+from alphaaction_d2.data.datasets.puppets.generate import tabulate
+from alphaaction_d2.data.datasets.puppets.scripts import PuppetParams, plan_video
 from alphaaction_d2.tracking import (
     IdentityLinker,
     IdentityScores,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from alphaaction_d2.data.datasets.puppets.scripts import (
+from .scripts import (
     STAGE_HEIGHT,
     Ball,
     Cell,
@@ -246,7 +246,7 @@ _FLASH_COLOURS = ((255, 250, 120), (255, 255, 255))
 
 
 def _draw_puppet(canvas: _Canvas, puppet: Puppet, figure: _Figure, flash: int) -> None:
-    """Draws one puppet; `flash` is 0, or 1 and 2 for the two colours of the flashing shirt."""
+    """Draw one puppet; `flash` is 0, or 1 and 2 for the two colours of the flashing shirt."""
     h, limb = puppet.height, _limb(puppet)
     hip, neck, head = figure.hip, figure.neck, figure.head
     torso = np.array(
@@ -294,7 +294,7 @@ def _draw_puppet(canvas: _Canvas, puppet: Puppet, figure: _Figure, flash: int) -
 
 
 def render_frame(script: VideoScript, time: float) -> np.ndarray:
-    """Draws a moment of a video.
+    """Draw a moment of a video.
 
     Args:
         script: the video's script.

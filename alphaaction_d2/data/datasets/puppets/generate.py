@@ -17,7 +17,7 @@ IDENTITY  return, greet               the same gesture by two look-alikes: the o
 OVERLAP   ring                        two boxes overlap, both show the bell, one puppet holds it
 ========  ==========================  ==========================================================
 
-`puppet_scripts` plans the videos, `puppet_drawing` draws them, and this module writes the folder.
+`scripts` plans the videos, `drawing` draws them, and this module writes the folder.
 """
 
 from __future__ import annotations
@@ -34,48 +34,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from alphaaction_d2.data.datasets.puppets.drawing import object_boxes, person_box, render_frame
-from alphaaction_d2.data.datasets.puppets.scripts import (
-    PUPPET_CLASSES,
-    SPLITS,
-    PuppetParams,
-    VideoScript,
-    keyframes,
-    plan_video,
-)
-from alphaaction_d2.data.video.reader import VideoWriter
-
-__all__ = [
-    "PUPPET_CLASSES",
-    "PuppetParams",
-    "generate_puppets",
-    "keyframes",
-    "object_boxes",
-    "person_box",
-    "plan_video",
-    "render_frame",
-    "tabulate",
-]
+from ...video import VideoWriter
+from .drawing import object_boxes, person_box, render_frame
+from .scripts import PUPPET_CLASSES, SPLITS, PuppetParams, VideoScript, keyframes, plan_video
 
 logger = logging.getLogger(__name__)
 
-VERSION = 3
+VERSION = 4  # of what is written for the same parameters
 _ACTION_ID = {c.name: c.action_id for c in PUPPET_CLASSES}
 
 
-def generate_puppets(
-    root: str | Path,
-    *,
-    num_train: int = 120,
-    num_val: int = 40,
-    seed: int = 0,
-    seconds: int = 30,
-    width: int = 96,
-    height: int = 64,
-    fps: int = 8,
-    num_workers: int = 2,
-) -> Path:
-    """Writes a Puppets data set, or returns at once when the folder holds it already.
+def generate_puppets(root: str | Path, *, num_workers: int = 2, **parameters: int) -> Path:
+    """Write a Puppets data set, or return at once when the folder holds it already.
 
     The folder is written beside its final place and renamed when complete, so an interrupted run
     leaves nothing that looks finished. A folder of other parameters or with missing files is
@@ -83,8 +53,8 @@ def generate_puppets(
 
     Args:
         root: folder of the data set.
-        num_train, num_val, seed, seconds, width, height, fps: see `PuppetParams`.
         num_workers: processes that render; 0 or 1 renders in this one.
+        parameters: see `PuppetParams`. The same ones give the same files, to the byte.
 
     Returns:
         `root` as a path.
@@ -92,7 +62,7 @@ def generate_puppets(
     Raises:
         ValueError: for parameters out of range, or when `root` holds something else.
     """
-    params = PuppetParams(num_train, num_val, seed, seconds, width, height, fps)
+    params = PuppetParams(**parameters)
     root = Path(root)
     if root.exists():
         if _is_complete(root, params):
@@ -114,7 +84,7 @@ def generate_puppets(
             work.rename(root)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    logger.info("puppets: wrote %d + %d videos to %s", num_train, num_val, root)
+    logger.info("puppets: wrote %d + %d videos to %s", params.num_train, params.num_val, root)
     return root
 
 
@@ -132,7 +102,7 @@ def _is_complete(root: Path, params: PuppetParams) -> bool:
 
 
 def _write_all(root: Path, params: PuppetParams, num_workers: int) -> None:
-    """Writes all files of a data set below an existing folder."""
+    """Write all files of a data set below an existing folder."""
     (root / "label_map.pbtxt").write_text(_label_map())
     jobs = [(root, params, split, i) for split in SPLITS for i in range(params.count(split))]
     if num_workers > 1:
@@ -142,12 +112,12 @@ def _write_all(root: Path, params: PuppetParams, num_workers: int) -> None:
         tables = [_write_video(*job) for job in jobs]
     for split in SPLITS:
         mine = [t for t, job in zip(tables, jobs) if job[2] == split]
-        for kind in ("annotations", "persons", "objects"):
-            rows = [row for table in mine for row in table[kind]]
-            name = (
-                f"annotations/{split}.csv" if kind == "annotations" else f"boxes/{split}_{kind}.csv"
-            )
-            _write_csv(root / name, rows)
+        for kind, name in (
+            ("annotations", f"annotations/{split}.csv"),
+            ("persons", f"boxes/{split}_persons.csv"),
+            ("objects", f"boxes/{split}_objects.csv"),
+        ):
+            _write_csv(root / name, [row for table in mine for row in table[kind]])
         log = {t["video_id"]: t["events"] for t in mine}
         (root / "events" / f"{split}.json").write_text(json.dumps(log, indent=0) + "\n")
     _write_csv(root / "annotations" / "val_excluded.csv", _excluded(params))
@@ -188,12 +158,12 @@ def _excluded(params: PuppetParams) -> list[list]:
 
 
 def _write_video(root: Path, params: PuppetParams, split: str, index: int) -> dict:
-    """Renders one video and returns its rows of all tables."""
+    """Render one video and returns its rows of all tables."""
     cv2.setNumThreads(1)  # the images are tiny, and the processes are what runs in parallel
     script = plan_video(params, split, index)
     path = root / "videos" / f"{script.video_id}.mp4"
     size = (params.width, params.height)
-    with VideoWriter(path, params.fps, *size, crf=12, gop=params.fps, threads=1) as writer:
+    with VideoWriter(path, params.fps, *size, crf=12, gop=params.fps, repeatable=True) as writer:
         for frame in range(params.seconds * params.fps):
             writer.write(render_frame(script, frame / params.fps))
     return tabulate(script, np.random.default_rng([params.seed, 2 + SPLITS.index(split), index]))
@@ -246,7 +216,7 @@ def _digits(box: tuple[float, ...]) -> list[str]:
 
 
 def _jitter(box: tuple[float, ...], rng: np.random.Generator) -> tuple[float, ...]:
-    """Moves each side of a box by about 3 % of its size."""
+    """Move each side of a box by about 3 % of its size."""
     x1, y1, x2, y2 = box
     w, h = x2 - x1, y2 - y1
     moved = np.array(box) + rng.normal(0, 0.03, 4).clip(-0.08, 0.08) * [w, h, w, h]

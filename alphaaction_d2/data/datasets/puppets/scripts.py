@@ -57,10 +57,6 @@ _SPEED = 26.0  # fastest walk, units per second
 _MARGIN = 12.0  # no puppet's centre comes nearer to the left and right border
 _ELBOW_ROOM = 14.0  # puppets with appointments in the same second keep this distance
 _TRIES = 60  # random proposals before an event is given up for lack of room
-_HOLD, _RAMP = (
-    0.65,
-    0.2,
-)  # a gesture is held for +-0.65 s around its keyframe, fading in and out in 0.2 s
 
 
 @dataclass(frozen=True)
@@ -84,17 +80,11 @@ class PuppetParams:
     fps: int = 8
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("num_train", 0),
-            ("num_val", 0),
-            ("seed", 0),
-            ("seconds", 4),
-            ("fps", 2),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(
-                    f"puppets: {name} is {getattr(self, name)}, expected at least {least}"
-                )
+        lowest = {"num_train": 0, "num_val": 0, "seed": 0, "seconds": 4, "fps": 2}
+        for name, least in lowest.items():
+            value = getattr(self, name)
+            if value < least:
+                raise ValueError(f"puppets: {name} is {value}, expected at least {least}")
         for name, least in (("width", 48), ("height", 32)):
             value = getattr(self, name)
             if value < least or value % 2:
@@ -237,7 +227,7 @@ class _Diary:
 
 
 class _Planner:
-    """Plans a video: first the appointments of all gestures, then what fills the seconds between.
+    """Plan a video: first the appointments of all gestures, then what fills the seconds between.
 
     Every choice that a label depends on is a coin tossed after the appointments of all its outcomes
     have been made, so that place, time, company and surroundings of a gesture are distributed alike
@@ -359,7 +349,7 @@ class _Planner:
                     self._log("salute", person_id, booked, "return" if i == flashes else "greet")
 
     def _meet(self, starts: range) -> tuple[list[_Appointment], list[_Appointment]] | None:
-        """Books one session in one of the given seconds.
+        """Book one session in one of the given seconds.
 
         Returns:
             For each look-alike the appointment of the meeting and those of its salutes, or None
@@ -397,7 +387,7 @@ class _Planner:
     def _salutes(
         self, person_id: int, start: int, places: tuple[float, float]
     ) -> list[_Appointment]:
-        """Books one or two salutes of a look-alike, at places that both could have reached."""
+        """Book one or two salutes of a look-alike, at places that both could have reached."""
         diary = self.diaries[person_id]
         delays = range(FLASH_DELAYS[0], FLASH_DELAYS[1] + 1)
         options = [(a, b) for a in delays for b in delays if b >= a + 2]
@@ -519,7 +509,7 @@ class _Planner:
     # The seconds in between.
 
     def fill(self, person_id: int) -> tuple[Cell, ...]:
-        """Turns a diary into cells 0 .. seconds: idle poses where there is time, and walks."""
+        """Turn a diary into cells 0 .. seconds: idle poses where there is time, and walks."""
         diary = self.diaries[person_id]
         self._idle(diary)
         stops = sorted(diary.appointments.values(), key=lambda a: a.cell)
@@ -531,7 +521,7 @@ class _Planner:
         return tuple(cells[first : first + self.params.seconds + 1])
 
     def _idle(self, diary: _Diary) -> None:
-        """Fills a diary up with idle appointments until nothing longer than two seconds is left."""
+        """Fill a diary up with idle appointments until nothing longer than two seconds is left."""
         for edge in (-2, self.params.seconds + 2):
             low, high = diary.reachable(edge)
             diary.appointments[edge] = _Appointment(edge, float(self.rng.uniform(low, high)))
@@ -609,7 +599,7 @@ def _draw_cast(rng: np.random.Generator) -> tuple[tuple[Puppet, ...], tuple[int,
 
 
 def plan_video(params: PuppetParams, split: str, index: int) -> VideoScript:
-    """Writes the script of one video.
+    """Write the script of one video.
 
     Args:
         params: the data set's parameters.

@@ -1,0 +1,48 @@
+"""Write the Puppets data set: small rendered videos with AVA-style tables, ready to train on.
+
+tools/make_puppets.py --output datasets/puppets
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from dataclasses import fields
+
+from ..data.datasets.puppets.generate import generate_puppets
+from ..data.datasets.puppets.scripts import PuppetParams
+
+PARAMETERS = {
+    "num_train": "training videos",
+    "num_val": "validation videos",
+    "seed": "another seed, other videos",
+    "seconds": "length of a video",
+    "width": "pixels",
+    "height": "pixels; 384x256 shows the same, larger",
+    "fps": "frames per second",
+}
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--output", default="datasets/puppets", help="folder of the data set")
+    for field in fields(PuppetParams):
+        option = f"--{field.name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=field.default, help=PARAMETERS[field.name])
+    parser.add_argument("--num-workers", type=int, default=2, help="processes that render")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the tool and return its exit code."""
+    args = parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parameters = {name: getattr(args, name) for name in PARAMETERS}
+    try:
+        generate_puppets(args.output, num_workers=args.num_workers, **parameters)
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
