@@ -328,7 +328,9 @@ def _add_solver_and_test(cfg: CN) -> None:
     # Empty: none are kept.
     cfg.TEST.BEST_METRIC = ""
     # Rules of the AVA evaluator: official2018, official2019, official2020 or slowfast.
-    cfg.TEST.AVA_DIALECT = "official2018"
+    cfg.TEST.AVA_PROTOCOL = "official2018"
+    # What that key was called before; where it is set, it counts.
+    cfg.TEST.AVA_DIALECT = ""
     # Clips that testing takes through the network together. For a GPU: results are the same (on a
     # CPU to the bit), only faster.
     cfg.TEST.IMS_PER_BATCH = 1

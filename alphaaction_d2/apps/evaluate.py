@@ -68,7 +68,7 @@ def _score_ava(args: argparse.Namespace) -> tuple[str, str]:
     label_map = read_label_map(args.label_map)
     excluded = read_exclusions(args.exclusions) if args.exclusions else ()
     result = evaluate_ava_files(
-        args.ground_truth, args.detections, label_map, excluded=excluded, dialect=args.protocol
+        args.ground_truth, args.detections, label_map, excluded=excluded, protocol=args.protocol
     )
     return results_as_text(result, label_map), results_as_json(result, label_map)
 

@@ -194,7 +194,8 @@ class Trainer(DefaultTrainer):
         folder = Path(cfg.OUTPUT_DIR)
         if len(cfg.DATASETS.TEST) > 1:  # each with files of its own
             folder = folder / dataset_name
-        return AVAEvaluator(dataset_name, folder, dialect=cfg.TEST.AVA_DIALECT)
+        protocol = cfg.TEST.AVA_DIALECT or cfg.TEST.AVA_PROTOCOL
+        return AVAEvaluator(dataset_name, folder, protocol=protocol)
 
     @classmethod
     def test(

@@ -1,4 +1,4 @@
-"""Evaluation: the metric (:mod:`average_precision`), the rules of AVA, UCF101-24 and
+"""Evaluation: the metric (`average_precision`), the rules of AVA, UCF101-24 and
 EPIC-Kitchens-55, and detectron2's evaluators.
 
 The evaluators need detectron2 and torch, the metrics only numpy; so the former are imported when
@@ -18,14 +18,14 @@ from .ava_protocol import (
     results_as_text,
 )
 from .average_precision import (
-    DEFAULT_DIALECT,
-    DIALECTS,
-    Dialect,
+    AVA_PROTOCOLS,
+    DEFAULT_AVA_PROTOCOL,
+    AVAProtocol,
     FrameBoxes,
     FrameMAP,
     InvertedBoxError,
     evaluate_frame_map,
-    get_dialect,
+    get_protocol,
 )
 
 if TYPE_CHECKING:
@@ -41,12 +41,20 @@ _IMPORTED_ON_USE = {
     "evaluate_ucf101_24": "ucf101_24",
 }
 
+# what they were called before
+_RENAMED = {
+    "DEFAULT_DIALECT": "DEFAULT_AVA_PROTOCOL",
+    "DIALECTS": "AVA_PROTOCOLS",
+    "Dialect": "AVAProtocol",
+    "get_dialect": "get_protocol",
+}
+
 __all__ = [
-    "DEFAULT_DIALECT",
-    "DIALECTS",
+    "DEFAULT_AVA_PROTOCOL",
+    "AVA_PROTOCOLS",
     "UCF_PROTOCOLS",
     "AVAEvaluator",
-    "Dialect",
+    "AVAProtocol",
     "FrameBoxes",
     "FrameMAP",
     "InvertedBoxError",
@@ -55,7 +63,7 @@ __all__ = [
     "evaluate_epic55",
     "evaluate_frame_map",
     "evaluate_ucf101_24",
-    "get_dialect",
+    "get_protocol",
     "group_ap",
     "results_as_json",
     "results_as_text",
@@ -63,6 +71,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _RENAMED:
+        return globals()[_RENAMED[name]]
     if name in _IMPORTED_ON_USE:
         return getattr(importlib.import_module(f".{_IMPORTED_ON_USE[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

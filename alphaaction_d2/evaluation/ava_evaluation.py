@@ -18,9 +18,7 @@ from detectron2.utils import comm
 from ..formats.ava import AVARows, write_ava_results
 from ..formats.label_map import LabelMap
 from .ava_protocol import evaluate_ava, group_ap, read_rows, results_as_json, results_as_text
-from .average_precision import DEFAULT_DIALECT, get_dialect
-
-__all__ = ["AVAEvaluator"]
+from .average_precision import DEFAULT_AVA_PROTOCOL, accepts_dialect, get_protocol
 
 logger = logging.getLogger(__name__)
 
@@ -43,34 +41,35 @@ class _KeyframeResult:
 class AVAEvaluator(DatasetEvaluator):
     """Frame mAP at IoU 0.5 of a data set in AVA's format.
 
-    It needs in the data set's metadata: ``evaluator_type`` "ava", ``label_map`` (a
-    :class:`~alphaaction_d2.formats.ava.LabelMap`: the classes that count), ``annotation_file`` (CSV
+    It needs in the data set's metadata: `evaluator_type` "ava", `label_map` (a
+    `LabelMap`: the classes that count), `annotation_file` (CSV
     of the ground truth; None for a test set without one, of which only the CSV for the server is
-    written) and, optionally, ``excluded`` (a set of (video id, second)).
+    written) and, optionally, `excluded` (a set of (video id, second)).
 
     Results do not depend on the batch size, the number of workers, or the order of the videos.
     Every keyframe counts once, however often a sampler has repeated it.
     """
 
+    @accepts_dialect
     def __init__(
         self,
         dataset_name: str,
         output_dir: str | os.PathLike | None = None,
         *,
-        dialect: str = DEFAULT_DIALECT,
+        protocol: str = DEFAULT_AVA_PROTOCOL,
         distributed: bool = True,
     ):
         """
         Args:
             dataset_name: name of a registered data set.
-            output_dir: folder for ``ava_detections.csv`` (in AVA's format) and
-                ``ava_results.json``; None writes no files.
-            dialect: which of the published evaluators to follow, see
-                :data:`~alphaaction_d2.evaluation.DIALECTS`.
+            output_dir: folder for `ava_detections.csv` (in AVA's format) and
+                `ava_results.json`; None writes no files.
+            protocol: which of the published evaluators to follow, see
+                `AVA_PROTOCOLS`.
             distributed: gather the results of all workers; False evaluates this worker's alone.
 
         Raises:
-            ValueError: if the metadata, the dialect or the annotations are not what they should be.
+            ValueError: if metadata, protocol or annotations are not what they should be.
             FileNotFoundError: if there is no annotation file.
         """
         metadata = MetadataCatalog.get(dataset_name)
@@ -86,32 +85,32 @@ class AVAEvaluator(DatasetEvaluator):
         self._label_map: LabelMap = metadata.label_map
         self._excluded = set(metadata.get("excluded") or ())
         self._output_dir = None if output_dir is None else Path(output_dir)
-        self._dialect = get_dialect(dialect).name
+        self._protocol = get_protocol(protocol).name
         # here and not in evaluate(): a bad file is better found before hours of testing
         self._ground_truth = (
             None
             if metadata.annotation_file is None
-            else read_rows(metadata.annotation_file, "annotations", dialect)
+            else read_rows(metadata.annotation_file, "annotations", protocol)
         )
         self._distributed = distributed
         self._results: list[_KeyframeResult] = []
 
     def reset(self) -> None:
-        """Forgets all results."""
+        """Forget all results."""
         self._results = []
 
     def process(
         self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Takes in detections of keyframes.
+        """Take in detections of keyframes.
 
         Args:
             inputs: the model's inputs. A model that waits for later clips answers with results of
-                earlier inputs, or of none: ``inputs`` are only asked for what the output in the
+                earlier inputs, or of none: `inputs` are only asked for what the output in the
                 same place does not say.
-            outputs: a dict per keyframe: ``video_id``, ``timestamp`` in seconds, ``height`` and
-                ``width`` of the video, and ``instances`` with ``pred_boxes`` in its pixels,
-                ``scores``, and ``pred_classes`` (action id - 1), a row per person and action.
+            outputs: a dict per keyframe: `video_id`, `timestamp` in seconds, `height` and
+                `width` of the video, and `instances` with `pred_boxes` in its pixels,
+                `scores`, and `pred_classes` (action id - 1), a row per person and action.
 
         Raises:
             ValueError: if an output lacks something, has numbers that are not finite, or has
@@ -155,10 +154,10 @@ class AVAEvaluator(DatasetEvaluator):
         )
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
-        """Scores everything that was processed, by all workers.
+        """Score everything that was processed, by all workers.
 
         Returns:
-            ``{"ava": {...}}`` in per cent: "mAP@0.5", "AP-<group>" for each group of classes and
+            `{"ava": {...}}` in per cent: "mAP@0.5", "AP-<group>" for each group of classes and
             "AP/<class name>" for each class (NaN for those without ground truth). Empty on all
             workers but the first, and without ground truth.
         """
@@ -184,7 +183,7 @@ class AVAEvaluator(DatasetEvaluator):
             detections,
             self._label_map,
             excluded=self._excluded,
-            dialect=self._dialect,
+            protocol=self._protocol,
         )
         if self._output_dir is not None:
             json_file = self._output_dir / "ava_results.json"
@@ -202,7 +201,7 @@ class AVAEvaluator(DatasetEvaluator):
 
 
 def _as_rows(results: list[_KeyframeResult]) -> AVARows:
-    """Joins keyframes to one table, by video and time; one that came twice counts once."""
+    """Join keyframes to one table, by video and time; one that came twice counts once."""
     by_keyframe: dict[tuple[str, float], _KeyframeResult] = {}
     for result in results:
         by_keyframe.setdefault((result.video_id, result.timestamp), result)

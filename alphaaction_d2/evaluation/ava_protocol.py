@@ -1,7 +1,7 @@
 """From the rows of AVA's files to a frame mAP and its tables: what AVA adds to the bare metric.
 
-That is: which frame a row belongs to, which frames are excluded, and which files a dialect refuses.
-No torch and no detectron2 here, so that scoring a file starts at once.
+That is: which frame a row belongs to, which frames are excluded, and which files a protocol
+refuses. No torch and no detectron2 here, so that scoring a file starts at once.
 """
 
 from __future__ import annotations
@@ -19,35 +19,28 @@ from ..formats.ava import AVARows, read_ava_csv
 from ..formats.label_map import LabelMap
 from ..formats.tables import DataFileError
 from .average_precision import (
-    DEFAULT_DIALECT,
+    DEFAULT_AVA_PROTOCOL,
     FrameBoxes,
     FrameMAP,
     InvertedBoxError,
+    accepts_dialect,
     evaluate_frame_map,
-    get_dialect,
+    get_protocol,
 )
-
-__all__ = [
-    "evaluate_ava",
-    "evaluate_ava_files",
-    "group_ap",
-    "read_rows",
-    "results_as_json",
-    "results_as_text",
-]
 
 logger = logging.getLogger(__name__)
 
 
+@accepts_dialect
 def evaluate_ava_files(
     ground_truth: str | os.PathLike,
     detections: str | os.PathLike,
     label_map: LabelMap,
     *,
     excluded: Iterable[tuple[str, int]] = (),
-    dialect: str = DEFAULT_DIALECT,
+    protocol: str = DEFAULT_AVA_PROTOCOL,
 ) -> FrameMAP:
-    """Scores a CSV file of detections as the official evaluator of that dialect would.
+    """Score a CSV file of detections as the official evaluator of that protocol would.
 
     It reads what that program reads (boxes of any size and place, in 2020 also fractions of a
     second) and refuses what it refuses.
@@ -57,7 +50,7 @@ def evaluate_ava_files(
         detections: CSV of results.
         label_map: the classes to evaluate; other classes in the files are ignored.
         excluded: frames (video id, second) to leave out.
-        dialect: see :data:`~alphaaction_d2.evaluation.DIALECTS`.
+        protocol: see `AVA_PROTOCOLS`.
 
     Returns:
         The average precisions, 0 to 1.
@@ -65,14 +58,14 @@ def evaluate_ava_files(
     Raises:
         DataFileError: for rows that can't be read, naming file and line.
     """
-    gt_rows = read_rows(ground_truth, "annotations", dialect)
-    det_rows = read_rows(detections, "results", dialect)
-    return evaluate_ava(gt_rows, det_rows, label_map, excluded=excluded, dialect=dialect)
+    gt_rows = read_rows(ground_truth, "annotations", protocol)
+    det_rows = read_rows(detections, "results", protocol)
+    return evaluate_ava(gt_rows, det_rows, label_map, excluded=excluded, protocol=protocol)
 
 
-def read_rows(path: str | os.PathLike, kind: str, dialect: str) -> AVARows:
-    """Reads "annotations" or "results" as freely as the evaluator of that dialect does."""
-    rules = get_dialect(dialect)
+def read_rows(path: str | os.PathLike, kind: str, protocol: str) -> AVARows:
+    """Read "annotations" or "results" as freely as the evaluator of that protocol does."""
+    rules = get_protocol(protocol)
     return read_ava_csv(
         path,
         kind,
@@ -82,25 +75,26 @@ def read_rows(path: str | os.PathLike, kind: str, dialect: str) -> AVARows:
     )
 
 
+@accepts_dialect
 def evaluate_ava(
     ground_truth: AVARows,
     detections: AVARows,
     label_map: LabelMap,
     *,
     excluded: Iterable[tuple[str, int]] = (),
-    dialect: str = DEFAULT_DIALECT,
+    protocol: str = DEFAULT_AVA_PROTOCOL,
 ) -> FrameMAP:
-    """Scores detections in memory; the arguments are those of :func:`evaluate_ava_files`, read."""
-    rules = get_dialect(dialect)
+    """Score detections in memory; the arguments are those of `evaluate_ava_files`, read."""
+    rules = get_protocol(protocol)
     excluded = set(excluded)
     if rules.scores_required and not detections.has_scores:
         raise DataFileError(
             f"{detections.source or 'detections'}: rows without a score (7 columns); "
-            f"the dialect {rules.name} needs video_id,timestamp,x1,y1,x2,y2,action_id,score"
+            f"the protocol {rules.name} needs video_id,timestamp,x1,y1,x2,y2,action_id,score"
         )
     if excluded and not rules.exclusions:
         logger.warning(
-            "The dialect %s knows no exclusions: the %d frames of the list are evaluated",
+            "The protocol %s knows no exclusions: the %d frames of the list are evaluated",
             rules.name,
             len(excluded),
         )
@@ -118,7 +112,7 @@ def evaluate_ava(
     det = FrameBoxes(det_frames, detections.boxes, det_labels, detections.scores)
     try:
         result = evaluate_frame_map(
-            gt, det, label_map.names, dialect=dialect, annotated_frames=empty_frames
+            gt, det, label_map.names, protocol=protocol, annotated_frames=empty_frames
         )
     except InvertedBoxError as error:
         row = error.row
@@ -138,7 +132,7 @@ def evaluate_ava(
 def _frame_numbers(
     ground_truth: AVARows, detections: AVARows, excluded: set[tuple[str, int]]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Gives every frame a number that both tables share.
+    """Give every frame a number that both tables share.
 
     Returns:
         frame of each row of the ground truth; frame of each detection; frames of the ground truth
@@ -168,7 +162,7 @@ def _frame_numbers(
         seconds.append(np.array([time for _, time in extra], dtype=np.float64))
 
     times, time_codes = np.unique(np.concatenate(seconds), return_inverse=True)
-    # the dialect official2020 takes timestamps for the same that are so to the last digit of %.6f
+    # the protocol official2020 takes timestamps for the same that are so to the last digit of %.6f
     texts = {text: i for i, text in enumerate(dict.fromkeys(f"{t:.6f}" for t in times.tolist()))}
     time_codes = np.array([texts[f"{t:.6f}"] for t in times.tolist()], dtype=np.int64)[time_codes]
     keys = np.concatenate(videos) * len(times) + time_codes
@@ -189,7 +183,7 @@ def _frame_numbers(
 
 
 def group_ap(result: FrameMAP, label_map: LabelMap) -> dict[str, float]:
-    """Mean average precision of each group of classes ("pose", "object", ...), 0 to 1.
+    """Compute the mean average precision of each group of classes ("pose", "object", ...), 0 to 1.
 
     Not official, but common. Classes without ground truth leave the mean, as they do in the mAP; a
     group with no other classes is NaN. Classes without a group are in no group.
@@ -207,14 +201,14 @@ def _mean_of_numbers(values: list[float]) -> float:
 
 
 def results_as_json(result: FrameMAP, label_map: LabelMap) -> str:
-    """The result as JSON text: fractions from 0 to 1, ``null`` where there is no ground truth."""
+    """Write the result as JSON: fractions from 0 to 1, `null` where there is no ground truth."""
 
     def number(value: float) -> float | None:
         return None if math.isnan(value) else value
 
     content = {
         "metric": "AVA frame mAP",
-        "dialect": result.dialect,
+        "protocol": result.protocol,
         "iou_threshold": result.iou_threshold,
         f"mAP@{result.iou_threshold:g}": number(result.mean_ap),
         "AP_per_class": {str(i): number(ap) for i, ap in result.ap.items()},
@@ -228,7 +222,7 @@ def results_as_json(result: FrameMAP, label_map: LabelMap) -> str:
 
 
 def results_as_text(result: FrameMAP, label_map: LabelMap) -> str:
-    """The result as tables in per cent: per class, per group, and the mAP with its dialect."""
+    """Write the result as tables in per cent: by class, by group, and the mAP with its protocol."""
     num_gt = result.num_ground_truth
     classes = [
         (i, label_map.names[i], label_map.groups.get(i, ""), num_gt[i], _percent(ap))
@@ -262,8 +256,8 @@ def results_as_text(result: FrameMAP, label_map: LabelMap) -> str:
         )
     num_classes = sum(n > 0 for n in num_gt.values())
     parts.append(
-        f"mAP@{result.iou_threshold:g} = {_percent(result.mean_ap)} %   (frame mAP, dialect "
-        f"{result.dialect}, {num_classes} classes with {sum(num_gt.values())} ground-truth boxes, "
+        f"mAP@{result.iou_threshold:g} = {_percent(result.mean_ap)} %   (frame mAP, protocol "
+        f"{result.protocol}, {num_classes} classes with {sum(num_gt.values())} ground-truth boxes, "
         f"{sum(result.num_detections.values())} detections)"
     )
     return "\n\n".join(parts)

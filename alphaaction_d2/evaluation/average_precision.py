@@ -1,15 +1,13 @@
 """Frame mean average precision (mAP) as the evaluators of AVA compute it: numpy in, numbers out.
 
 The published evaluators differ in small things that move the number by up to two points; such a set
-of rules is called a :class:`Dialect` here. What all of them share:
+of rules is called a protocol, `AVAProtocol`. What all of them share:
 
 * a detection looks only at the ground-truth box of its frame and class with the highest IoU (the
-    first one if several have
-  it); it is a true positive if that IoU reaches the threshold and no earlier detection has taken
-  the box;
+  first one if several have it); it is a true positive if that IoU reaches the threshold and no
+  earlier detection has taken the box;
 * the average precision of a class is the area under the precision-recall curve over all frames,
-    with the precision made
-  monotone, at all points (VOC 2010 and later);
+  with the precision made monotone, at all points (VOC 2010 and later);
 * classes without ground truth have no average precision (NaN) and leave the mean.
 
 Equal scores: the original programs sort with an unstable sort, which makes their number depend on
@@ -21,36 +19,23 @@ Letters: N rows, D detections, G ground-truth boxes, P pairs of a detection and 
 
 from __future__ import annotations
 
+import functools
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from .runs import ranges, runs, stable_descending
-
-__all__ = [
-    "DEFAULT_DIALECT",
-    "DIALECTS",
-    "Dialect",
-    "FrameBoxes",
-    "FrameMAP",
-    "InvertedBoxError",
-    "average_precision",
-    "best_overlap",
-    "evaluate_frame_map",
-    "get_dialect",
-    "pairwise_iou",
-    "precision_recall",
-]
 
 # pairs of boxes compared at a time: bounds the memory of frames with hundreds of boxes
 _PAIRS_AT_A_TIME = 1 << 21
 
 
 @dataclass(frozen=True)
-class Dialect:
+class AVAProtocol:
     """The rules in which the published AVA evaluators differ.
 
     Attributes:
@@ -65,7 +50,7 @@ class Dialect:
         min_score: rows with a score that is not above it are dropped.
         only_annotated_frames: ignore detections on frames that the ground truth does not mention.
         exclusions: frames can be excluded.
-        fractional_seconds: ``902`` and ``902.0`` are one timestamp; otherwise only whole numbers
+        fractional_seconds: `902` and `902.0` are one timestamp; otherwise only whole numbers
             without a point are valid.
         empty_rows: a row of video and timestamp alone is valid and means "nothing on this frame".
         scores_required: results without scores are invalid; otherwise their score is 1.
@@ -83,16 +68,16 @@ class Dialect:
     scores_required: bool = False
 
 
-DEFAULT_DIALECT = "official2018"
-DIALECTS = {
-    dialect.name: dialect
-    for dialect in (
+DEFAULT_AVA_PROTOCOL = "official2018"
+AVA_PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
         # ActivityNet's evaluation of April 2018; AlphAction's (AIA) is the same
-        Dialect("official2018", min_score=-10.0, max_per_frame_and_class=10_000),
+        AVAProtocol("official2018", min_score=-10.0, max_per_frame_and_class=10_000),
         # ActivityNet's of March 2019
-        Dialect("official2019", matching_order="heap", max_per_frame=50),
+        AVAProtocol("official2019", matching_order="heap", max_per_frame=50),
         # ActivityNet's of 2020, its last one
-        Dialect(
+        AVAProtocol(
             "official2020",
             matching_order="heap",
             max_per_frame=50,
@@ -102,19 +87,34 @@ DIALECTS = {
             empty_rows=True,
         ),
         # PySlowFast's
-        Dialect("slowfast", matching_order="file", scores_required=True),
+        AVAProtocol("slowfast", matching_order="file", scores_required=True),
     )
 }
 _ALIASES = {"alphaaction": "official2018", "alphaction": "official2018"}
 
 
-def get_dialect(name: str) -> Dialect:
-    """Finds a dialect by its name or alias; raises ValueError with the list of names."""
+def get_protocol(name: str) -> AVAProtocol:
+    """Find a protocol by its name or alias; raise ValueError with the list of names."""
     try:
-        return DIALECTS[_ALIASES.get(name, name)]
+        return AVA_PROTOCOLS[_ALIASES.get(name, name)]
     except KeyError:
-        known = ", ".join([*DIALECTS, *_ALIASES])
-        raise ValueError(f"unknown dialect {name!r}; known are {known}") from None
+        known = ", ".join([*AVA_PROTOCOLS, *_ALIASES])
+        raise ValueError(f"unknown protocol {name!r}; known are {known}") from None
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def accepts_dialect(function: F) -> F:
+    """Let a function take its `protocol` by the name of before, `dialect`."""
+
+    @functools.wraps(function)
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        if "dialect" in kwargs:
+            kwargs["protocol"] = kwargs.pop("dialect")
+        return function(*args, **kwargs)
+
+    return cast(F, renamed)
 
 
 @dataclass(frozen=True)
@@ -137,14 +137,14 @@ class FrameBoxes:
 
 @dataclass(frozen=True)
 class FrameMAP:
-    """The result of :func:`evaluate_frame_map`.
+    """The result of `evaluate_frame_map`.
 
     Attributes:
         mean_ap: mean of the classes with ground truth, 0 to 1; NaN if there are none.
         ap: class id -> average precision, 0 to 1; NaN for classes without ground truth.
         num_ground_truth: class id -> number of ground-truth rows.
         num_detections: class id -> number of detections that took part.
-        dialect: name of the rules.
+        protocol: name of the rules.
         iou_threshold: the IoU from which on a detection is a hit.
     """
 
@@ -152,7 +152,7 @@ class FrameMAP:
     ap: dict[int, float]
     num_ground_truth: dict[int, int]
     num_detections: dict[int, int]
-    dialect: str
+    protocol: str
     iou_threshold: float
 
 
@@ -176,9 +176,9 @@ def _areas(boxes: np.ndarray, extra: float) -> np.ndarray:
 
 
 def _iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0.0) -> np.ndarray:
-    """IoU of boxes ``(..., 4)`` with others ``(..., 4)``, element by element.
+    """Compute the IoU of boxes `(..., 4)` with others `(..., 4)`, element by element.
 
-    ``extra`` is added to every width and height: 1 for boxes that include their last pixel.
+    `extra` is added to every width and height: 1 for boxes that include their last pixel.
 
     NOTE: the order of the operations decides on which side of 0.5 the quotient falls for boxes that
     overlap by exactly a half; it is the one of the official programs.
@@ -192,7 +192,7 @@ def _iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0.0) -> np.ndarra
 
 
 def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of every box with every other one, without any "+1".
+    """Compute the intersection over union of every box with every other one, without any "+1".
 
     Args:
         boxes: (D, 4) x1 y1 x2 y2.
@@ -206,7 +206,7 @@ def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def precision_recall(is_hit: np.ndarray, num_ground_truth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Precision and recall after each detection.
+    """Compute precision and recall after each detection.
 
     Args:
         is_hit: (D,) bool, the detections in descending order of their score.
@@ -220,7 +220,7 @@ def precision_recall(is_hit: np.ndarray, num_ground_truth: int) -> tuple[np.ndar
 
 
 def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
-    """Area under the precision-recall curve at all points (VOC 2010 and later).
+    """Compute the area under the precision-recall curve at all points (VOC 2010 and later).
 
     Args:
         precision: (D,) in the order of descending scores.
@@ -239,26 +239,27 @@ def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
 # ----------------------------------------------------------------------------------- the evaluation
 
 
+@accepts_dialect
 def evaluate_frame_map(
     ground_truth: FrameBoxes,
     detections: FrameBoxes,
     class_ids: Iterable[int],
     *,
-    dialect: str = DEFAULT_DIALECT,
+    protocol: str = DEFAULT_AVA_PROTOCOL,
     iou_threshold: float = 0.5,
     annotated_frames: np.ndarray | None = None,
 ) -> FrameMAP:
-    """Computes the average precision of every class over all frames, and their mean.
+    """Compute the average precision of every class over all frames, and their mean.
 
     Args:
         ground_truth: one row per box and action.
         detections: one row per box and action, of any frames and in any order; the order decides
             among equal scores.
         class_ids: the classes to evaluate; rows of other classes take no part.
-        dialect: a name of :data:`DIALECTS`.
+        protocol: a name of `AVA_PROTOCOLS`.
         iou_threshold: a detection with at least this IoU is a hit.
-        annotated_frames: frames that are annotated though no row of ``ground_truth`` says so (there
-            was nothing to annotate). Only dialects that ignore frames which are not annotated look
+        annotated_frames: frames that are annotated though no row of `ground_truth` says so (there
+            was nothing to annotate). Only protocols that ignore frames which are not annotated look
             at it.
 
     Returns:
@@ -266,9 +267,9 @@ def evaluate_frame_map(
 
     Raises:
         InvertedBoxError: if a ground-truth box is inverted and a detection has its frame and class.
-        ValueError: if the dialect is unknown or there is no class.
+        ValueError: if the protocol is unknown or there is no class.
     """
-    rules = get_dialect(dialect)
+    rules = get_protocol(protocol)
     class_ids = sorted(set(class_ids))
     if not class_ids or class_ids[0] < 1:
         raise ValueError(f"class ids must be whole numbers from 1 on, got {class_ids}")
@@ -279,48 +280,39 @@ def evaluate_frame_map(
         is_annotated[annotated_frames[annotated_frames < num_frames]] = True
 
     # from here on classes are numbered 0 .. K-1, rows of other classes and ignored frames are gone
-    gt_rows, gt_classes = _rows_of_classes(ground_truth.labels, class_ids)
-    det_rows, det_classes = _rows_of_classes(detections.labels, class_ids)
+    gt = _Rows.of_classes(ground_truth, class_ids)
+    det = _Rows.of_classes(detections, class_ids)
     if rules.only_annotated_frames:
-        kept = is_annotated[detections.frames[det_rows]]
-        det_rows, det_classes = det_rows[kept], det_classes[kept]
+        det = det.select(is_annotated[det.frames])
 
     # steps of matching order: rows sorted by (frame, position in the frame's matching order)
     if rules.matching_order == "heap":
-        order = _heap_order(ground_truth, gt_rows, None)
-        gt_rows, gt_classes = gt_rows[order], gt_classes[order]
-        order = _heap_order(detections, det_rows, rules.max_per_frame)
+        gt = gt.select(_heap_order(ground_truth, gt.rows, None))
+        det = det.select(_heap_order(detections, det.rows, rules.max_per_frame))
     else:
-        order = _frame_order(detections.frames[det_rows])
-    if order is not None:
-        det_rows, det_classes = det_rows[order], det_classes[order]
+        det = det.select(_frame_order(det.frames))
 
     # rows that never take part in the matching; they had a place in the cap and the order of frames
     boxes = detections.boxes
     valid = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
     if not valid.all():
-        kept = valid[det_rows]
-        det_rows, det_classes = det_rows[kept], det_classes[kept]
-
+        det = det.select(valid[det.rows])
     num_classes = len(class_ids)
-    gt_groups = ground_truth.frames[gt_rows].astype(np.int64) * num_classes + gt_classes
-    det_frames = detections.frames[det_rows]
-    det_groups = det_frames.astype(np.int64) * num_classes + det_classes
-    _refuse_inverted(ground_truth.boxes, gt_rows, gt_groups, det_groups)
+    gt_groups, det_groups = gt.groups(num_classes), det.groups(num_classes)
+    _refuse_inverted(ground_truth.boxes, gt.rows, gt_groups, det_groups)
 
-    scores = detections.scores[det_rows]
+    scores = det.scores
     kept = scores > rules.min_score
     if rules.max_per_frame_and_class is not None:
         kept &= _within_group_limit(det_groups, scores, kept, rules.max_per_frame_and_class)
     if not kept.all():
-        det_rows, det_classes, scores = det_rows[kept], det_classes[kept], scores[kept]
-        det_groups, det_frames = det_groups[kept], det_frames[kept]
+        det, det_groups, scores = det.select(kept), det_groups[kept], scores[kept]
 
     is_hit = _match(
-        ground_truth.boxes[gt_rows],
+        ground_truth.boxes[gt.rows],
         gt_groups,
-        detections.boxes,
-        det_rows,
+        boxes,
+        det.rows,
         det_groups,
         scores if rules.matching_order == "score" else None,
         num_frames * num_classes,
@@ -330,11 +322,11 @@ def evaluate_frame_map(
 
     # equal scores: the reverse of the matching order, so the last frame first; "score" had matched
     # its last row first
-    reverse = _reversed_frames(det_frames, keep_rows=rules.matching_order == "score")
-    det_classes, is_hit, scores = det_classes[reverse], is_hit[reverse], scores[reverse]
+    reverse = _reversed_frames(det.frames, keep_rows=rules.matching_order == "score")
+    det_classes, is_hit, scores = det.classes[reverse], is_hit[reverse], scores[reverse]
     by_class = np.argsort(det_classes, kind="stable")  # a radix sort of 16-bit numbers
     num_det = np.bincount(det_classes, minlength=num_classes)
-    num_gt = np.bincount(gt_classes, minlength=num_classes)
+    num_gt = np.bincount(gt.classes, minlength=num_classes)
     ends = np.cumsum(num_det)
     ap = np.full(num_classes, np.nan)
     for c in np.flatnonzero(num_gt):
@@ -346,7 +338,7 @@ def evaluate_frame_map(
         ap=dict(zip(class_ids, ap.tolist())),
         num_ground_truth=dict(zip(class_ids, num_gt.tolist())),
         num_detections=dict(zip(class_ids, num_det.tolist())),
-        dialect=rules.name,
+        protocol=rules.name,
         iou_threshold=iou_threshold,
     )
 
@@ -355,20 +347,52 @@ def _max(numbers: np.ndarray) -> int:
     return int(numbers.max()) if len(numbers) else -1
 
 
-def _rows_of_classes(labels: np.ndarray, class_ids: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The rows that have one of the classes, and the place of each in ``class_ids`` (int16)."""
-    place = np.full(class_ids[-1] + 2, -1, dtype=np.int16)
-    place[class_ids] = np.arange(len(class_ids), dtype=np.int16)
-    places = place[labels.clip(0, class_ids[-1] + 1)]
-    rows = np.flatnonzero(places >= 0)
-    return rows, places[rows]
+@dataclass(frozen=True)
+class _Rows:
+    """Rows of a table that take part, in some order.
+
+    Attributes:
+        table: the boxes.
+        rows: (n,) which of its rows.
+        classes: (n,) int16, the place of each row's label among those that are evaluated.
+    """
+
+    table: FrameBoxes
+    rows: np.ndarray
+    classes: np.ndarray
+
+    @classmethod
+    def of_classes(cls, table: FrameBoxes, class_ids: list[int]) -> _Rows:
+        place = np.full(class_ids[-1] + 2, -1, dtype=np.int16)
+        place[class_ids] = np.arange(len(class_ids), dtype=np.int16)
+        places = place[table.labels.clip(0, class_ids[-1] + 1)]
+        rows = np.flatnonzero(places >= 0)
+        return cls(table, rows, places[rows])
+
+    def select(self, which: np.ndarray | None) -> _Rows:
+        """Take those that a mask or an index names, in its order; None: all, as they are."""
+        if which is None:
+            return self
+        return _Rows(self.table, self.rows[which], self.classes[which])
+
+    @property
+    def frames(self) -> np.ndarray:
+        return self.table.frames[self.rows]
+
+    @property
+    def scores(self) -> np.ndarray:
+        return self.table.scores[self.rows]
+
+    def groups(self, num_classes: int) -> np.ndarray:
+        """Number every pair of frame and class."""
+        return self.frames.astype(np.int64) * num_classes + self.classes
 
 
 # ----------------------------------------------------------------------------------- orders of rows
 
 
 def _frame_order(frames: np.ndarray) -> np.ndarray | None:
-    """Order that brings the rows of a frame together, frames in order of first appearance.
+    """Find the order that brings the rows of a frame together, frames in order of first appearance.
 
     Returns:
         (N,), or None if the rows are in that order already.
@@ -382,7 +406,7 @@ def _frame_order(frames: np.ndarray) -> np.ndarray | None:
 
 
 def _reversed_frames(frames: np.ndarray, keep_rows: bool) -> np.ndarray:
-    """Order that puts the last frame first; ``keep_rows`` keeps the order inside of a frame."""
+    """Find the order that puts the last frame first; `keep_rows` keeps the order inside of it."""
     if not keep_rows:
         return np.arange(len(frames))[::-1]
     starts, lengths = runs(frames)
@@ -390,7 +414,7 @@ def _reversed_frames(frames: np.ndarray, keep_rows: bool) -> np.ndarray:
 
 
 def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np.ndarray:
-    """Order of rows that went through a bounded heap, frame by frame.
+    """Find the order of rows that went through a bounded heap, frame by frame.
 
     The rows of a frame enter a heap of (score, class, box). Once it is full, a row enters only with
     a score above the lowest one, and replaces the smallest entry. At the end the frame's entries
@@ -400,11 +424,11 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
 
     Args:
         table: the boxes.
-        rows: (N,) the rows of ``table`` that take part.
+        rows: (N,) the rows of `table` that take part.
         capacity: size of the heap, None for no limit.
 
     Returns:
-        Positions in ``rows``: the rows kept, frames in order of first appearance, in each frame the
+        Positions in `rows`: the rows kept, frames in order of first appearance, in each frame the
         order described.
     """
     order = _frame_order(table.frames[rows])
@@ -446,9 +470,9 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
 def _by_length(
     starts: np.ndarray, lengths: np.ndarray, shortest: int
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Yields the rows of ranges of equal length together, as (n, length), and the length.
+    """Yield the rows of ranges of equal length together, as (n, length), and the length.
 
-    So numpy sorts the rows of many frames in one call. Ranges below ``shortest`` are left out.
+    So numpy sorts the rows of many frames in one call. Ranges below `shortest` are left out.
     """
     for length in np.unique(lengths).tolist():
         if length < shortest:
@@ -462,7 +486,7 @@ def _by_length(
 def _reaches_best(
     scores: np.ndarray, starts: np.ndarray, lengths: np.ndarray, count: int
 ) -> np.ndarray:
-    """(N,) bool: is the score at least the ``count``-th best of its frame (a range of rows)?"""
+    """(N,) bool: is the score at least the `count`-th best of its frame (a range of rows)?"""
     good = np.ones(len(scores), dtype=bool)
     for rows, length in _by_length(starts, lengths, count + 1):
         inside = scores[rows]
@@ -472,7 +496,7 @@ def _reaches_best(
 
 
 def _descending_in_frames(scores: np.ndarray, labels: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Order by descending score inside of each run of equal frames, of equal scores by label."""
+    """Order each run of equal frames by descending score, equal scores by label."""
     starts, lengths = runs(frames)
     order = np.arange(len(scores))
     for rows, _ in _by_length(starts, lengths, 2):
@@ -490,7 +514,7 @@ def _descending_in_frames(scores: np.ndarray, labels: np.ndarray, frames: np.nda
 
 
 def _through_heap(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> list[int]:
-    """Sends one frame's rows through the heap of :func:`_heap_order`; returns positions in them."""
+    """Send one frame's rows through the heap of `_heap_order`; return positions in them."""
     boxes = table.boxes[rows][:, [1, 0, 3, 2]].tolist()
     positions = defaultdict(list)  # rows that are equal in everything can stand for each other
     heap: list[tuple] = []
@@ -510,7 +534,7 @@ def _through_heap(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> 
 def _refuse_inverted(
     gt_boxes: np.ndarray, gt_rows: np.ndarray, gt_groups: np.ndarray, det_groups: np.ndarray
 ) -> None:
-    """Raises for an inverted ground-truth box in the frame and class of a detection."""
+    """Raise for an inverted ground-truth box in the frame and class of a detection."""
     boxes = gt_boxes[gt_rows]
     inverted = np.flatnonzero((boxes[:, 0] > boxes[:, 2]) | (boxes[:, 1] > boxes[:, 3]))
     if len(inverted):
@@ -523,7 +547,7 @@ def _refuse_inverted(
 def _within_group_limit(
     groups: np.ndarray, scores: np.ndarray, kept: np.ndarray, limit: int
 ) -> np.ndarray:
-    """(D,) bool: is the row among the best ``limit`` of its group? Only ``kept`` rows count."""
+    """(D,) bool: is the row among the best `limit` of its group? Only `kept` rows count."""
     within = np.ones(len(groups), dtype=bool)
     if len(groups) <= limit:
         return within
@@ -543,7 +567,7 @@ def _match(
     num_groups: int,
     iou_threshold: float,
 ) -> np.ndarray:
-    """Finds the detections that hit a ground-truth box. A group is a frame and class: only inside
+    """Find the detections that hit a ground-truth box. A group is a frame and class: only inside
     of it boxes meet.
 
     Each detection looks at its best box only, so no detection changes what another one looks at: a
@@ -610,20 +634,20 @@ def best_overlap(
     extra: float = 0.0,
     free: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Best ground-truth box of each detection.
+    """Find the best ground-truth box of each detection.
 
     Args:
         det_boxes: (D, 4).
         gt_boxes: (G, 4).
         starts: (D,) and
-        counts: (D,), at least 1: detection i is compared with ``gt_boxes[starts[i] : starts[i] +
-            counts[i]]``.
+        counts: (D,), at least 1: detection i is compared with `gt_boxes[starts[i] : starts[i] +
+            counts[i]]`.
         iou_threshold: the IoU that the best box must have.
         extra: added to every width and height.
         free: (G,) bool, the boxes that can still be chosen; None: all.
 
     Returns:
-        (D,) index into ``gt_boxes`` of the first box with the highest IoU, -1 if that is too low.
+        (D,) index into `gt_boxes` of the first box with the highest IoU, -1 if that is too low.
     """
     gt_index = ranges(starts, counts)
     iou = _iou(np.repeat(det_boxes, counts, axis=0), gt_boxes[gt_index], extra)

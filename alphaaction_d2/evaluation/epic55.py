@@ -27,7 +27,7 @@ _SEGMENTS_AT_A_TIME = 1024  # of one verb, with all nouns
 
 @dataclass(frozen=True)
 class EPICAccuracy:
-    """The result of :func:`evaluate_epic55`.
+    """The result of `evaluate_epic55`.
 
     Attributes:
         num_segments: N.
@@ -83,9 +83,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: Sequence[int]) -> dict[int, int]:
-    """How many rows have their label among the k best classes.
+    """Count the rows that have their label among the k best classes.
 
-    Of equal scores the last class ranks first, as in a stable ``argsort(scores)[-k:]``.
+    Of equal scores the last class ranks first, as in a stable `argsort(scores)[-k:]`.
 
     Args:
         scores: (N, C).
@@ -106,10 +106,10 @@ def action_hits(
     prior: np.ndarray | None,
     k: Sequence[int],
 ) -> dict[int, int]:
-    """What :func:`top_k_hits` counts of all pairs' scores, P(verb) P(noun) prior.
+    """Count what `top_k_hits` counts of all pairs' scores, P(verb) P(noun) prior.
 
     Of equal scores the first verb ranks first, then the first noun, as in a stable
-    ``argsort(-scores)``. Most of the 44 000 pairs of a segment need no look: it is out of the race
+    `argsort(-scores)`. Most of the 44 000 pairs of a segment need no look: it is out of the race
     once enough pairs are better, and a verb whose best pair could not reach the label has no better
     one.
 
@@ -154,13 +154,13 @@ def evaluate_epic55(
     nouns: np.ndarray,
     prior: np.ndarray,
 ) -> EPICAccuracy:
-    """Accuracies of verbs, nouns and actions, among the best one and the best five.
+    """Compute the accuracies of verbs, nouns and actions, among the best one and the best five.
 
     Args:
         verb_logits: (N, V).
         noun_logits: (N, K).
         verbs, nouns: (N,) labels.
-        prior: (V, K), see :func:`action_prior`.
+        prior: (V, K), see `action_prior`.
     """
     verb_scores, noun_scores = softmax(verb_logits), softmax(noun_logits)
     pairs = (verb_scores, noun_scores, verbs, nouns)
@@ -183,7 +183,7 @@ _PRIOR = "P(verb) P(noun) prior(noun | verb)"
 
 
 def epic_results_as_json(result: EPICAccuracy) -> str:
-    """The result as JSON text; shares in per cent."""
+    """Write the result as JSON text; shares in per cent."""
     content: dict[str, object] = {
         "metric": _PROTOCOL,
         "action_score": _PRIOR,
@@ -199,7 +199,7 @@ def epic_results_as_json(result: EPICAccuracy) -> str:
 
 
 def epic_results_as_text(result: EPICAccuracy) -> str:
-    """The result as a table in per cent, with the protocol."""
+    """Write the result as a table in per cent, with the protocol."""
     rows = [
         (what, *(f"{result.percent(what, k):.2f}" for k in TOP), *counts.values())
         for what, counts in result.correct.items()

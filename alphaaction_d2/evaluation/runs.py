@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["ranges", "runs", "stable_descending"]
-
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Concatenates the ranges start, start + 1, ..., start + length - 1."""
+    """Concatenate the ranges start, start + 1, ..., start + length - 1."""
     ends = np.cumsum(lengths)
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
 def runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and lengths of the runs of equal neighbours."""
+    """Find starts and lengths of the runs of equal neighbours."""
     if not len(values):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
@@ -22,9 +20,9 @@ def runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stable_descending(scores: np.ndarray) -> np.ndarray:
-    """Order of descending scores, equal ones in the given order.
+    """Find the order of descending scores, equal ones in the given order.
 
-    What ``argsort(-scores, kind="stable")`` returns, in a third of the time: numpy's default sort
+    What `argsort(-scores, kind="stable")` returns, in a third of the time: numpy's default sort
     is vectorised, and only the equal scores, which it mixes up, are put in order afterwards.
     """
     order = np.argsort(-scores)

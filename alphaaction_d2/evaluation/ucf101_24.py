@@ -1,7 +1,7 @@
 """Frame mAP on UCF101-24, by the three evaluators whose numbers are published.
 
 They differ in the frames that count, in the area of a box, in what becomes of a detection whose
-best box is taken, and in how the area under the curve is computed; see :data:`UCF_PROTOCOLS`. The
+best box is taken, and in how the area under the curve is computed; see `UCF_PROTOCOLS`. The
 frames matter most: of the same detections, all frames of the videos give 6 points less than those
 in which somebody acts. So every number is printed with its protocol.
 
@@ -23,17 +23,6 @@ from ..formats.tables import DataFileError
 from ..formats.ucf101_24 import UCFAnnotations, UCFDetections, match_videos
 from .average_precision import average_precision, best_overlap, precision_recall
 from .runs import runs, stable_descending
-
-__all__ = [
-    "DEFAULT_UCF_PROTOCOL",
-    "UCF_PROTOCOLS",
-    "UCFFrameMAP",
-    "UCFProtocol",
-    "evaluate_ucf101_24",
-    "trapezoid_precision",
-    "ucf_results_as_json",
-    "ucf_results_as_text",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +72,7 @@ UCF_PROTOCOLS = {
 
 @dataclass(frozen=True)
 class UCFFrameMAP:
-    """The result of :func:`evaluate_ucf101_24`.
+    """The result of `evaluate_ucf101_24`.
 
     Attributes:
         mean_ap: 0 to 1; NaN if no class counts.
@@ -120,12 +109,12 @@ def evaluate_ucf101_24(
     frames: str | None = None,
     iou_threshold: float = 0.5,
 ) -> UCFFrameMAP:
-    """Frame mAP of detections as one of the published evaluators computes it.
+    """Compute the frame mAP of detections as one of the published evaluators computes it.
 
     Args:
         annotations: of the test videos.
         detections: in any order; the order of a frame's rows decides among equal scores.
-        protocol: a name of :data:`UCF_PROTOCOLS`.
+        protocol: a name of `UCF_PROTOCOLS`.
         frames: "annotated" or "all"; None: what the protocol does.
         iou_threshold: a detection with at least this IoU is a hit.
 
@@ -200,7 +189,7 @@ def _get_protocol(name: str) -> UCFProtocol:
 
 
 def trapezoid_precision(precision: np.ndarray, recall: np.ndarray) -> float:
-    """Area under the precision-recall curve as it is, by trapezoids, in float32 (ACT).
+    """Compute the area under the precision-recall curve as it is, by trapezoids, in float32 (ACT).
 
     Args:
         precision: (D,) in the order of descending scores.
@@ -218,7 +207,7 @@ def trapezoid_precision(precision: np.ndarray, recall: np.ndarray) -> float:
 def _frame_numbers(
     annotations: UCFAnnotations, detections: UCFDetections, frames: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Numbers that frames of all videos share, and which detections count.
+    """Number the frames of all videos, and which detections count.
 
     Returns:
         frame of each annotated box (G,); frame of each detection (D,); rows of the detections that
@@ -254,7 +243,7 @@ def _match(
     rules: UCFProtocol,
     iou_threshold: float,
 ) -> np.ndarray:
-    """Finds the detections that hit a box of their group (a frame and class).
+    """Find the detections that hit a box of their group (a frame and class).
 
     What is free for a detection depends on those before it in its group alone, so all groups go
     along together: first everybody's best detection, then everybody's second ...
@@ -303,7 +292,7 @@ def _match(
 
 
 def ucf_results_as_json(result: UCFFrameMAP) -> str:
-    """The result as JSON text: fractions from 0 to 1, ``null`` for what does not count."""
+    """Write the result as JSON text: fractions from 0 to 1, `null` for what does not count."""
 
     def number(value: float) -> float | None:
         return None if math.isnan(value) else value
@@ -323,7 +312,7 @@ def ucf_results_as_json(result: UCFFrameMAP) -> str:
 
 
 def ucf_results_as_text(result: UCFFrameMAP) -> str:
-    """The result as a table in per cent, and the mAP with its protocol."""
+    """Write the result as a table in per cent, and the mAP with its protocol."""
     columns = (result.num_ground_truth, result.num_detections, result.ap)
     rows = [
         (i, name, num_gt, num_det, f"{100 * ap:.2f}")

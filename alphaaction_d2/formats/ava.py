@@ -450,5 +450,5 @@ def _timestamp_text(seconds: float) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A cell as CSV wants it: names with commas, quotes or line breaks go between quotes."""
+    """Write a cell as CSV wants it: names with commas, quotes or line breaks go between quotes."""
     return '"' + text.replace('"', '""') + '"' if re.search(r'[",\r\n]', text) else text

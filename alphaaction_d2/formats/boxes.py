@@ -84,7 +84,7 @@ class BoxFile:
         return np.full(4, max(1.0, min(width, height) / self.short_side))
 
     def as_fractions(self, size_of: SizeOf) -> BoxFile:
-        """The same boxes as fractions, checked; rows of videos without a size become NaN.
+        """Give the same boxes as fractions, checked; rows of videos without a size become NaN.
 
         Raises:
             DataFileError: boxes do not fit into their videos.
@@ -222,7 +222,7 @@ def _nearest_to_keyframes(rows: AVARows) -> np.ndarray:
 
 
 def _with_persons(rows: AVARows, role: str | None) -> AVARows:
-    """Gives persons the label -1, also those of PySlowFast's files."""
+    """Give persons the label -1, also those of PySlowFast's files."""
     numbers = bool(rows.class_names) and all(
         re.fullmatch(r"-?\d+", name) for name in rows.class_names
     )
@@ -245,7 +245,7 @@ def _in_role(rows: AVARows, role: str | None, findings: Findings) -> AVARows:
 
 
 def _row_namer(rows: AVARows) -> Callable[[int], str]:
-    """Names a row of a file without lines by its keyframe."""
+    """Name a row of a file without lines by its keyframe."""
 
     def where(row: int) -> str:
         video = rows.videos[rows.video_codes[row]]
@@ -412,7 +412,7 @@ _TAKEN = object()  # stands where a detection was
 
 
 def _by_id(path: object, name: str, entries: object) -> dict[int | str, dict]:
-    """The entries of "images" or "categories" by their id."""
+    """Find the entries of "images" or "categories" by their id."""
     found: dict[int | str, dict] = {}
     for number, entry in enumerate(entries if isinstance(entries, list) else [entries], 1):
         identity = entry.get("id") if isinstance(entry, dict) else None
@@ -522,7 +522,7 @@ _IMAGE_HINT = (
 def _places(
     path: str | os.PathLike, ids: list[int | str], images: dict[int | str, dict]
 ) -> list[_Place | None]:
-    """The keyframe of every image id; None where it is unknown."""
+    """Find the keyframe of every image id; None where it is unknown."""
     listed: list[str] | None = None
     places: list[_Place | None] = []
     for identity in ids:
@@ -564,7 +564,7 @@ def _video_list(path: str | os.PathLike) -> list[str]:
 def _class_names(
     found: list[int], categories: dict[int | str, dict]
 ) -> tuple[list[str], np.ndarray]:
-    """Names of the classes that are not persons, and the label of each of the `found` ids."""
+    """Name the classes that are not persons, and the label of each of the `found` ids."""
     class_names: list[str] = []
     label_of = []
     for category in found:

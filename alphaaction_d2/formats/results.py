@@ -249,7 +249,8 @@ def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
             )
             for number, ap in content["AP_per_class"].items()
         ]
-        return classes, str(content["dialect"])
+        # "dialect": what it was called before
+        return classes, str(content.get("protocol") or content["dialect"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path}: not a result file of the AVA evaluator (ava_results.json): {error!r}"

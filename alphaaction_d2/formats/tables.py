@@ -116,7 +116,7 @@ class Findings:
         self.notes.append(Finding(False, str(self.path if where is None else where), what))
 
     def wrong(self) -> list[Finding]:
-        """The bad rows in the order of the file."""
+        """List the bad rows in the order of the file."""
         kept = sorted(self._bad)[:MAX_KEPT]
         found = [Finding(True, self._where(number), what) for number, what in kept]
         if self._num_bad > len(kept):
@@ -299,7 +299,7 @@ class Table:
         self._lines: Sequence[int] | None = None  # None: nobody has counted them yet
 
     def lines(self, rows: np.ndarray) -> list[int]:
-        """The numbers of the lines of some rows, whose places increase."""
+        """Find the numbers of the lines of some rows, whose places increase."""
         if self._lines is not None:
             return [self._lines[row] for row in rows.tolist()]
         wanted = set(rows.tolist())
@@ -392,7 +392,7 @@ def _read_fast(
 
 
 def _decoded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
-    """A dictionary-encoded column as (distinct words, (N,) int32 codes)."""
+    """Take a dictionary-encoded column apart: (distinct words, (N,) int32 codes)."""
     if not column.num_chunks:
         return [], np.zeros(0, np.int32)
     column = column.unify_dictionaries()

@@ -151,7 +151,7 @@ def _video(entry: object) -> tuple[int, list[tuple[int, int, np.ndarray]]]:
 
 
 def _whole(entry: Mapping, key: str) -> int:
-    """A number from 0 on, whatever type it is stored in."""
+    """Read a number from 0 on, whatever type it is stored in."""
     value = np.asarray(entry.get(key))
     if value.shape != () or value.dtype.kind not in "iu" or value < 0:
         raise ValueError(f"{key} is {entry.get(key)!r}; expected a whole number from 0 on")
@@ -159,7 +159,7 @@ def _whole(entry: Mapping, key: str) -> int:
 
 
 def _class_names(entries: Mapping) -> list[str]:
-    """The names of the classes, which are the folders of their videos."""
+    """Find the names of the classes, which are the folders of their videos."""
     names: dict[int, str] = {}
     for video, entry in entries.items():
         tubes = entry.get("annotations", ()) if isinstance(entry, dict) else ()

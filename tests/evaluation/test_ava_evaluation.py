@@ -10,12 +10,15 @@ import uuid
 
 import pytest
 import torch
+from detectron2.config import get_cfg
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 
+from alphaaction_d2 import add_alphaaction_config
+from alphaaction_d2.engine import Trainer
 from alphaaction_d2.evaluation import AVAEvaluator, evaluate_ava_files
-from alphaaction_d2.evaluation.average_precision import DIALECTS
+from alphaaction_d2.evaluation.average_precision import AVA_PROTOCOLS
 from alphaaction_d2.formats.ava import read_ava_csv
 from alphaaction_d2.formats.label_map import LabelMap
 from alphaaction_d2.formats.tables import DataFileError
@@ -105,13 +108,13 @@ def test_batches_and_order_do_not_matter(dataset):
         assert evaluate(evaluator, *batches) == pytest.approx(expected, abs=0, nan_ok=True)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_ties_do_not_depend_on_the_order_of_arrival(dataset, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_ties_do_not_depend_on_the_order_of_arrival(dataset, protocol):
     tied = [
         output(v, t, (NOBODY, 1, 0.5), (box, 1, 0.5))
         for v, t, box in (("a", 1, PERSON), ("a", 2, NOBODY), ("b", 1, OTHER), ("b", 2, OTHER))
     ]
-    evaluator = AVAEvaluator(dataset, dialect=dialect)
+    evaluator = AVAEvaluator(dataset, protocol=protocol)
     expected = evaluate(evaluator, tied)
     assert evaluate(evaluator, tied[::-1]) == pytest.approx(expected, abs=0, nan_ok=True)
 
@@ -165,22 +168,31 @@ def test_no_predictions(dataset, tmp_path, caplog, batch):
     assert (tmp_path / "out" / "ava_detections.csv").read_text() == ""
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_files(dataset, tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_files(dataset, tmp_path, protocol):
     """The written detections evaluate to the very number that was reported."""
-    evaluator = AVAEvaluator(dataset, tmp_path / "out", dialect=dialect)
+    evaluator = AVAEvaluator(dataset, tmp_path / "out", protocol=protocol)
     results = evaluate(evaluator, outputs())
     csv_file = tmp_path / "out" / "ava_detections.csv"
     rows = read_ava_csv(csv_file, "results")
     assert rows.video_ids.tolist() == ["a"] * 5 + ["b"] * 2
     assert rows.boxes[0].tolist() == list(PERSON)
-    again = evaluate_ava_files(tmp_path / "gt.csv", csv_file, LABEL_MAP, dialect=dialect)
+    again = evaluate_ava_files(tmp_path / "gt.csv", csv_file, LABEL_MAP, protocol=protocol)
     assert 100 * again.mean_ap == results["mAP@0.5"]
     numbers = json.loads((tmp_path / "out" / "ava_results.json").read_text())
     assert numbers["mAP@0.5"] == again.mean_ap
-    assert numbers["dialect"] == dialect
+    assert numbers["protocol"] == protocol
     assert numbers["AP_per_class"]["3"] is None
     assert set(numbers["AP_per_group"]) == {"pose", "object", "person"}
+
+
+@pytest.mark.parametrize("key", ["TEST.AVA_PROTOCOL", "TEST.AVA_DIALECT"])
+def test_the_protocol_of_a_configuration(dataset, tmp_path, key):
+    cfg = get_cfg()
+    add_alphaaction_config(cfg)
+    (tmp_path / "own.yaml").write_text(f"TEST:\n  {key.partition('.')[2]}: slowfast\n")
+    cfg.merge_from_file(str(tmp_path / "own.yaml"))
+    assert Trainer.build_evaluator(cfg, dataset)._protocol == "slowfast"
 
 
 def test_excluded_keyframes(dataset):
@@ -255,8 +267,8 @@ def test_what_is_registered_is_checked_at_once(dataset, tmp_path):
     (tmp_path / "gt.csv").unlink()
     with pytest.raises(FileNotFoundError, match="gt.csv"):
         AVAEvaluator(dataset)
-    with pytest.raises(ValueError, match="unknown dialect"):
-        AVAEvaluator(dataset, dialect="coco")
+    with pytest.raises(ValueError, match="unknown protocol"):
+        AVAEvaluator(dataset, protocol="coco")
     del metadata.annotation_file
     with pytest.raises(ValueError, match="no 'annotation_file'"):
         AVAEvaluator(dataset)

@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 
 from alphaaction_d2.evaluation import evaluate_ava_files
 from alphaaction_d2.evaluation.average_precision import (
-    DIALECTS,
+    AVA_PROTOCOLS,
     FrameBoxes,
     FrameMAP,
     InvertedBoxError,
     average_precision,
     evaluate_frame_map,
-    get_dialect,
+    get_protocol,
     pairwise_iou,
     precision_recall,
 )
@@ -84,17 +84,17 @@ def test_average_precision_uses_the_best_later_precision():
 # ------------------------------------------------------------------------------------ hand-computed
 
 
-def ap_of_class_1(tmp_path, gt, det, dialect, **kwargs) -> float:
+def ap_of_class_1(tmp_path, gt, det, protocol, **kwargs) -> float:
     return evaluate_ava_files(
-        *files(tmp_path, gt, det), THREE_CLASSES, dialect=dialect, **kwargs
+        *files(tmp_path, gt, det), THREE_CLASSES, protocol=protocol, **kwargs
     ).ap[1]
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_classes_with_and_without_ground_truth(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_classes_with_and_without_ground_truth(tmp_path, protocol):
     gt = [f"902,{A},1,1", f"902,{A},3,1", f"902,{A},9,1"]
     det = [f"0902,{A1},1,0.9", f"902,{A1},2,0.8", f"902,{A1},9,0.8"]
-    result = evaluate_ava_files(*files(tmp_path, gt, det), THREE_CLASSES, dialect=dialect)
+    result = evaluate_ava_files(*files(tmp_path, gt, det), THREE_CLASSES, protocol=protocol)
     assert result.ap[1] == 1.0
     assert math.isnan(result.ap[2])  # no ground truth: not in the mean
     assert result.ap[3] == 0.0  # not found
@@ -102,66 +102,75 @@ def test_classes_with_and_without_ground_truth(tmp_path, dialect):
     assert result.mean_ap == 0.5
     assert result.num_ground_truth == {1: 1, 2: 0, 3: 1}
     assert result.num_detections == {1: 1, 2: 1, 3: 0}
-    assert (result.dialect, result.iou_threshold) == (dialect, 0.5)
+    assert (result.protocol, result.iou_threshold) == (protocol, 0.5)
 
 
 def test_an_alias_is_reported_by_the_name_it_stands_for(tmp_path):
     gt, det = [f"902,{A},1,1"], [f"902,{A},1,0.9"]
     for name in ("alphaaction", "alphaction"):
-        result = evaluate_ava_files(*files(tmp_path, gt, det), THREE_CLASSES, dialect=name)
-        assert result.dialect == "official2018"
+        result = evaluate_ava_files(*files(tmp_path, gt, det), THREE_CLASSES, protocol=name)
+        assert result.protocol == "official2018"
     with pytest.raises(ValueError, match="'coco'; known are official2018, .*slowfast"):
-        get_dialect("coco")
+        get_protocol("coco")
+
+
+def test_the_names_of_before_are_still_known(tmp_path):
+    from alphaaction_d2 import evaluation
+
+    gt, det = [f"902,{A},1,1"], [f"902,{A2},1,0.2", f"902,{A1},1,0.9"]
+    paths = files(tmp_path, gt, det)
+    assert evaluate_ava_files(*paths, THREE_CLASSES, dialect="slowfast").ap[1] == 0.5
+    assert evaluation.DIALECTS is AVA_PROTOCOLS and evaluation.get_dialect is get_protocol
 
 
 @pytest.mark.parametrize(
-    ("dialect", "expected"),
+    ("protocol", "expected"),
     [("official2018", 1.0), ("official2019", 1.0), ("official2020", 1.0), ("slowfast", 0.5)],
 )
-def test_two_detections_of_one_box(tmp_path, dialect, expected):
+def test_two_detections_of_one_box(tmp_path, protocol, expected):
     """The weaker one comes first in the file: it takes the box if nobody sorts."""
     gt = [f"902,{A},1,1"]
     det = [f"902,{A2},1,0.2", f"902,{A1},1,0.9"]
-    assert ap_of_class_1(tmp_path, gt, det, dialect) == expected
+    assert ap_of_class_1(tmp_path, gt, det, protocol) == expected
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_no_second_choice(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_no_second_choice(tmp_path, protocol):
     """The second detection overlaps both boxes enough, but its best one is taken."""
     gt = ["902,0,0,1,0.5,1,1", "902,0,0.05,1,0.55,1,1"]
     det = ["902,0,0,1,0.5,1,0.9", "902,0,0.01,1,0.51,1,0.8"]
-    assert ap_of_class_1(tmp_path, gt, det, dialect) == 0.5
+    assert ap_of_class_1(tmp_path, gt, det, protocol) == 0.5
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_iou_of_one_half_is_a_hit_in_float64(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_iou_of_one_half_is_a_hit_in_float64(tmp_path, protocol):
     gt = [f"{second},{box},1,1" for second, box in enumerate(["0,0,1,1", "0.1,0.1,0.5,0.5"])]
     det = ["0,0,0,0.5,1,1,0.9", "1,0.1,0.1,0.3,0.5,1,0.8"]  # 0.5 and 0.49999999999999994
-    assert ap_of_class_1(tmp_path, gt, det, dialect) == 0.5
+    assert ap_of_class_1(tmp_path, gt, det, protocol) == 0.5
 
 
 @pytest.mark.parametrize(
-    ("dialect", "expected"),
+    ("protocol", "expected"),
     [("official2018", 0.5), ("official2019", 0.5), ("official2020", 1.0), ("slowfast", 0.5)],
 )
 @pytest.mark.parametrize("gt_of_other_class", [False, True])
-def test_detections_on_frames_without_ground_truth(tmp_path, dialect, expected, gt_of_other_class):
+def test_detections_on_frames_without_ground_truth(tmp_path, protocol, expected, gt_of_other_class):
     """Ignored in 2020 only, and there not if the frame has a row of a class that does not count."""
     gt = [f"902,{A},1,1"] + [f"903,{A},9,1"] * gt_of_other_class
     det = [f"903,{A},1,0.9", f"902,{A},1,0.8"]
-    assert ap_of_class_1(tmp_path, gt, det, dialect) == (0.5 if gt_of_other_class else expected)
+    assert ap_of_class_1(tmp_path, gt, det, protocol) == (0.5 if gt_of_other_class else expected)
 
 
 @pytest.mark.parametrize(
-    ("dialect", "expected"),
+    ("protocol", "expected"),
     [("official2018", 1.0), ("official2019", 1.0), ("official2020", 0.5), ("slowfast", 1.0)],
 )
-def test_exclusions(tmp_path, dialect, expected, caplog):
+def test_exclusions(tmp_path, protocol, expected, caplog):
     gt = [f"0902,{A},1,1", f"903,{A},1,1"]
     det = [f"902,{A},1,0.9", f"903,{F},1,0.95", f"903,{F},1,0.7"]
     excluded = {("v", 903), ("w", 902)}
-    ap = ap_of_class_1(tmp_path, gt, det, dialect, excluded=excluded)
-    if dialect == "official2020":
+    ap = ap_of_class_1(tmp_path, gt, det, protocol, excluded=excluded)
+    if protocol == "official2020":
         assert ap == 0.25
         assert "knows no exclusions" in caplog.text
     else:
@@ -169,41 +178,41 @@ def test_exclusions(tmp_path, dialect, expected, caplog):
 
 
 @pytest.mark.parametrize(
-    ("dialect", "expected"),
+    ("protocol", "expected"),
     [("official2018", 0.5), ("official2019", 1.0), ("official2020", 1.0), ("slowfast", 1.0)],
 )
-def test_scores_up_to_minus_ten(tmp_path, dialect, expected):
+def test_scores_up_to_minus_ten(tmp_path, protocol, expected):
     gt = [f"902,{A},1,1", f"903,{A},1,1"]
     det = [f"902,{A},1,-9.99", f"903,{A},1,-10"]
-    assert ap_of_class_1(tmp_path, gt, det, dialect) == expected
+    assert ap_of_class_1(tmp_path, gt, det, protocol) == expected
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_cap_of_50_rows(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_cap_of_50_rows(tmp_path, protocol):
     """One row of class 1 below 50 rows of class 2: out of the cap of 2019 and 2020."""
     gt = [f"902,{A},1,1"]
     det = [f"902,{A},1,0.1"] + [f"902,{F},2,0.{900 + i}" for i in range(50)]
-    capped = DIALECTS[dialect].max_per_frame is not None
-    assert ap_of_class_1(tmp_path, gt, det, dialect) == (0.0 if capped else 1.0)
-    assert ap_of_class_1(tmp_path, gt, det[:50], dialect) == 1.0
+    capped = AVA_PROTOCOLS[protocol].max_per_frame is not None
+    assert ap_of_class_1(tmp_path, gt, det, protocol) == (0.0 if capped else 1.0)
+    assert ap_of_class_1(tmp_path, gt, det[:50], protocol) == 1.0
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_boxes_without_area(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_boxes_without_area(tmp_path, protocol):
     """Such detections vanish; such ground truth counts and can't be hit."""
     gt = [f"902,{A},1,1", "903,0.2,0.2,0.2,0.8,1,1"]
     det = ["902,0.5,0.1,0.1,0.9,1,0.99", "903,0.2,0.2,0.2,0.8,1,0.98", f"902,{A},1,0.5"]
-    result = evaluate_ava_files(*files(tmp_path, gt, det), THREE_CLASSES, dialect=dialect)
+    result = evaluate_ava_files(*files(tmp_path, gt, det), THREE_CLASSES, protocol=protocol)
     assert result.ap[1] == 0.5
     assert result.num_detections[1] == 1
 
 
 @pytest.mark.parametrize(
-    ("dialect", "expected"),
+    ("protocol", "expected"),
     [("official2018", 0.75), ("official2019", 1.0), ("official2020", 1.0), ("slowfast", 0.75)],
 )
-def test_order_of_ground_truth(tmp_path, dialect, expected):
-    """Two boxes overlap the first detection equally: the first counts, in the dialect's order."""
+def test_order_of_ground_truth(tmp_path, protocol, expected):
+    """Two boxes overlap the first detection equally: the first counts, in the protocol's order."""
     gt = ["902,0,0,0.5,0.5,1,1", "902,0.25,0,0.75,0.5,1,2"]
     det = [
         "902,0.125,0,0.625,0.5,1,0.9",
@@ -211,76 +220,76 @@ def test_order_of_ground_truth(tmp_path, dialect, expected):
         f"902,{F},1,0.75",
         "902,0.25,0,0.75,0.5,1,0.7",
     ]
-    assert ap_of_class_1(tmp_path, gt, det, dialect) == expected
+    assert ap_of_class_1(tmp_path, gt, det, protocol) == expected
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_equal_scores_rank_the_last_frame_first(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_equal_scores_rank_the_last_frame_first(tmp_path, protocol):
     gt = [f"902,{A},1,1", f"903,{A},1,1"]
     hit_last = [f"902,{F},1,0.5", f"903,{A},1,0.5"]
-    assert ap_of_class_1(tmp_path, gt, hit_last, dialect) == 0.5
-    assert ap_of_class_1(tmp_path, gt, hit_last[::-1], dialect) == 0.25
+    assert ap_of_class_1(tmp_path, gt, hit_last, protocol) == 0.5
+    assert ap_of_class_1(tmp_path, gt, hit_last[::-1], protocol) == 0.25
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_nothing_detected_and_nothing_annotated(tmp_path, dialect, caplog):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_nothing_detected_and_nothing_annotated(tmp_path, protocol, caplog):
     result = evaluate_ava_files(
-        *files(tmp_path, [f"902,{A},1,1"], []), THREE_CLASSES, dialect=dialect
+        *files(tmp_path, [f"902,{A},1,1"], []), THREE_CLASSES, protocol=protocol
     )
     assert (result.ap[1], result.mean_ap) == (0.0, 0.0)
     result = evaluate_ava_files(
-        *files(tmp_path, [], [f"902,{A},1,1"]), THREE_CLASSES, dialect=dialect
+        *files(tmp_path, [], [f"902,{A},1,1"]), THREE_CLASSES, protocol=protocol
     )
     assert math.isnan(result.mean_ap)
     assert "no mAP" in caplog.text
     assert math.isnan(
-        evaluate_ava_files(*files(tmp_path, [], []), THREE_CLASSES, dialect=dialect).mean_ap
+        evaluate_ava_files(*files(tmp_path, [], []), THREE_CLASSES, protocol=protocol).mean_ap
     )
 
 
 # ------------------------------------------------------------------------------------ refused input
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_fractional_seconds(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_fractional_seconds(tmp_path, protocol):
     gt = [f"902.0,{A},1,1", f"902.5,{B},1,1"]
     det = [f"902,{A},1,0.9", f"902.500,{B},1,0.9", f"902.6,{A},1,0.8"]
-    if dialect == "official2020":
-        assert ap_of_class_1(tmp_path, gt, det, dialect) == 1.0
+    if protocol == "official2020":
+        assert ap_of_class_1(tmp_path, gt, det, protocol) == 1.0
     else:
         with pytest.raises(DataFileError, match="gt.csv:1: column timestamp: '902.0'"):
-            ap_of_class_1(tmp_path, gt, det, dialect)
+            ap_of_class_1(tmp_path, gt, det, protocol)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_rows_that_say_the_frame_is_empty(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_rows_that_say_the_frame_is_empty(tmp_path, protocol):
     gt = [f"902,{A},1,1", "903"]
     det = ["902", f"902,{A},1,0.8", f"903,{A},1,0.9"]
-    if dialect == "official2020":
-        assert ap_of_class_1(tmp_path, gt, det, dialect) == 0.5
+    if protocol == "official2020":
+        assert ap_of_class_1(tmp_path, gt, det, protocol) == 0.5
     else:
         with pytest.raises(DataFileError, match="gt.csv:2: 2 columns"):
-            ap_of_class_1(tmp_path, gt, det, dialect)
+            ap_of_class_1(tmp_path, gt, det, protocol)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_detections_without_scores(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_detections_without_scores(tmp_path, protocol):
     gt, det = [f"902,{A},1,1"], [f"902,{A},1"]
-    if dialect == "slowfast":
+    if protocol == "slowfast":
         with pytest.raises(DataFileError, match=r"det.csv: rows without a score .*slowfast"):
-            ap_of_class_1(tmp_path, gt, det, dialect)
+            ap_of_class_1(tmp_path, gt, det, protocol)
     else:
-        assert ap_of_class_1(tmp_path, gt, det, dialect) == 1.0
+        assert ap_of_class_1(tmp_path, gt, det, protocol) == 1.0
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
-def test_inverted_ground_truth(tmp_path, dialect):
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
+def test_inverted_ground_truth(tmp_path, protocol):
     """Refused only where a detection would have to be compared with it."""
     gt = [f"902,{A},1,1", "903,0.5,0.1,0.1,0.9,1,1"]
     with pytest.raises(DataFileError, match=r"gt.csv: v at 903 s: box \[0.5, 0.1, 0.1, 0.9\]"):
-        ap_of_class_1(tmp_path, gt, [f"902,{A},1,0.9", f"903,{F},1,0.1"], dialect)
+        ap_of_class_1(tmp_path, gt, [f"902,{A},1,0.9", f"903,{F},1,0.1"], protocol)
     det = [f"902,{A},1,0.9", f"903,{F},2,0.1", "903,0.5,0.1,0.1,0.9,1,0.1"]
-    assert ap_of_class_1(tmp_path, gt, det, dialect) == 0.5
+    assert ap_of_class_1(tmp_path, gt, det, protocol) == 0.5
 
 
 def test_inverted_ground_truth_in_memory():
@@ -299,9 +308,9 @@ def test_class_ids_are_checked(class_ids):
 # --------------------------------------------------------------------------------- a second opinion
 
 
-def simple_frame_map(gt, det, num_classes, dialect) -> list[float]:
+def simple_frame_map(gt, det, num_classes, protocol) -> list[float]:
     """The rules once more, row by row: lists of (frame, box, label, score) in, AP per class out."""
-    rules = DIALECTS[dialect]
+    rules = AVA_PROTOCOLS[protocol]
     by_frame: tuple[dict, dict] = ({}, {})
     for side, rows in zip(by_frame, (gt, det)):
         for frame, box, label, score in rows:
@@ -374,12 +383,12 @@ det_rows = st.lists(det_row, max_size=25) | st.lists(
 )
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
 @settings(max_examples=30)
 @given(gt=st.lists(gt_row, max_size=15), det=det_rows)
-def test_agrees_with_the_row_by_row_version(dialect, gt, det):
-    result = evaluate_frame_map(table(gt), table(det), [1, 2, 3], dialect=dialect)
-    expected = simple_frame_map(gt, det, 3, dialect)
+def test_agrees_with_the_row_by_row_version(protocol, gt, det):
+    result = evaluate_frame_map(table(gt), table(det), [1, 2, 3], protocol=protocol)
+    expected = simple_frame_map(gt, det, 3, protocol)
     np.testing.assert_allclose(list(result.ap.values()), expected, rtol=0, atol=1e-12)
 
 
@@ -389,32 +398,32 @@ def test_without_ties_the_order_of_rows_does_not_matter(gt, det, data):
     """Nor do the other classes: it is the first appearance of a frame that they change."""
     det = [(*row[:3], 0.9 - i / 100) for i, row in enumerate(det)]
     shuffled = data.draw(st.permutations(det))
-    for dialect in ("official2018", "official2019", "official2020"):
-        a = evaluate_frame_map(table(gt), table(det), [1, 2, 3], dialect=dialect)
-        b = evaluate_frame_map(table(gt), table(shuffled), [1, 2, 3], dialect=dialect)
+    for protocol in ("official2018", "official2019", "official2020"):
+        a = evaluate_frame_map(table(gt), table(det), [1, 2, 3], protocol=protocol)
+        b = evaluate_frame_map(table(gt), table(shuffled), [1, 2, 3], protocol=protocol)
         np.testing.assert_array_equal(list(a.ap.values()), list(b.ap.values()))
-        alone = evaluate_frame_map(table(gt), table(det), [2], dialect=dialect)
+        alone = evaluate_frame_map(table(gt), table(det), [2], protocol=protocol)
         np.testing.assert_array_equal(alone.ap[2], a.ap[2])
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
 @settings(max_examples=40)
 @given(gt=st.lists(gt_row, max_size=15), det=st.lists(det_row, max_size=25))
-def test_invariances(dialect, gt, det):
+def test_invariances(protocol, gt, det):
     """The frames' numbers and increasing changes of the scores do not matter."""
-    plain = evaluate_frame_map(table(gt), table(det), [1, 2, 3], dialect=dialect)
+    plain = evaluate_frame_map(table(gt), table(det), [1, 2, 3], protocol=protocol)
     assert all(math.isnan(ap) or 0 <= ap <= 1 + 1e-12 for ap in plain.ap.values())
     other_gt = [(7 - row[0], *row[1:]) for row in gt]
     other_det = [(7 - row[0], *row[1:3], math.exp(row[3])) for row in det]
-    other = evaluate_frame_map(table(other_gt), table(other_det), [1, 2, 3], dialect=dialect)
+    other = evaluate_frame_map(table(other_gt), table(other_det), [1, 2, 3], protocol=protocol)
     np.testing.assert_array_equal(list(plain.ap.values()), list(other.ap.values()))
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
 @settings(max_examples=40)
 @given(gt=st.lists(gt_row, min_size=1, max_size=15, unique_by=lambda row: row[:3]))
-def test_the_ground_truth_itself_is_perfect(dialect, gt):
-    result = evaluate_frame_map(table(gt), table(gt), [1, 2, 3], dialect=dialect)
+def test_the_ground_truth_itself_is_perfect(protocol, gt):
+    result = evaluate_frame_map(table(gt), table(gt), [1, 2, 3], protocol=protocol)
     assert result.mean_ap == 1.0
 
 
@@ -430,13 +439,13 @@ def check(result: FrameMAP, expected: dict, case: str) -> None:
     assert result.ap == pytest.approx(expected_ap, abs=1e-12, nan_ok=True), case
 
 
-@pytest.mark.parametrize("dialect", [*DIALECTS, "alphaction"])
+@pytest.mark.parametrize("protocol", [*AVA_PROTOCOLS, "alphaction"])
 @pytest.mark.parametrize("folder", ["small", "real"])
-def test_cases(shared, folder, dialect):
+def test_cases(shared, folder, protocol):
     cases = sorted(path.parent for path in (shared / "ava/cases" / folder).glob("*/expected.json"))
     assert cases
     for case in cases:
-        expected = json.loads((case / "expected.json").read_text())["expected"][dialect]
+        expected = json.loads((case / "expected.json").read_text())["expected"][protocol]
         det = next(case.glob("det.csv*"))
         exclusions = case / "exclusions.csv"
         excluded = read_exclusions(exclusions) if exclusions.exists() else ()
@@ -444,9 +453,9 @@ def test_cases(shared, folder, dialect):
         arguments = (case / "gt.csv", det, label_map)
         if "error" in expected:
             with pytest.raises(ValueError):
-                evaluate_ava_files(*arguments, excluded=excluded, dialect=dialect)
+                evaluate_ava_files(*arguments, excluded=excluded, protocol=protocol)
             continue
-        result = evaluate_ava_files(*arguments, excluded=excluded, dialect=dialect)
+        result = evaluate_ava_files(*arguments, excluded=excluded, protocol=protocol)
         check(result, expected, case.name)
 
 
@@ -465,9 +474,9 @@ def test_large_cases(shared, tmp_path, decimals):
     label_map = read_label_map(folder / "labelmap60.pbtxt")
     excluded = read_exclusions(folder / "exclusions.csv")
     expected = json.loads((folder / f"expected_mod8_d{decimals}.json").read_text())["expected"]
-    for dialect, numbers in expected.items():
-        result = evaluate_ava_files(gt, det, label_map, excluded=excluded, dialect=dialect)
-        check(result, numbers, dialect)
+    for protocol, numbers in expected.items():
+        result = evaluate_ava_files(gt, det, label_map, excluded=excluded, protocol=protocol)
+        check(result, numbers, protocol)
 
 
 # -------------------------------------------------------------------------------------- the command
@@ -503,13 +512,14 @@ def test_tool(tmp_path):
     assert ["object", "1", "1", "0.00"] in rows
     numbers = json.loads((tmp_path / "out.json").read_text())
     assert numbers["mAP@0.5"] == 0.5
-    assert numbers["dialect"] == "official2018"
+    assert numbers["protocol"] == "official2018"
     assert numbers["AP_per_class"] == {"1": 1.0, "2": 0.0, "3": None}
     assert numbers["AP_per_group"] == {"pose": 1.0, "object": 0.0, "person": None}
 
-    done = run_tool(*common, "--dialect", "official2020")
-    assert "mAP@0.5 = 12.50 %" in done.stdout
-    assert "official2020" in done.stdout
+    for option in ("--protocol", "--dialect"):  # and what it was called before
+        done = run_tool(*common, option, "official2020")
+        assert "mAP@0.5 = 12.50 %" in done.stdout
+        assert "protocol official2020" in done.stdout
 
 
 def test_tool_with_bad_input(tmp_path):
@@ -520,7 +530,7 @@ def test_tool_with_bad_input(tmp_path):
     for arguments, words in (
         ((*common, "--detections", det), f"{det}:1: column x2: 'wide'"),
         ((*common, "--detections", tmp_path / "no.csv"), "no.csv"),
-        ((*common, "--detections", gt, "--dialect", "coco"), "unknown dialect 'coco'"),
+        ((*common, "--detections", gt, "--protocol", "coco"), "unknown protocol 'coco'"),
         ((*common, "--detections", gt, "--exclusions", gt), f"{gt}:1: "),
     ):
         done = run_tool(*arguments)

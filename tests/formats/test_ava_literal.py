@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alphaaction_d2.evaluation import DIALECTS, evaluate_ava_files
+from alphaaction_d2.evaluation import AVA_PROTOCOLS, evaluate_ava_files
 from alphaaction_d2.formats.ava import read_exclusions
 from alphaaction_d2.formats.label_map import read_label_map
 
@@ -32,8 +32,8 @@ class Refused(Exception):
     """The evaluator stops."""
 
 
-def frame_key(row: list[str], dialect: str) -> str:
-    if dialect == "official2020":
+def frame_key(row: list[str], protocol: str) -> str:
+    if protocol == "official2020":
         return "%s,%.6f" % (row[0], Decimal(row[1]))  # noqa: UP031 - through a double, as there
     try:
         return f"{row[0]},{int(row[1]):04d}"
@@ -41,17 +41,17 @@ def frame_key(row: list[str], dialect: str) -> str:
         raise Refused from None
 
 
-def read_rows(text: str, classes: set[int], dialect: str, kind: str) -> tuple[dict, set]:
+def read_rows(text: str, classes: set[int], protocol: str, kind: str) -> tuple[dict, set]:
     """Frame -> [(score, class, box y1 x1 y2 x2)] in matching order, and all frames mentioned."""
     frames: dict[str, list] = {}
     mentioned = set()
     for row in csv.reader(text.splitlines()):
-        if len(row) == 2 and dialect == "official2020":
-            mentioned.add(frame_key(row, dialect))
+        if len(row) == 2 and protocol == "official2020":
+            mentioned.add(frame_key(row, protocol))
             continue
-        if len(row) not in (7, 8) or dialect == "slowfast" and kind == "det" and len(row) == 7:
+        if len(row) not in (7, 8) or protocol == "slowfast" and kind == "det" and len(row) == 7:
             raise Refused
-        key = frame_key(row, dialect)
+        key = frame_key(row, protocol)
         mentioned.add(key)
         if int(row[6]) not in classes:
             continue
@@ -59,13 +59,13 @@ def read_rows(text: str, classes: set[int], dialect: str, kind: str) -> tuple[di
         score = float(row[7]) if len(row) == 8 else 1.0
         entry = (score, int(row[6]), y1, x1, y2, x2)
         rows = frames.setdefault(key, [])
-        if dialect not in HEAP:
+        if protocol not in HEAP:
             rows.append(entry)
         elif kind == "gt" or len(rows) < 50:
             heapq.heappush(rows, entry)
         elif score > rows[0][0]:
             heapq.heapreplace(rows, entry)
-    if dialect in HEAP:
+    if protocol in HEAP:
         frames = {key: sorted(rows, key=lambda row: -row[0]) for key, rows in frames.items()}
     return frames, mentioned
 
@@ -79,13 +79,13 @@ def overlap(det: tuple, gt: tuple) -> float:
     return inter / union if union else 0.0
 
 
-def match_frame(rows: list, gt_rows: list, c: int, dialect: str) -> list[tuple[float, bool]]:
+def match_frame(rows: list, gt_rows: list, c: int, protocol: str) -> list[tuple[float, bool]]:
     """Score and hit of one frame's detections of a class, in matching order."""
     rows = [row for row in rows if row[1] == c and row[2] < row[4] and row[3] < row[5]]
     boxes = [row[2:] for row in gt_rows if row[1] == c]
     if rows and any(b[0] > b[2] or b[1] > b[3] for b in boxes):
         raise Refused
-    if dialect == "official2018":
+    if protocol == "official2018":
         rows.reverse()
         rows = [row for row in sorted(rows, key=lambda row: -row[0]) if row[0] > -10]
     taken: set[int] = set()
@@ -114,23 +114,23 @@ def average(found: list[tuple[float, bool]], num_gt: int) -> float:
     return area
 
 
-def literal(gt: str, det: str, excluded: str, dialect: str) -> dict[int, float]:
+def literal(gt: str, det: str, excluded: str, protocol: str) -> dict[int, float]:
     """AP of every class; raises Refused where the program would stop."""
     classes = {1, 2, 4}
-    gt_frames, annotated = read_rows(gt, classes, dialect, "gt")
-    det_frames, _ = read_rows(det, classes, dialect, "det")
-    if dialect == "official2020":
+    gt_frames, annotated = read_rows(gt, classes, protocol, "gt")
+    det_frames, _ = read_rows(det, classes, protocol, "det")
+    if protocol == "official2020":
         det_frames = {key: rows for key, rows in det_frames.items() if key in annotated}
     else:
         for row in csv.reader(excluded.splitlines()):
-            gt_frames.pop(frame_key(row, dialect), None)
-            det_frames.pop(frame_key(row, dialect), None)
+            gt_frames.pop(frame_key(row, protocol), None)
+            det_frames.pop(frame_key(row, protocol), None)
     aps = {}
     for c in sorted(classes):
         num_gt = sum(row[1] == c for rows in gt_frames.values() for row in rows)
         found = []
         for key, rows in det_frames.items():
-            found += match_frame(rows, gt_frames.get(key, []), c, dialect)
+            found += match_frame(rows, gt_frames.get(key, []), c, protocol)
         aps[c] = average(found, num_gt) if num_gt else math.nan
     return aps
 
@@ -170,7 +170,7 @@ det_fraction = st.tuples(video, fraction, a_box(), label, score).map(",".join)
 
 @st.composite
 def some_files(draw: st.DrawFn) -> tuple[str, str, str]:
-    """Ground truth, detections, exclusions. Now and then with rows that some dialects refuse."""
+    """Ground truth, detections, exclusions. Now and then with rows that some protocols refuse."""
     gt = draw(st.lists(gt_line | gt_short if draw(st.booleans()) else gt_line, max_size=14))
     det = draw(st.lists(det_line, max_size=24))
     special = draw(st.integers(0, 9))
@@ -190,13 +190,13 @@ def some_files(draw: st.DrawFn) -> tuple[str, str, str]:
     return tuple("".join(f"{row}\n" for row in rows) for rows in (gt, det, excluded))
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("protocol", AVA_PROTOCOLS)
 @settings(max_examples=60)
 @given(files=some_files())
 @example(files=("v,902,0,0,1,1,1,1\n", "", ""))
 @example(files=("", "v,902,0,0,1,1,1,0.5\n", "v,902\n"))
 @example(files=("v,902.5000004,0,0,1,1,1,1\n", "v,902.5,0,0,1,1,1,0.5\n", ""))
-def test_generated_files(dialect, files):
+def test_generated_files(protocol, files):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = [folder / name for name in ("gt.csv", "det.csv", "excluded.csv")]
@@ -204,9 +204,9 @@ def test_generated_files(dialect, files):
             path.write_text(text)
         (folder / "map.pbtxt").write_text(LABEL_MAP)
         label_map = read_label_map(folder / "map.pbtxt")
-        arguments = {"excluded": read_exclusions(paths[2]), "dialect": dialect}
+        arguments = {"excluded": read_exclusions(paths[2]), "protocol": protocol}
         try:
-            expected = literal(*files, dialect)
+            expected = literal(*files, protocol)
         except Refused:
             with pytest.raises(ValueError) as error:
                 evaluate_ava_files(paths[0], paths[1], label_map, **arguments)

@@ -88,7 +88,7 @@ def test_mistakes_are_one_line(tool, scene, tmp_path, capsys):
 # ----------------------------------------------------------------------------------------- compare
 
 
-def write_results(path: Path, aps: dict[str, float], dialect: str = "official2018") -> Path:
+def write_results(path: Path, aps: dict[str, float], protocol: str = "official2018") -> Path:
     """What the evaluator writes, of made-up numbers."""
     from alphaaction_d2.evaluation.average_precision import FrameMAP
 
@@ -101,7 +101,7 @@ def write_results(path: Path, aps: dict[str, float], dialect: str = "official201
         num_ground_truth=counts,
         num_detections=counts,
         iou_threshold=0.5,
-        dialect=dialect,
+        protocol=protocol,
     )
     label_map = LabelMap(names, dict.fromkeys(names, "POSE"))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -122,7 +122,7 @@ def test_two_runs_compared(tool, tmp_path):
 def test_files_that_cannot_be_compared(tool, tmp_path, capsys):
     good = write_results(tmp_path / "a.json", {"walk": 0.4})
     other = write_results(tmp_path / "b.json", {"run": 0.4})
-    dialect = write_results(tmp_path / "c.json", {"walk": 0.4}, "official2020")
+    protocol = write_results(tmp_path / "c.json", {"walk": 0.4}, "official2020")
     text, list_ = tmp_path / "text.json", tmp_path / "list.json"
     text.write_text("mAP 30\n")
     list_.write_text("[1]\n")
@@ -131,7 +131,7 @@ def test_files_that_cannot_be_compared(tool, tmp_path, capsys):
         (list_, "list.json: not a result file of the AVA evaluator"),
         (tmp_path / "missing.json", "missing.json"),
         (other, "not evaluated on the same classes"),
-        (dialect, "measured by official2018"),
+        (protocol, "measured by official2018"),
     ):
         assert tool("compare", good, wrong, "--output", tmp_path / "out.png") == 2
         error = capsys.readouterr().err

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alphaaction_d2.evaluation import DEFAULT_DIALECT, DIALECTS, evaluate_ava
+from alphaaction_d2.evaluation import AVA_PROTOCOLS, DEFAULT_AVA_PROTOCOL, evaluate_ava
 from alphaaction_d2.formats.ava import AVARows, write_ava_results
 from alphaaction_d2.formats.label_map import LabelMap
 from benchmarks.measure import Row, interleaved_medians
@@ -146,22 +146,22 @@ def _run(command: list[str]) -> tuple[float, float, float]:
 
 
 def in_memory(data: Data, size: int, repeats: int) -> Iterator[Row]:
-    """The evaluation alone, by every dialect; one core."""
+    """The evaluation alone, by every protocol; one core."""
     tables = (data.annotations, data.detections, data.label_map)
-    for dialect in DIALECTS:
+    for protocol in AVA_PROTOCOLS:
         cpu: list[float] = []
 
-        def evaluate(dialect: str = dialect, cpu: list[float] = cpu) -> None:
+        def evaluate(protocol: str = protocol, cpu: list[float] = cpu) -> None:
             start = time.process_time()
-            evaluate_ava(*tables, dialect=dialect)
+            evaluate_ava(*tables, protocol=protocol)
             cpu.append(time.process_time() - start)
 
         (wall,) = interleaved_medians([evaluate], repeats)
         yield Row(
-            name=f"evaluating {size / 1e6:g} million rows in memory, {dialect}",
+            name=f"evaluating {size / 1e6:g} million rows in memory, {protocol}",
             value=wall,
             unit="s",
             limit=3.0,
             note=f"CPU time {statistics.median(cpu):.2f} s"
-            + (", default" if dialect == DEFAULT_DIALECT else ""),
+            + (", default" if protocol == DEFAULT_AVA_PROTOCOL else ""),
         )
