@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 from pathlib import Path
 
 import numpy as np
 from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
-from ..config import setup_cfg
 from ..data.datasets import datasets_root
 from ..data.datasets.puppets.generate import generate_puppets
-from ..formats.results import read_evaluation
+from ..formats.config_files import setup_cfg
+from ..formats.results import group_classes, mean_ap, read_evaluation
 from ..formats.writing import write_atomically
 from ..visualization.charts import comparison_chart
 from .experiment import PUPPETS_CONFIGS, run_experiment
@@ -53,10 +52,8 @@ def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) ->
     cfg.OUTPUT_DIR = str(output / f"{METHODS[method]}_seed{seed}")
     cfg.SEED = seed
     results = run_experiment(cfg)
-    groups: dict[str, list[float]] = {}
-    for entry in read_evaluation(results)[0]:
-        groups.setdefault(entry.group, []).append(entry.ap)
-    return {group: statistics.fmean(aps) for group, aps in groups.items()}
+    groups = group_classes(read_evaluation(results)[0])
+    return {group: mean_ap(classes) for group, classes in groups.items()}
 
 
 def main(args: argparse.Namespace) -> int:
@@ -89,5 +86,5 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _cell(values: list[float]) -> str:
-    mean = statistics.fmean(values)
-    return f"{mean:.1f}" if len(values) == 1 else f"{mean:.1f} ± {statistics.stdev(values):.1f}"
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.1f}{spread}"

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
 
-from ..config import setup_cfg
 from ..data.datasets import datasets_root, register_datasets
 from ..data.datasets.puppets.generate import generate_puppets
 from ..engine import AttentionPredictor
 from ..engine.box_sources import KeyframeBoxes
 from ..engine.predictor import class_names
+from ..formats.config_files import setup_cfg
 from ..formats.results import read_evaluation
 from ..visualization import write_report
 from ..visualization.charts import class_ap_chart
