@@ -10,7 +10,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from torch import nn
 
-from alphaaction_d2.data.video.reader import VideoWriter
+from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.modeling.detector import PictureBoxes
 from alphaaction_d2.structures import FoundBoxes
 

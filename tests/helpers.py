@@ -17,7 +17,7 @@ from detectron2.utils.env import seed_all_rng
 
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.apps.command_line import run_tool
-from alphaaction_d2.data.video.reader import VideoWriter
+from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.engine import Trainer
 from alphaaction_d2.engine.box_sources import BoxSource
 

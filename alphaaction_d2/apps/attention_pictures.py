@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..data.video.reader import VideoReader
+from ..data.video import VideoReader
 from ..formats.results import KeyframeResult, PersonResult, VideoResult, format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.interaction.inspection import ClipAttention, MemoryWeights

@@ -37,8 +37,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..data.clip_sampling import iterate_clips
 from ..data.datasets import AVAFiles, keyframes_of, register_folder, registered_files
-from ..data.video.clip_folder import VIDEO_SUFFIXES
-from ..data.video.reader import (
+from ..data.video import (
     VideoError,
     VideoReader,
     find_videos,
@@ -48,6 +47,7 @@ from ..data.video.reader import (
     one_line,
     video_name,
 )
+from ..data.video.clip_folder import VIDEO_SUFFIXES
 from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector, load_detector

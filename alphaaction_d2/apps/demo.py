@@ -21,7 +21,7 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 
 from ..data import VideoError
-from ..data.video.reader import probe_video, video_name
+from ..data.video import probe_video, video_name
 from ..engine import AttentionPredictor
 from ..engine.predictor import class_names
 from ..visualization import write_report

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from detectron2.config import CfgNode
 
 from ..data.datasets import register_datasets
-from ..data.video.reader import video_name
+from ..data.video import video_name
 from ..engine.box_sources import BoxSource, KeyframeBoxes, WholeFrame
 from ..formats.config_files import setup_cfg
 

@@ -13,7 +13,7 @@ import torch
 from detectron2.structures import Instances
 
 from ..data.clip_sampling import is_shown_by
-from ..data.video.reader import (
+from ..data.video import (
     VideoInfo,
     VideoWriter,
     iterate_frames,

@@ -2,6 +2,6 @@
 
 from .dataset_mapper import ActionDatasetMapper
 from .datasets import register_ava, register_folder
-from .video.reader import VideoError
+from .video import VideoError
 
 __all__ = ["ActionDatasetMapper", "VideoError", "register_ava", "register_folder"]

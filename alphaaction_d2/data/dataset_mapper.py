@@ -18,7 +18,7 @@ from ..structures import AnnotatedPersons, BoxChoice, FoundBoxes, as_boxes
 from .boxes import enlarge_boxes, jitter_boxes
 from .clip_sampling import clip_times
 from .transforms import ColorJitter, ResizeShortSide, split_channels
-from .video.reader import VideoReader
+from .video import VideoReader
 
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:

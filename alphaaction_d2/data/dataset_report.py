@@ -35,7 +35,7 @@ from ..formats.tables import DataFileError
 from .clip_sampling import TIME_TOLERANCE, clip_times, iterate_clips
 from .datasets.ava import AVAFiles, Keyframe, keyframes_of
 from .datasets.builtin import folder_label_map, folder_splits
-from .video.reader import VideoInfo, find_videos, first_that_opens, iterate_frames
+from .video import VideoInfo, find_videos, first_that_opens, iterate_frames
 
 logger = logging.getLogger(__name__)
 

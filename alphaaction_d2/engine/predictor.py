@@ -15,7 +15,7 @@ from detectron2.engine import DefaultPredictor
 from ..checkpoint.checkpointer import load_for_inference
 from ..data.clip_sampling import iterate_clips
 from ..data.dataset_mapper import ActionDatasetMapper
-from ..data.video.reader import iterate_frames, video_name
+from ..data.video import iterate_frames, video_name
 from ..formats.ava_classes import AVA_CLASSES
 from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention

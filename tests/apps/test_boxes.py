@@ -20,7 +20,7 @@ from alphaaction_d2.apps.boxes import (
     write_boxes,
 )
 from alphaaction_d2.data.datasets.ava import AVAFiles
-from alphaaction_d2.data.video.reader import VideoError
+from alphaaction_d2.data.video import VideoError
 from alphaaction_d2.formats.ava import read_ava_csv
 from alphaaction_d2.modeling.detector import PictureBoxes
 from alphaaction_d2.structures import FoundBoxes

@@ -17,7 +17,7 @@ from alphaaction_d2.data.transforms import (
     ResizeShortSide,
     split_channels,
 )
-from alphaaction_d2.data.video.reader import VideoReader, VideoWriter
+from alphaaction_d2.data.video import VideoReader, VideoWriter
 from alphaaction_d2.structures import BoxChoice, FoundBoxes
 
 

@@ -21,7 +21,7 @@ from alphaaction_d2.data.dataset_report import (
     summarise,
 )
 from alphaaction_d2.data.datasets import load_ava
-from alphaaction_d2.data.video.reader import VideoWriter
+from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.formats.label_map import LabelMap
 from tests.helpers import write_dataset
 

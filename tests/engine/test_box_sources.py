@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from alphaaction_d2.apps.boxes import VideoJob, write_boxes
-from alphaaction_d2.data.video.reader import iterate_frames
+from alphaaction_d2.data.video import iterate_frames
 from alphaaction_d2.engine import VideoPredictor
 from alphaaction_d2.engine.box_sources import BoxSource, DetectedBoxes, KeyframeBoxes, WholeFrame
 from alphaaction_d2.formats.tables import DataFileError

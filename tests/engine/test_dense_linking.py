@@ -12,7 +12,7 @@ from PIL import Image
 
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.apps.boxes import VideoJob, box_rows, keyframe_pictures, write_boxes
-from alphaaction_d2.data.video.reader import VideoWriter, iterate_frames
+from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.engine import Trainer, VideoPredictor
 from alphaaction_d2.engine.box_sources import DetectedBoxes, KeyframeBoxes
 from alphaaction_d2.engine.inference import build_delayed_inference

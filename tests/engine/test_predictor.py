@@ -13,7 +13,7 @@ from detectron2.engine import DefaultPredictor
 
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.apps.video_results import constant_rate, process_video
-from alphaaction_d2.data.video.reader import VideoError, VideoWriter, iterate_frames, probe_video
+from alphaaction_d2.data.video import VideoError, VideoWriter, iterate_frames, probe_video
 from alphaaction_d2.engine import Trainer, VideoPredictor
 from alphaaction_d2.engine.box_sources import KeyframeBoxes
 from alphaaction_d2.engine.inference import build_delayed_inference

@@ -14,7 +14,7 @@ import torch
 from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
-from alphaaction_d2.data.video.reader import VideoWriter
+from alphaaction_d2.data.video import VideoWriter
 from tests.detectors import write_detector
 
 ROOT = Path(__file__).resolve().parents[2]

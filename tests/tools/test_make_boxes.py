@@ -16,7 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from alphaaction_d2.data.datasets.builtin import register_folder
-from alphaaction_d2.data.video.reader import VideoWriter, iterate_frames
+from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.formats.ava import read_ava_csv
 from tests.detectors import write_detector
 from tests.helpers import loaded_tool, write_dataset

@@ -17,7 +17,7 @@ from PIL import Image
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data import ActionDatasetMapper
-from alphaaction_d2.data.video.reader import VideoWriter, iterate_frames
+from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.structures import FoundBoxes
 from benchmarks.measure import Row, interleaved_medians, num_threads
 

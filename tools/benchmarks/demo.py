@@ -20,7 +20,7 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps.video_results import process_video
-from alphaaction_d2.data.video.reader import VideoWriter
+from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.engine import AttentionPredictor
 from alphaaction_d2.engine.box_sources import BoxesAt, BoxSource
 from alphaaction_d2.engine.predictor import class_names

@@ -54,7 +54,7 @@ def _write_dataset(root: Path, videos: int, seconds: int) -> int:
     Returns:
         The number of annotations.
     """
-    from alphaaction_d2.data.video.reader import VideoWriter
+    from alphaaction_d2.data.video import VideoWriter
 
     for name in ("videos", "annotations", "boxes"):
         (root / name).mkdir(parents=True)

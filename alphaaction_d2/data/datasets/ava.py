@@ -30,7 +30,7 @@ from ...formats.boxes import at_keyframes, read_boxes
 from ...formats.label_map import LabelMap, class_names, is_ava, read_label_map, with_groups
 from ...structures import AnnotatedPersons
 from ..box_tables import DensePersons, Keyframe, KeyframeTable, keyframes_in, split_at_keyframes
-from ..video.reader import VideoInfo, find_videos, first_that_opens
+from ..video import VideoInfo, find_videos, first_that_opens
 
 logger = logging.getLogger(__name__)
 

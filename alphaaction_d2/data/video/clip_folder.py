@@ -80,10 +80,11 @@ class ClipFolder(FrameSource):
         self._told = False
         self._file: FrameSource | None = None
         self._place = -1  # of the open clip
-        if self._open_next() is None:
+        first = self._open_next()
+        if first is None:
             raise VideoError(f"{path}: none of its {len(clips)} clips can be opened")
         begin = self._seconds[self._place]
-        clip = self._file.info
+        clip = first.info
         if clip.duration is not None and not is_clip_length(clip.duration):
             self._close_file()
             raise VideoError(
@@ -99,7 +100,7 @@ class ClipFolder(FrameSource):
         )
 
     @property
-    def frames_decoded(self) -> int:
+    def frames_decoded(self) -> int:  # type: ignore[override]  # nobody sets it
         return self._decoded_before + (0 if self._file is None else self._file.frames_decoded)
 
     def _close_file(self) -> None:
@@ -125,8 +126,8 @@ class ClipFolder(FrameSource):
     def _open_next(self) -> FrameSource | None:
         """Open the next usable clip; None at the end."""
         while self._place + 1 < len(self._seconds):
-            if self._open(self._place + 1) is not None:
-                return self._check_size(self._file)
+            if (file := self._open(self._place + 1)) is not None:
+                return self._check_size(file)
         self._close_file()
         return None
 
@@ -165,13 +166,14 @@ class ClipFolder(FrameSource):
 
     def seek(self, seconds: float) -> tuple[float, Any]:
         place = self._place_at(seconds)
-        while place > 0 and self._open(place) is None:
+        while place > 0:
+            if (file := self._open(place)) is not None:
+                self._check_size(file)
+                break
             place -= 1
-        if place == 0:
+        else:
             self._place = -1
             self._open_next()
-        else:
-            self._check_size(self._file)
         first = self.next_frame()
         if first is None:
             raise VideoError(f"{self.path}: has changed while it was read: start again")

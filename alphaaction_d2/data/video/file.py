@@ -107,6 +107,7 @@ class VideoFile(FrameSource):
         self._threads = threads
         self._warned = False
         self._reformatter = VideoReformatter()
+        self._frames: Iterator[tuple[float, av.VideoFrame]]
         self._container, self._stream = _open_stream(self.path, stream, threads)
         try:
             packets = self._container.demux(self._stream)
@@ -156,7 +157,7 @@ class VideoFile(FrameSource):
         """Give the info, and whether left and right are to be exchanged before turning."""
         stream = self._stream
         rotation, is_mirrored = _orientation(frame)
-        start_time = float((frame.pts or 0) * stream.time_base)
+        start_time = float((frame.pts or 0) * _time_base(stream))
         duration = _promised_duration(self._container, stream)
         if duration is not None and "matroska" in self._container.format.name:
             duration = max(duration - start_time, 0.0)  # it is the time of the end
@@ -180,7 +181,7 @@ class VideoFile(FrameSource):
 
     def _begin(self, kind: str, packets: Iterator[av.Packet]) -> None:
         """Stand before the first frame."""
-        self._clock = _FrameClock(kind, self._stream.time_base, 1 / _average_fps(self._stream))
+        self._clock = _FrameClock(kind, _time_base(self._stream), 1 / _average_fps(self._stream))
         self._frames = self._timed(self._decode(packets))
         self._end = 0.0  # seconds at which the last frame that came out ends
         self._damaged_packets = 0
@@ -366,7 +367,7 @@ class VideoWriter:
             f".{self.path.stem[:100]}.{os.getpid()}.partial{self.path.suffix}"
         )
         self._reformatter = VideoReformatter()
-        self._container = None
+        self._container: av.container.OutputContainer | None = None
         try:
             is_mp4 = self.path.suffix.lower() in (".mp4", ".mov", ".m4v")
             self._container = av.open(
@@ -400,21 +401,25 @@ class VideoWriter:
         # 1001 keeps the television rates (30000/1001) exact.
         rate = Fraction(fps).limit_denominator(1001)
         stream = container.add_stream(codec, rate=rate, options=options)
+        assert isinstance(stream, av.VideoStream)
         height, width = self._size
         stream.height, stream.width = height + height % 2, width + width % 2
         stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
         # The file depends on the number of threads, and 0 takes as many as there are cores.
-        stream.codec_context.thread_count = 1 if repeatable else 0
-        stream.codec_context.sample_aspect_ratio = pixel_aspect
+        context.thread_count = 1 if repeatable else 0
+        context.sample_aspect_ratio = pixel_aspect
         # Written into the file, so that players do not have to guess the colours by the size.
-        stream.codec_context.color_range = ColorRange.MPEG
-        stream.codec_context.colorspace = Colorspace.ITU601
+        context.color_range = ColorRange.MPEG
+        context.colorspace = Colorspace.ITU601
         if gop is not None:
-            stream.codec_context.gop_size = gop
+            context.gop_size = gop
         return stream
 
     def write(self, rgb_frame: np.ndarray) -> None:
         """Append a frame, (height, width, 3) uint8 RGB."""
+        if self._container is None:
+            raise ValueError(f"{self.path}: the file is finished, open a new writer")
         rgb_frame = np.asarray(rgb_frame)
         if rgb_frame.dtype != np.uint8 or rgb_frame.shape != (*self._size, 3):
             raise ValueError(
@@ -526,6 +531,7 @@ def _choose_stream(
     ]
     if not videos:
         raise VideoError(f"{path}: no video stream: give a file that contains a video")
+    chosen: av.VideoStream | None
     if index is None:
         best = container.streams.best("video")
         chosen = best if best in videos else videos[0]
@@ -578,7 +584,7 @@ def _is_text(start: bytes) -> bool:
 
 def _is_mp4_without_index(path: Path) -> bool:
     """Whether an MP4 or MOV has its pictures ("mdat") but not the index ("moov") to find them."""
-    kinds = set()
+    kinds: set[bytes] = set()
     with path.open("rb") as file:
         size_of_file = file.seek(0, os.SEEK_END)
         position = 0
@@ -610,13 +616,18 @@ def _orientation(frame: av.VideoFrame) -> tuple[int, bool]:
     stored = frame.side_data.get("DISPLAYMATRIX")
     if stored is None:
         return 0, False
-    matrix = np.frombuffer(bytes(stored), "<i4")
+    matrix = np.frombuffer(bytes(stored), "<i4")  # type: ignore[call-overload]  # a buffer
     a, b, _, c, d = (int(sign) for sign in np.sign(matrix[:5]))
     is_mirrored = a * d - b * c < 0
     if is_mirrored:
         a, b = -a, -b
     turns = _QUARTER_TURNS.get((a, b, c, d))
     return (0, False) if turns is None else (90 * turns, is_mirrored)
+
+
+def _time_base(stream: av.VideoStream) -> Fraction:
+    assert stream.time_base is not None  # FFmpeg gives one to every stream that it opens
+    return stream.time_base
 
 
 def _average_fps(stream: av.VideoStream) -> float:
@@ -632,7 +643,7 @@ def _promised_duration(
 ) -> float | None:
     """Give the seconds of the video, not of its sound, if the header knows them."""
     if stream.duration:
-        duration = float(stream.duration * stream.time_base)
+        duration = float(stream.duration * _time_base(stream))
         if "avi" in container.format.name and stream.frames:
             # FFmpeg shortens it to what a truncated AVI's size allows.
             duration = max(duration, stream.frames / _average_fps(stream))

@@ -232,8 +232,9 @@ class FrameFolder(FrameSource):
         self._next = 0
         self._damaged: set[int] = set()
         self._told = False
-        self._opening = self._first_readable()
-        self._first_index, picture = self._opening
+        self._first_index, picture = self._first_readable()
+        # Kept until it is asked for, which is mostly next.
+        self._opening: tuple[int, np.ndarray] | None = (self._first_index, picture)
         height, width = picture.shape[:2]
         self.info = VideoInfo(
             path=path,
@@ -272,14 +273,16 @@ class FrameFolder(FrameSource):
         return self._index_at(target) > self._index_at(position)
 
     def seek(self, seconds: float) -> tuple[float, int]:
-        self._next = self._index_at(seconds)
-        return self.next_frame()
+        self._tell_of_numbers()
+        index = self._index_at(seconds)
+        self._next = index + 1
+        return self._seconds(index), index
 
     def to_rgb(self, frame: int) -> np.ndarray:
         index = max(frame, self._first_index)
         if self._opening is not None and index == self._opening[0]:
-            (_, picture), self._opening = self._opening, None
-            return picture
+            (_, opening), self._opening = self._opening, None
+            return opening
         while (picture := self._read(index)) is None:
             if index == self._first_index:
                 raise VideoError(f"{self.path}: has changed while it was read: start again")

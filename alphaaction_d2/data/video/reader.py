@@ -1,6 +1,6 @@
 """Reading videos: what is on screen at which moment, whatever form a video has.
 
-A video is a file (`video_file.py`, which knows the decoder), a folder of numbered pictures
+A video is a file (`file.py`, which knows the decoder), a folder of numbered pictures
 (`frame_folder.py`) or a folder of one-second clips (`clip_folder.py`); readers do not see the
 difference.
 
@@ -24,23 +24,9 @@ import numpy as np
 
 from ..clip_sampling import frames_shown_at, is_shown_by
 from .clip_folder import ClipFolder, is_clip_length, numbered_clips, video_files
-from .file import VideoFile, VideoWriter
+from .file import VideoFile
 from .frame_folder import TIMING_FILE, FrameFolder, PictureSeries, picture_series
-from .source import FrameSource, VideoError, VideoInfo, one_line
-
-__all__ = [
-    "VideoError",
-    "VideoInfo",
-    "VideoReader",
-    "VideoWriter",
-    "find_videos",
-    "first_that_opens",
-    "is_video_folder",
-    "iterate_frames",
-    "one_line",
-    "probe_video",
-    "video_name",
-]
+from .source import FrameSource, VideoError, VideoInfo
 
 # One `VideoReader.read` holds everything between its first and last moment, except gaps this long.
 _MAX_GAP_SECONDS = 2.0
@@ -365,7 +351,7 @@ def first_that_opens(paths: Iterable[Path]) -> tuple[VideoInfo | None, list[str]
     Returns:
         Its `VideoInfo`, None if none can be opened; and what is wrong with each one before it.
     """
-    problems = []
+    problems: list[str] = []
     for path in paths:
         try:
             return probe_video(path), problems

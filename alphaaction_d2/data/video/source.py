@@ -1,6 +1,6 @@
 """What every source of a video's frames offers, whether it is a file or a folder.
 
-`video.py` reads from a source without knowing which it is: a video file (`video_file.py`), numbered
+`reader.py` reads from a source without knowing which it is: a video file (`file.py`), numbered
 pictures (`frame_folder.py`) or one-second clips (`clip_folder.py`).
 """
 

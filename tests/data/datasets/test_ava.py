@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from alphaaction_d2.data.datasets import AVAFiles, keyframes_of, load_ava, register_folder
 from alphaaction_d2.data.datasets.builtin import ava_files
 from alphaaction_d2.data.samplers import shard_videos
-from alphaaction_d2.data.video.reader import VideoWriter
+from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.formats.ava_classes import AVA_CLASSES
 from alphaaction_d2.formats.label_map import class_names, read_label_map, with_groups
 from alphaaction_d2.formats.tables import DataFileError

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from alphaaction_d2.data.clip_sampling import clip_times
-from alphaaction_d2.data.video.reader import VideoError, VideoReader, iterate_frames, probe_video
+from alphaaction_d2.data.video import VideoError, VideoReader, iterate_frames, probe_video
 from tests.data.video.test_clip_folder import write_clip
 from tests.data.video.test_reader import (
     FPS,

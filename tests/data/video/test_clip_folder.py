@@ -10,9 +10,7 @@ import numpy as np
 import pytest
 
 from alphaaction_d2.data.clip_sampling import clip_times, iterate_clips
-from alphaaction_d2.data.video.clip_folder import ClipFolder
-from alphaaction_d2.data.video.file import VideoFile
-from alphaaction_d2.data.video.reader import (
+from alphaaction_d2.data.video import (
     VideoError,
     VideoReader,
     find_videos,
@@ -21,6 +19,8 @@ from alphaaction_d2.data.video.reader import (
     iterate_frames,
     probe_video,
 )
+from alphaaction_d2.data.video.clip_folder import ClipFolder
+from alphaaction_d2.data.video.file import VideoFile
 from tests.data.video.test_reader import (
     FPS,
     HEIGHT,

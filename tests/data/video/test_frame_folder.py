@@ -13,18 +13,18 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from alphaaction_d2.data.clip_sampling import clip_times, iterate_clips
-from alphaaction_d2.data.video.frame_folder import (
-    PictureSeries,
-    picture_series,
-    read_picture,
-    read_timing,
-)
-from alphaaction_d2.data.video.reader import (
+from alphaaction_d2.data.video import (
     VideoError,
     VideoReader,
     iterate_frames,
     probe_video,
     video_name,
+)
+from alphaaction_d2.data.video.frame_folder import (
+    PictureSeries,
+    picture_series,
+    read_picture,
+    read_timing,
 )
 from tests.data.video.test_reader import (
     FPS,

@@ -16,7 +16,7 @@ from alphaaction_d2.data.clip_sampling import (
     iterate_clips,
     last_keyframe,
 )
-from alphaaction_d2.data.video.reader import (
+from alphaaction_d2.data.video import (
     VideoError,
     VideoReader,
     VideoWriter,

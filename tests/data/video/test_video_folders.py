@@ -30,7 +30,7 @@ from alphaaction_d2.data.dataset_report import (
 )
 from alphaaction_d2.data.datasets.ava import load_ava
 from alphaaction_d2.data.datasets.builtin import ava_files
-from alphaaction_d2.data.video.reader import iterate_frames
+from alphaaction_d2.data.video import iterate_frames
 from alphaaction_d2.engine import Trainer, VideoPredictor
 from alphaaction_d2.engine.box_sources import DetectedBoxes, KeyframeBoxes
 from tests.detectors import NOBODY

@@ -11,7 +11,9 @@ import numpy as np
 from .scripts import (
     STAGE_HEIGHT,
     Ball,
+    Box,
     Cell,
+    Colour,
     Puppet,
     PuppetParams,
     VideoScript,
@@ -83,9 +85,8 @@ def _arms(puppet: Puppet, time: float, cell: Cell | None, second: int) -> np.nda
         )
     else:  # carry: around the parcel
         return np.array([[[-0.25, 0.16], [-0.17, 0.28]], [[0.25, 0.16], [0.17, 0.28]]])
-    hands = np.array(hands)
     shoulders = np.array([[-0.10, 0.04], [0.10, 0.04]])
-    return np.stack([(hands + shoulders) / 2, hands], axis=1)
+    return np.stack([(hands + shoulders) / 2, np.array(hands)], axis=1)
 
 
 # How far a gesture bends the torso sideways, in heights of the puppet.
@@ -143,9 +144,7 @@ def _limb(puppet: Puppet) -> float:
     return 0.105 * puppet.height
 
 
-def person_box(
-    script: VideoScript, person_id: int, time: float
-) -> tuple[float, float, float, float]:
+def person_box(script: VideoScript, person_id: int, time: float) -> Box:
     """Tight box around a drawn puppet, arms included, clipped to the image.
 
     Args:
@@ -168,10 +167,11 @@ def person_box(
     return _normalise(script.params, (low[0], low[1], high[0], high[1]))
 
 
-def _normalise(params: PuppetParams, box: tuple[float, ...]) -> tuple[float, float, float, float]:
+def _normalise(params: PuppetParams, box: Box) -> Box:
     """Stage units to fractions of the image, clipped to it."""
     size = (params.stage_width, STAGE_HEIGHT) * 2
-    return tuple(float(min(max(v / s, 0.0), 1.0)) for v, s in zip(box, size))
+    x1, y1, x2, y2 = (float(min(max(v / s, 0.0), 1.0)) for v, s in zip(box, size))
+    return x1, y1, x2, y2
 
 
 def _ball_centre(ball: Ball, time: float) -> tuple[float, float]:
@@ -179,18 +179,18 @@ def _ball_centre(ball: Ball, time: float) -> tuple[float, float]:
     return ball.x, ball.baseline - _BALL_RADIUS - 11.0 * abs(math.sin(math.pi * 1.5 * time))
 
 
-def _parcel_box(puppet: Puppet, figure: _Figure) -> tuple[float, float, float, float]:
+def _parcel_box(puppet: Puppet, figure: _Figure) -> Box:
     w, h = (puppet.height * v for v in _PARCEL_SIZE)
     cx, cy = figure.neck + [0, 0.26 * puppet.height]
     return cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2
 
 
-def _chest_box(script: VideoScript) -> tuple[float, float, float, float]:
+def _chest_box(script: VideoScript) -> Box:
     (x, ground), (w, h) = script.chest, _CHEST_SIZE
     return x - w / 2, ground - h, x + w / 2, ground
 
 
-def object_boxes(script: VideoScript, time: float) -> list[tuple[str, tuple[float, ...]]]:
+def object_boxes(script: VideoScript, time: float) -> list[tuple[str, Box]]:
     """Class names and boxes (fractions of the image) of the chest, the balls and the parcels."""
     found = [("chest", _chest_box(script))]
     for ball in script.balls:
@@ -208,7 +208,7 @@ def object_boxes(script: VideoScript, time: float) -> list[tuple[str, tuple[floa
 class _Canvas:
     """An image that is drawn on in stage units, larger than needed, and scaled down at the end."""
 
-    def __init__(self, params: PuppetParams, background: tuple[int, int, int]) -> None:
+    def __init__(self, params: PuppetParams, background: Colour) -> None:
         self.size = (params.width, params.height)
         # Small images are drawn three times larger: averaging is what keeps thin limbs smooth.
         self.times = 3 if params.height <= 96 else 2
@@ -221,19 +221,19 @@ class _Canvas:
         # Fixed point with 4 binary digits; pixel centres lie at whole numbers, hence the offset.
         return (np.asarray(points) * (self.unit * 16) - 7.5).astype(np.int32)
 
-    def line(self, points: np.ndarray, width: float, colour: tuple[int, int, int]) -> None:
+    def line(self, points: np.ndarray, width: float, colour: Colour) -> None:
         thick = max(1, round(width * self.unit))
         cv2.polylines(self.image, [self._px(points)], False, colour, thick, cv2.LINE_8, 4)
 
-    def disc(self, centre: np.ndarray, radius: float, colour: tuple[int, int, int]) -> None:
+    def disc(self, centre: np.ndarray, radius: float, colour: Colour) -> None:
         x, y = self._px(centre)
         r = max(1, round(radius * self.unit * 16))
         cv2.circle(self.image, (int(x), int(y)), r, colour, -1, cv2.LINE_8, 4)
 
-    def polygon(self, points: np.ndarray, colour: tuple[int, int, int]) -> None:
+    def polygon(self, points: np.ndarray, colour: Colour) -> None:
         cv2.fillConvexPoly(self.image, self._px(points), colour, cv2.LINE_8, 4)
 
-    def box(self, box: tuple[float, float, float, float], colour: tuple[int, int, int]) -> None:
+    def box(self, box: Box, colour: Colour) -> None:
         x1, y1, x2, y2 = box
         self.polygon(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]), colour)
 
@@ -311,7 +311,8 @@ def render_frame(script: VideoScript, time: float) -> np.ndarray:
     for _, person_id in sorted(drawn):
         if person_id == 0:
             canvas.box((x1, y1, x2, y2), script.chest_colour)
-            canvas.box((x1, y1, x2, y1 + 3.2), tuple(int(v * 1.5) for v in script.chest_colour))
+            red, green, blue = (int(v * 1.5) for v in script.chest_colour)
+            canvas.box((x1, y1, x2, y1 + 3.2), (red, green, blue))
             canvas.box((x1, y1 + 3.2, x2, y1 + 4.2), (30, 20, 10))
             canvas.disc(np.array([(x1 + x2) / 2, y1 + 4.6]), 1.5, (250, 210, 60))
             continue

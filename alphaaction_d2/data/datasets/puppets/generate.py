@@ -36,7 +36,7 @@ import numpy as np
 
 from ...video import VideoWriter
 from .drawing import object_boxes, person_box, render_frame
-from .scripts import PUPPET_CLASSES, SPLITS, PuppetParams, VideoScript, keyframes, plan_video
+from .scripts import PUPPET_CLASSES, SPLITS, Box, PuppetParams, VideoScript, keyframes, plan_video
 
 logger = logging.getLogger(__name__)
 
@@ -211,19 +211,20 @@ def tabulate(script: VideoScript, rng: np.random.Generator) -> dict:
     }
 
 
-def _digits(box: tuple[float, ...]) -> list[str]:
+def _digits(box: Box) -> list[str]:
     return [f"{v:.4f}" for v in box]
 
 
-def _jitter(box: tuple[float, ...], rng: np.random.Generator) -> tuple[float, ...]:
+def _jitter(box: Box, rng: np.random.Generator) -> Box:
     """Move each side of a box by about 3 % of its size."""
     x1, y1, x2, y2 = box
     w, h = x2 - x1, y2 - y1
     moved = np.array(box) + rng.normal(0, 0.03, 4).clip(-0.08, 0.08) * [w, h, w, h]
-    return tuple(float(v) for v in moved.clip(0, 1))
+    x1, y1, x2, y2 = moved.clip(0, 1).tolist()
+    return x1, y1, x2, y2
 
 
-def _false_box(rng: np.random.Generator) -> tuple[float, ...]:
+def _false_box(rng: np.random.Generator) -> Box:
     """A box of about a puppet's shape, anywhere."""
     w, h = rng.uniform(0.08, 0.2), rng.uniform(0.25, 0.5)
     x, y = rng.uniform(0, 1 - w), rng.uniform(0, 1 - h)

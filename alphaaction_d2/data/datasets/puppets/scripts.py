@@ -12,7 +12,7 @@ when width and height grow together.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -53,6 +53,8 @@ FLASH_DELAYS = (3, 7)
 SESSION_GAP = 2
 
 STAGE_HEIGHT = 64.0
+Box = tuple[float, float, float, float]  # x1, y1, x2, y2
+Colour = tuple[int, int, int]  # red, green, blue, 0..255
 _SPEED = 26.0  # fastest walk, units per second
 _MARGIN = 12.0  # no puppet's centre comes nearer to the left and right border
 _ELBOW_ROOM = 14.0  # puppets with appointments in the same second keep this distance
@@ -119,10 +121,10 @@ class Puppet:
     person_id: int
     height: float
     baseline: float
-    shirt: tuple[int, int, int]
-    trousers: tuple[int, int, int]
-    skin: tuple[int, int, int]
-    hat: tuple[int, int, int]
+    shirt: Colour
+    trousers: Colour
+    skin: Colour
+    hat: Colour
     hat_style: int
 
 
@@ -166,12 +168,12 @@ class VideoScript:
 
     video_id: str
     params: PuppetParams
-    background: tuple[int, int, int]
+    background: Colour
     puppets: tuple[Puppet, ...]
     look_alikes: tuple[int, int]
     cells: dict[int, tuple[Cell, ...]]
     chest: tuple[float, float]
-    chest_colour: tuple[int, int, int]
+    chest_colour: Colour
     balls: tuple[Ball, ...]
     events: tuple[Event, ...]
 
@@ -523,7 +525,9 @@ class _Planner:
     def _idle(self, diary: _Diary) -> None:
         """Fill a diary up with idle appointments until nothing longer than two seconds is left."""
         for edge in (-2, self.params.seconds + 2):
-            low, high = diary.reachable(edge)
+            interval = diary.reachable(edge)
+            assert interval is not None  # nothing is booked beyond the edge
+            low, high = interval
             diary.appointments[edge] = _Appointment(edge, float(self.rng.uniform(low, high)))
         hurried: set[int] = set()  # where all the time until the next appointment goes into walking
         while True:
@@ -547,7 +551,7 @@ class _Planner:
         """The seconds between two stops."""
         free = there.cell - here.cell - 1
         carries = here.gesture == there.gesture == "carry" and here.phase == there.phase
-        gesture = {"gesture": "carry", "phase": here.phase} if carries else {}
+        gesture: dict[str, Any] = {"gesture": "carry", "phase": here.phase} if carries else {}
         way = abs(there.x - here.x)
         if free == 2 and way <= _SPEED and not carries and self._coin(0.6):
             pose = str(self.rng.choice(["jump", "crouch"]))
@@ -594,8 +598,8 @@ def _draw_cast(rng: np.random.Generator) -> tuple[tuple[Puppet, ...], tuple[int,
     looks.append(looks[0])
     order = rng.permutation(number)
     puppets = tuple(replace(looks[which], person_id=i + 1) for i, which in enumerate(order))
-    alike = tuple(i + 1 for i, which in enumerate(order) if which in (0, number - 1))
-    return puppets, alike
+    first, second = (i + 1 for i, which in enumerate(order) if which in (0, number - 1))
+    return puppets, (first, second)
 
 
 def plan_video(params: PuppetParams, split: str, index: int) -> VideoScript:
@@ -628,12 +632,12 @@ def plan_video(params: PuppetParams, split: str, index: int) -> VideoScript:
     cells = {p.person_id: planner.fill(p.person_id) for p in planner.puppets}
     light = rng.uniform(150, 215)
     tint = rng.uniform(-12, 12, size=3)
-    background = tuple(int(v) for v in np.clip(light + tint, 0, 255))
+    red, green, blue = (int(v) for v in np.clip(light + tint, 0, 255))
     wood = _CHESTS[rng.integers(len(_CHESTS))]
     return VideoScript(
         video_id=f"{split}_{index:03d}",
         params=params,
-        background=background,
+        background=(red, green, blue),
         puppets=planner.puppets,
         look_alikes=planner.look_alikes,
         cells=cells,
