@@ -22,7 +22,8 @@ from alphaaction_d2.data.datasets.puppets.scripts import (
     plan_video,
 )
 from alphaaction_d2.data.video import VideoWriter, iterate_frames
-from alphaaction_d2.formats import ava as ava_files
+from alphaaction_d2.formats.ava import read_exclusions
+from alphaaction_d2.formats.label_map import read_label_map
 
 PARAMS = PuppetParams()
 ACTION_ID = {c.name: c.action_id for c in PUPPET_CLASSES}
@@ -432,9 +433,9 @@ class TestFolder:
         assert not list(root.parent.glob(".*")), "nothing is left beside it"
 
     def test_label_map_and_exclusions_are_read_by_the_package(self, root):
-        labels = ava_files.read_label_map(root / "label_map.pbtxt")
+        labels = read_label_map(root / "label_map.pbtxt")
         assert list(labels.names.values()) == [c.name for c in PUPPET_CLASSES]
-        excluded = ava_files.read_exclusions(root / "annotations" / "val_excluded.csv")
+        excluded = read_exclusions(root / "annotations" / "val_excluded.csv")
         assert excluded and {video for video, _ in excluded} <= {"val_000"}
 
     def test_annotations_are_the_scripts_labels(self, root):
