@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import pickle
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,18 +12,14 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from ..formats.writing import write_atomically
-from .sources import FOREIGN_LAYER, PIXELS, convert, differences, part_of, recognise
+from .describe import differences, part_of
+from .reading import read_checkpoint
+from .sources import SOURCES, convert, recognise
+from .sources.source import FOREIGN_LAYER
 
 logger = logging.getLogger(__name__)
 
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
-
-# Set to 1 to load files that only Python's pickle can read; they may run any code.
-TRUST_PICKLE = "ALPHAACTION_TRUST_PICKLE"
-
-# Where files keep their weights: detectron2 and AlphAction, pytorchvideo and PySlowFast, others,
-# Caffe2.
-_WEIGHTS = ("model", "model_state", "state_dict", "blobs")
 
 
 class SavedBeside(Protocol):
@@ -41,76 +34,6 @@ class SavedBeside(Protocol):
 
 class CheckpointMismatch(ValueError):
     """Weights that do not fit the configured model; the message names what does not."""
-
-
-def read_checkpoint(path: str | os.PathLike, *, trust_pickle: bool = False) -> dict[str, Any]:
-    """What a file of weights holds, its weights under "model" as tensors, names as in the file.
-
-    Args:
-        path: a local file of torch, or a pickle.
-        trust_pickle: also unpickle, which lets the file run any code (TRUST_PICKLE does the same).
-
-    Raises:
-        ValueError: the file needs unpickling, and nobody allowed it; or it is no checkpoint.
-    """
-    data = _read_file(path, trust_pickle or os.environ.get(TRUST_PICKLE) == "1")
-    if not isinstance(data, dict):
-        raise ValueError(f"{path}: not a checkpoint, but a {type(data).__name__}")
-    key = next((key for key in _WEIGHTS if isinstance(data.get(key), Mapping)), None)
-    rest = {} if key is None else {name: value for name, value in data.items() if name != key}
-    weights = {
-        str(name): torch.as_tensor(value)
-        for name, value in (data if key is None else data[key]).items()
-        if isinstance(value, torch.Tensor) or hasattr(value, "__array__")
-    }
-    if not weights:
-        raise ValueError(f"{path}: not a checkpoint: there are no weights in it")
-    if all(name.startswith("module.") for name in weights):  # saved by a parallel model
-        weights = {name.removeprefix("module."): value for name, value in weights.items()}
-    if key == "blobs" and recognise(weights) is None:  # of a detector, by Detectron
-        weights = {name: x for name, x in weights.items() if not name.endswith("_momentum")}
-        rest |= {"__author__": "Caffe2", "matching_heuristics": True}
-    return {**rest, "model": weights}
-
-
-def _read_file(path: str | os.PathLike, trust: bool) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # unpickling raises nearly anything on other files
-        with open(path, "rb") as file:
-            start = file.read(2)
-        is_pickle, is_torch = start[:1] == b"\x80", start == b"PK"
-        refused = isinstance(error, pickle.UnpicklingError)
-        if not (is_pickle or is_torch and refused):
-            reason = str(error).partition("\n")[0]
-            raise ValueError(
-                f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}: {reason})"
-            ) from error
-        if not trust:
-            raise ValueError(
-                f"{path}: holds more than tensors, and reading that may run any code. If you trust "
-                "where it comes from, convert it once with tools/convert_weights.py "
-                f"--trust-pickle, or set {TRUST_PICKLE}=1"
-            ) from None
-    return _unpickle(path)
-
-
-def _unpickle(path: str | os.PathLike) -> Any:
-    """The contents of a file that its user trusts."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False)
-    except OSError:
-        raise
-    except Exception:  # not torch's: numpy arrays, pickled
-        with open(path, "rb") as file:
-            try:
-                return pickle.load(file, encoding="latin1")
-            except Exception as error:
-                raise ValueError(
-                    f"{path}: cannot be unpickled ({type(error).__name__}: {error})"
-                ) from error
 
 
 class _StrictCheckpointer(DetectionCheckpointer):
@@ -160,11 +83,11 @@ class _StrictCheckpointer(DetectionCheckpointer):
             logger.info("Left over, %s: %s", reason, _some(names, 8))
         mean = getattr(self.model, "pixel_mean", None)
         if self._source is not None and mean is not None:
-            expected, std = PIXELS[self._source]
-            if not torch.allclose(mean.flatten().cpu(), torch.tensor(expected)):
+            source = SOURCES[self._source]
+            if not torch.allclose(mean.flatten().cpu(), torch.tensor(source.pixel_mean)):
                 logger.warning(
                     "Weights of %s were trained with MODEL.PIXEL_MEAN %s and PIXEL_STD %s",
-                    *(self._source, list(expected), list(std)),
+                    *(self._source, list(source.pixel_mean), list(source.pixel_std)),
                 )
 
     def refuse_problems(self, path: str) -> None:

@@ -10,13 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from alphaaction_d2.checkpoint.checkpointer import (
-    TRUST_PICKLE,
-    ActionCheckpointer,
-    CheckpointMismatch,
-    load_for_inference,
-    read_checkpoint,
-)
+from alphaaction_d2.checkpoint import ActionCheckpointer, CheckpointMismatch, load_for_inference
+from alphaaction_d2.checkpoint.reading import TRUST_PICKLE, read_checkpoint
 
 LOGGER = "alphaaction_d2.checkpoint.checkpointer"
 

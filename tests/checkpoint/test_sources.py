@@ -22,12 +22,10 @@ from pytorchvideo.models.slowfast import create_slowfast, create_slowfast_with_r
 from torch import nn
 
 from alphaaction_d2 import setup_cfg
-from alphaaction_d2.checkpoint.checkpointer import (
-    ActionCheckpointer,
-    CheckpointMismatch,
-    load_for_inference,
-)
-from alphaaction_d2.checkpoint.sources import SPLIT_STATISTICS, convert, describe, recognise
+from alphaaction_d2.checkpoint import ActionCheckpointer, CheckpointMismatch, load_for_inference
+from alphaaction_d2.checkpoint.describe import describe
+from alphaaction_d2.checkpoint.sources import convert, recognise
+from alphaaction_d2.checkpoint.sources.pyslowfast import SPLIT_STATISTICS
 from alphaaction_d2.modeling.backbone import SlowFast
 from tests.helpers import CONFIGS
 from tests.modeling import networks

@@ -12,7 +12,8 @@ import torch
 from detectron2.config import get_cfg
 from torch import Tensor
 
-from alphaaction_d2.checkpoint.sources import convert, describe
+from alphaaction_d2.checkpoint.describe import describe
+from alphaaction_d2.checkpoint.sources import convert
 from alphaaction_d2.config import add_alphaaction_config
 from alphaaction_d2.modeling.backbone import SlowFast
 

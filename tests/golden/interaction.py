@@ -6,7 +6,8 @@ import torch
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from alphaaction_d2.checkpoint.sources import aggregation_name, aggregation_weights
+from alphaaction_d2.checkpoint.sources.alphaction import aggregation_name
+from alphaaction_d2.checkpoint.sources.source import as_linear
 from alphaaction_d2.modeling.interaction import (
     DenseSerialInteraction,
     ParallelInteraction,
@@ -39,8 +40,12 @@ def parameter_gradients(module: nn.Module, names: list[str]) -> dict[str, Tensor
 def reshape_gradients(case: GoldenCase) -> None:
     """The reference's gradients of parameters in our shapes."""
     for key in [key for key in case.arrays if key.startswith("grad/param/")]:
-        value = case.raw(key)
-        case.arrays[key] = (value.flatten(1) if value.dim() > 2 else value).numpy()
+        case.arrays[key] = as_linear(case.raw(key)).numpy()
+
+
+def our_weights(case: GoldenCase) -> dict[str, Tensor]:
+    """The case's parameters under our names, in our shapes."""
+    return {aggregation_name(name): as_linear(value) for name, value in case.params().items()}
 
 
 def check_block(case: GoldenCase) -> None:
@@ -55,7 +60,7 @@ def check_block(case: GoldenCase) -> None:
         layer_norm=config["layer_norm"],
         dropout=config["dropout"],
     ).train(config["mode"] == "train")
-    weights = aggregation_weights(case.params())
+    weights = our_weights(case)
     block.load_state_dict(weights)
     person = case.raw("in/person").requires_grad_()  # n C t h w
     others = case.raw("in/others").requires_grad_()  # n J C t h w
@@ -91,7 +96,7 @@ def build_structure(case: GoldenCase, config: dict) -> tuple[InteractionAggregat
         max_persons=config["MAX_PERSON"],
         max_objects=config["MAX_OBJECT"],
     )
-    keys = module.load_state_dict(aggregation_weights(case.params()), strict=False)
+    keys = module.load_state_dict(our_weights(case), strict=False)
     for name in keys.missing_keys:
         case.fail(f"param/{name}", "is missing in the case")
     return module, keys.unexpected_keys

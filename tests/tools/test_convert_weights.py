@@ -13,15 +13,13 @@ import pytest
 import torch
 
 from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.apps.convert import main, parse_args, report
 from alphaaction_d2.checkpoint.checkpointer import load_for_inference
 from alphaaction_d2.checkpoint.sources import convert as convert_names
 from alphaaction_d2.modeling.backbone import SlowFast
 from tests.modeling.networks import small
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-from convert_weights import main, report  # noqa: E402
 
 
 @pytest.fixture
@@ -29,7 +27,7 @@ def convert(capsys):
     """Runs the tool in this process; returns its exit code, output and errors."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        code = run_tool(lambda: main(list(map(str, arguments))))
+        code = run_tool(lambda: main(parse_args(list(map(str, arguments)))))
         return code, *capsys.readouterr()
 
     return run
@@ -74,7 +72,7 @@ def test_report_on_the_released_detector(shared):
     shapes = table["resnet50_4x16f_denseserial"]
     weights = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     found = convert_names(weights, "alphaction")
-    lines = report("alphaction", found.weights, found.left_over, "ours.pth")
+    lines = report("alphaction", found, "ours.pth")
     assert lines[0] == "ours.pth: 610 tensors from alphaction"
     assert not any("left over" in line for line in lines)
     assert "  a dense MODEL.INTERACTION.NAME: True" in lines

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from detectron2.layers import FrozenBatchNorm2d, ShapeSpec
+from detectron2 import layers
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import nn
-
-from .batch_norm import FrozenBatchNorm3d
+from torchvision.ops import FrozenBatchNorm2d
 
 
 class VideoBackbone(Backbone):
@@ -55,4 +55,5 @@ def stands_still(backbone: nn.Module) -> bool:
 
 def has_frozen_normalisation(network: nn.Module) -> bool:
     """Whether normalisation keeps the statistics that are loaded, and so has to be given some."""
-    return any(isinstance(m, (FrozenBatchNorm2d, FrozenBatchNorm3d)) for m in network.modules())
+    kinds = (FrozenBatchNorm2d, layers.FrozenBatchNorm2d)  # ours is of the first kind
+    return any(isinstance(m, kinds) for m in network.modules())

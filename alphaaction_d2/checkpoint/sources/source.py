@@ -1,0 +1,60 @@
+"""What a published source of weights is, and the names that all of them are turned into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+CLASSIFIER = "roi_heads.predictor.cls_score"
+WHOLE_CLIP_CLASSIFIER = "the classifier of whole clips (Kinetics)"
+FOREIGN_LAYER = "layers that the networks of this project do not have"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One source of weights.
+
+    Attributes:
+        is_of: whether weights are of this source, by their names.
+        fast: pattern of the start of a name that only networks of two pathways have.
+        rename: name there, whether the network has two pathways -> our name; None: no place here.
+        left_over: pattern of the start of a name that has no place here -> why; the first counts.
+        pixel_mean, pixel_std: of the grey levels, 0-255, that the networks were trained on.
+        clip_classes: sizes of classifiers of whole clips that have the name of one of persons.
+    """
+
+    is_of: Callable[[Mapping[str, Tensor]], bool]
+    fast: str
+    rename: Callable[[str, bool], str | None]
+    left_over: Mapping[str, str]
+    pixel_mean: tuple[float, float, float] = (114.75,) * 3
+    pixel_std: tuple[float, float, float] = (57.375,) * 3
+    clip_classes: tuple[int, ...] = ()
+
+    def why_left_over(self, name: str) -> str:
+        reasons = (why for start, why in self.left_over.items() if re.match(start, name))
+        return next(reasons, "unknown to this project")
+
+
+def any_name(weights: Mapping[str, Tensor], start: str) -> bool:
+    """Whether any name starts as the pattern says."""
+    return any(re.match(start, name) for name in weights)
+
+
+def backbone_name(block: int, pathway: int, rest: str, both: bool) -> str:
+    """Our name of an entry of a pathway; a network of one pathway has no number for it."""
+    inside = f"multipathway_blocks.{pathway}.{rest}" if both else rest
+    return f"backbone.blocks.{block}.{inside}"
+
+
+def fusion_name(block: int, rest: str) -> str:
+    """Our name of an entry of a lateral connection."""
+    return f"backbone.blocks.{block}.multipathway_fusion.{rest}"
+
+
+def as_linear(value: Tensor) -> Tensor:
+    """Without the axes of length 1 that a 1x1x1 convolution has and a linear layer has not."""
+    return value.flatten(1) if value.dim() > 2 else value
