@@ -8,6 +8,7 @@ number, and a run on two processes sees what a run on one sees.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 
@@ -171,6 +172,16 @@ class TrainLoader:
     def _global_batches(self) -> Iterator[list[Place]]:
         stream = keyframe_stream(self.repeats, self.seed)
         return group_batches(stream, self.is_wide, self.batch_size)
+
+    def prepare_with(self, mapper: Callable[[dict], dict]) -> None:
+        """Prepare clips with another mapper, in this process; before the first iteration."""
+        self.mapper, self.num_workers = mapper, 0
+
+    def from_start(self) -> TrainLoader:
+        """The same clips from the first one on, prepared in this process; this loader stays."""
+        other = copy.copy(self)
+        other.batches = other.num_workers = 0
+        return other
 
     def state_dict(self) -> dict:
         """Where the run is; plain numbers."""

@@ -115,6 +115,6 @@ class RepeatablePreciseBN(hooks.PreciseBN):
     """Estimates from the same clips every time, whatever happened before."""
 
     def update_stats(self) -> None:
-        self._data_loader.batches = 0
+        self._data_loader = self._data_loader.from_start()
         self._data_iter = None
         super().update_stats()

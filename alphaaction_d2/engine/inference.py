@@ -1,4 +1,4 @@
-"""Testing in one pass, in time order, L seconds late (DESIGN.md, "Data flow", 6).
+"""Testing in one pass, in time order, L seconds late.
 
 A clip can be classified when the last clip of its memory window has been extracted. Until then its
 RoI features wait; no frame is decoded or convolved twice. Data-set evaluation, the demo and live
@@ -26,6 +26,31 @@ from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
 
 
+def extract(
+    model: nn.Module, clips: list[dict], together: bool | None = None
+) -> list[ClipFeatures]:
+    """The features of every clip, as `model.extract` finds them.
+
+    Args:
+        model: an `ActionRCNN`.
+        clips: inputs of the model, of one video or of several.
+        together: clips of one size go through the network as one batch (of other sizes they would
+            be padded, which changes what the network sees at the edge). None: not on the CPU: there
+            a convolution picks its kernel by the size of the batch, so results would depend on
+            TEST.IMS_PER_BATCH in their last bits, and a batch is hardly faster.
+    """
+    if together is None:
+        together = model.device.type != "cpu"
+    batches: dict[object, list[int]] = {}
+    for i, x in enumerate(clips):
+        size = tuple(x["video" if "video" in x else "image"].shape)
+        batches.setdefault(size if together else i, []).append(i)
+    found: dict[int, ClipFeatures] = {}
+    for rows in batches.values():
+        found.update(zip(rows, model.extract([clips[i] for i in rows])))
+    return [found[i] for i in range(len(clips))]
+
+
 @dataclass
 class _Waiting:
     slot: int
@@ -50,6 +75,7 @@ class DelayedInference(nn.Module):
         delay: int | None = None,
         memory_model: nn.Module | None = None,
         linker: IdentityLinker | None = None,
+        together: bool | None = None,
     ) -> None:
         """
         Args:
@@ -58,12 +84,14 @@ class DelayedInference(nn.Module):
             delay: future slots to wait for; None: all of the window.
             memory_model: the network whose features are remembered; None: `model` itself.
             linker: gives ids to persons who come without; None: ids stay as they are.
+            together: see :func:`extract`.
         """
         super().__init__()
         self.model = model
         self.pool = pool
         self.memory_model = memory_model
         self.linker = linker
+        self.together = together
         offsets = pool.offsets if pool is not None else torch.zeros(1, dtype=torch.int64)
         self.after = int(offsets.max()) if delay is None else min(delay, int(offsets.max()))
         self._waiting: deque[_Waiting] = deque()
@@ -74,16 +102,17 @@ class DelayedInference(nn.Module):
         """Extract these clips; return the results of all clips that are ready."""
         if not batched_inputs:
             return self.flush()
-        if self.pool is None:
-            return [self._without_memory(x) for x in batched_inputs]
+        views = [extract(self.model, batched_inputs, self.together)]
+        if self.memory_model is not None:
+            views.append(extract(self.memory_model, batched_inputs, self.together))
         results = []
-        for x in batched_inputs:
-            # One by one: results do not depend on what else is in a batch.
-            features = self.model.extract([x])[0]
-            remembered = features
-            if self.memory_model is not None:
-                remembered = self.memory_model.extract([x])[0]
-            results += self._push(x, features, remembered)
+        # From here on one after the other: ids and memory of a clip depend on those before it.
+        for x, features, *others in zip(batched_inputs, *views):
+            if self.pool is None:
+                self._identify(x, features)
+                results.append(self.result(x, features, None))
+            else:
+                results += self._push(x, features, others[0] if others else features)
         return results
 
     def flush(self) -> list[dict]:
@@ -95,11 +124,6 @@ class DelayedInference(nn.Module):
             self.linker.reset()
         self._video = None
         return results
-
-    def _without_memory(self, x: dict) -> dict:
-        features = self.model.extract([x])[0]
-        self._identify(x, features)
-        return self.result(x, features, None)
 
     def _identify(self, x: dict, *views: ClipFeatures) -> None:
         """Complete the ids of a clip's persons; all views are of the same persons."""

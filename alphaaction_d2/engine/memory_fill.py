@@ -16,7 +16,7 @@ from ..memory.pool import MemoryPool, MemoryWrite
 from ..structures import AnnotatedPersons
 from .distributed.exchange import gather_numbers, store_everywhere
 from .distributed.shared_tensors import shared_zeros
-from .inference import build_stream, uses_memory
+from .inference import build_stream, extract, uses_memory
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def _extract(
     cfg: CfgNode, model: nn.Module, records: list[dict], pool: MemoryPool
 ) -> Iterator[list[MemoryWrite]]:
     for batch in build_stream(cfg, records):
-        features = model.extract(batch)
+        features = extract(model, batch)
         yield [pool.prepare(x, f.persons) for x, f in zip(batch, features)]
 
 

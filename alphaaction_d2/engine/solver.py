@@ -18,9 +18,12 @@ def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
     """One group per pair of learning rate and weight decay.
 
     The interaction module learns INTERACTION_LR_FACTOR times as fast, biases BIAS_LR_FACTOR times
-    as fast and with WEIGHT_DECAY_BIAS; both factors multiply (released AIA recipe, golden/README
-    2.9), where detectron2's helper lets one replace the other. Scale and shift of normalisation
-    layers have WEIGHT_DECAY_NORM.
+    as fast and with WEIGHT_DECAY_BIAS. Scale and shift of normalisation layers have
+    WEIGHT_DECAY_NORM.
+
+    NOTE detectron2's get_default_optimizer_params does not serve: there a bias has the rate
+    BASE_LR * BIAS_LR_FACTOR whatever lr_factor_func says, where the released recipe of AIA
+    multiplies both factors; and it takes the shift of a normalisation layer for a bias.
     """
     node = cfg.SOLVER
     norm_types = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)

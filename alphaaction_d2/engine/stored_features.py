@@ -85,8 +85,9 @@ def store_features(model: nn.Module, loader: TrainLoader, num_variants: int) -> 
             last, share = time.monotonic(), done * CLIPS_AT_ONCE / len(places)
             left = (last - start) * (1 / share - 1) / 60
             logger.info("%.0f %% of the features, %.1f minutes left", 100 * share, left)
-    loader.mapper, loader.num_workers = StoredClips(clips), 0
-    logger.info("Stored features: %.2f GB", loader.mapper.num_bytes / 1e9)
+    stored = StoredClips(clips)
+    loader.prepare_with(stored)
+    logger.info("Stored features: %.2f GB", stored.num_bytes / 1e9)
 
 
 def _extracted(model: nn.Module, loader: TrainLoader, places: list[Place]) -> Iterator[list[dict]]:

@@ -122,8 +122,12 @@ class ActionTrainLoop(SimpleTrainer):
         """Gradients of the whole batch, part by part; returns its losses, detached."""
         size = len(batch) // self.parts
         parts = [batch[i * size : (i + 1) * size] for i in range(self.parts)]
+        shares = [1.0]
+        if self.parts > 1:
+            persons = [float(sum(len(x["instances"]) for x in part)) for part in parts]
+            shares = shares_of_parts(gather_numbers(persons))
         sums: dict[str, Tensor] = {}
-        for i, (part, share) in enumerate(zip(parts, shares_of_parts(parts))):
+        for i, (part, share) in enumerate(zip(parts, shares)):
             with self._synchronised(last=i == len(parts) - 1):
                 with torch.autocast(
                     self.device_type, self.amp_dtype, enabled=self.amp_dtype is not None
@@ -173,30 +177,42 @@ class ActionTrainLoop(SimpleTrainer):
 
 
 def over_all_workers(losses: Losses) -> dict[str, Tensor]:
-    """The losses so scaled that their average over workers is the mean over the persons of all.
-
-    Workers average their gradients; a worker with few persons must not count as much as others.
-    """
+    """Scale the losses of this worker's clips so that their average over workers is the mean over
+    the clips of all; all workers call this together."""
     if comm.get_world_size() == 1:
         return losses
-    counts = [float(losses.counts[name]) for name in losses]
-    means = gather_numbers(counts).mean(dim=0).tolist()
-    return {
-        name: loss * (max(count, 1.0) / max(mean, 1.0))
-        for (name, loss), count, mean in zip(losses.items(), counts, means)
-    }
+    counts = gather_numbers([losses.counts[name] for name in losses])
+    factors = factors_of_workers(counts)[comm.get_rank()].tolist()
+    return {name: loss * factor for (name, loss), factor in zip(losses.items(), factors)}
 
 
-def shares_of_parts(parts: list[list[dict]]) -> list[float]:
+def factors_of_workers(counts: Tensor) -> Tensor:
+    """Factors that turn each worker's mean into its part of the mean over all.
+
+    Workers average their gradients, so each divides its sum by the *average* number of things, as
+    detectron2's heads do: everybody then counts alike, however persons are spread over workers.
+    With less than one a worker the sums would be blown up, so the least divisor is 1.
+
+    Args:
+        counts: (W, L) what each of L losses is a mean over on each of W workers.
+
+    Returns:
+        (W, L).
+    """
+    return counts / counts.mean(dim=0).clamp(min=1)
+
+
+def shares_of_parts(persons: Tensor) -> list[float]:
     """Factors with which the losses of the parts add up to the loss of the whole batch.
 
-    A loss is a sum over persons divided by their number, averaged over workers and at least 1 (see
-    :func:`over_all_workers`); the sum of two such means needs the persons as weights.
+    The loss of a part is a sum over persons divided by their number, averaged over workers and at
+    least 1 (see :func:`factors_of_workers`); the sum of two such means needs the persons as
+    weights.
+
+    Args:
+        persons: (W, P) in each of P parts on each of W workers.
     """
-    if len(parts) == 1:
-        return [1.0]
-    counts = [float(sum(len(x["instances"]) for x in part)) for part in parts]
-    means = gather_numbers(counts).mean(dim=0)
+    means = persons.mean(dim=0)
     return (means.clamp(min=1) / means.sum().clamp(min=1)).tolist()
 
 

@@ -1,13 +1,12 @@
-"""The trainer: detectron2's, with a memory pool and the AVA evaluator."""
+"""The trainer: detectron2's, with a memory pool and the evaluators of our data sets."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
 import os
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,17 @@ from .stored_features import store_features
 from .train_loop import ActionTrainLoop, TrainStep
 
 logger = logging.getLogger(__name__)
+
+
+def ava_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
+    """The evaluator of AVA and of every data set in its format, with the configured rules."""
+    protocol = cfg.TEST.AVA_DIALECT or cfg.TEST.AVA_PROTOCOL
+    return AVAEvaluator(dataset_name, folder, protocol=protocol)
+
+
+# By the `evaluator_type` of a data set's metadata: from configuration, data set and a folder for
+# results.
+EVALUATORS: dict[str, Callable[[CfgNode, str, Path], DatasetEvaluator]] = {"ava": ava_evaluator}
 
 
 class Trainer(DefaultTrainer):
@@ -99,6 +109,8 @@ class Trainer(DefaultTrainer):
             # All as trustworthy as what the last step wrote.
             tag = self.pool.err if math.isfinite(self.pool.err) else 1.0
             fill_memory(self.cfg, unwrap(self.model), self.pool, self._keyframes, tag)
+        # One process of a machine writes the shared pool: nobody may read it half full.
+        wait_for_all()
 
     def before_train(self) -> None:
         # Now, when all weights have been loaded; not for a run that only has to be tested.
@@ -117,7 +129,6 @@ class Trainer(DefaultTrainer):
         fill_memory(self.cfg, network, self.pool, self._keyframes, tag=1.0)
         if comm.is_main_process():
             self.pool.save(path)
-        wait_for_all()
 
     @property
     def _keyframes(self) -> Sequence[dict]:
@@ -137,8 +148,7 @@ class Trainer(DefaultTrainer):
             built.append(MemoryHook(self.pool, unwrap(self.model).roi_heads.interaction))
         built.append(hooks.LRScheduler())
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
-            clips = copy.copy(self._trainer.data_loader)
-            clips.num_workers = 0
+            clips = self._trainer.data_loader.from_start()
             number = cfg.TEST.PRECISE_BN.NUM_ITER
             built.append(RepeatablePreciseBN(cfg.TEST.EVAL_PERIOD, self.model, clips, number))
         if main:
@@ -191,11 +201,17 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        """The evaluator of the data set's kind; ValueError for a kind that has none."""
+        kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
+        if kind not in EVALUATORS:
+            raise ValueError(
+                f"data set {dataset_name!r}: no evaluator for its evaluator_type {kind!r}; there "
+                f"are: {', '.join(sorted(EVALUATORS))}"
+            )
         folder = Path(cfg.OUTPUT_DIR)
         if len(cfg.DATASETS.TEST) > 1:  # each with files of its own
             folder = folder / dataset_name
-        protocol = cfg.TEST.AVA_DIALECT or cfg.TEST.AVA_PROTOCOL
-        return AVAEvaluator(dataset_name, folder, protocol=protocol)
+        return EVALUATORS[kind](cfg, dataset_name, folder)
 
     @classmethod
     def test(

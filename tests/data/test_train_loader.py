@@ -86,6 +86,18 @@ def test_goes_on_where_it_stopped(workers):
     assert take(resumed, 5) == batches[4:]
 
 
+def test_from_the_start_and_with_another_mapper():
+    whole = take(loader(num_workers=2), 6)
+    part = loader(num_workers=2)
+    assert take(part, 4) == whole[:4]
+    again = part.from_start()
+    assert again.num_workers == 0 and take(again, 3) == whole[:3]
+    assert part.state_dict() == {"seed": 5, "batches": 4}, "this one stays where it was"
+    part.prepare_with(lambda keyframe: keyframe["number"])
+    numbers = [[x["number"] for x in batch] for batch in whole]
+    assert part.num_workers == 0 and take(part, 2) == numbers[4:6]
+
+
 def test_loading_leaves_the_global_generators_alone():
     seed_everything(3)
     expected = np.random.rand(), torch.rand(()).item()

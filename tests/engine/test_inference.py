@@ -6,11 +6,18 @@ import copy
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
-from alphaaction_d2.engine.inference import DelayedInference, build_delayed_inference
+from alphaaction_d2 import register_datasets
+from alphaaction_d2.engine.inference import (
+    DelayedInference,
+    build_delayed_inference,
+    build_stream,
+    extract,
+)
 from alphaaction_d2.memory.pool import MemoryPool
-from tests.helpers import model_input, small_cfg
+from tests.helpers import model_input, small_cfg, write_dataset
 from tests.modeling.test_igmn import igmn_cfg
 
 
@@ -69,6 +76,95 @@ def test_equal_to_two_passes(model_and_cfg, batch):
         torch.testing.assert_close(
             result["instances"].scores, instances.scores, atol=1e-6, rtol=1e-5
         )
+
+
+def test_a_new_slot_does_not_push_out_one_that_is_still_needed():
+    """Of five slots, second 6 takes the place of second 1, which clips 2 and 3 look at."""
+    torch.manual_seed(0)
+    cfg = small_cfg(None, "MODEL.MEMORY.WINDOW", "(2,2)", "MODEL.MEMORY.DTYPE", "float32")
+    model = build_model(cfg).eval()
+    for name, parameter in model.named_parameters():
+        if ".out." in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    clips = [model_input(cfg, 2, 1, timestamp=t) for t in (1, 2, 3, 6)]
+    expected = two_passes(model, cfg, copy.deepcopy(clips))
+    delayed = build_delayed_inference(cfg, model)
+    with torch.no_grad():
+        results = [result for x in clips for result in delayed([x])] + delayed([])
+    for result, instances in zip(results, expected, strict=True):
+        torch.testing.assert_close(
+            result["instances"].scores, instances.scores, atol=1e-6, rtol=1e-5
+        )
+
+
+def clips_of_two_sizes(cfg):
+    """Three videos, one of them upright; a clip that shows nobody."""
+    torch.manual_seed(3)
+    sizes = {"a": (48, 64), "b": (64, 48), "c": (48, 64)}
+    return [
+        model_input(cfg, persons, 1, size=sizes[video], video_id=video, timestamp=t)
+        for video, counts in (("a", (2, 0, 1)), ("b", (3, 1)), ("c", (1, 2, 2)))
+        for t, persons in enumerate(counts)
+    ]
+
+
+def results_of(delayed, clips, batch):
+    found = []
+    with torch.no_grad():
+        for i in range(0, len(clips), batch):
+            found += delayed(copy.deepcopy(clips[i : i + batch]))
+        return found + delayed([])
+
+
+class CountingModel(torch.nn.Module):
+    """Keeps the sizes of the batches that are extracted."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.device, self.sizes = model, model.device, []
+        self.classify, self.postprocess = model.classify, model.postprocess
+
+    def extract(self, clips):
+        self.sizes.append(len(clips))
+        return self.model.extract(clips)
+
+
+@pytest.mark.parametrize("interaction", ["", "DenseSerialInteraction"])
+def test_a_batch_goes_through_the_network_together(interaction):
+    torch.manual_seed(0)
+    cfg = small_cfg(None, "MODEL.MEMORY.WINDOW", "(2,1)", "MODEL.INTERACTION.NAME", interaction)
+    model = build_model(cfg).eval()
+    torch.nn.init.normal_(model.roi_heads.predictor.cls_score.weight)
+    clips = clips_of_two_sizes(cfg)
+    one_by_one = results_of(build_delayed_inference(cfg, model), clips, 1)
+    counting = CountingModel(model)
+    delayed = build_delayed_inference(cfg, model)
+    delayed.model, delayed.together = counting, True
+    together = results_of(delayed, clips, 8)
+    assert counting.sizes == [6, 2], "pictures of one size, whatever video they are of"
+    for a, b in zip(one_by_one, together, strict=True):
+        assert (a["video_id"], a["timestamp"]) == (b["video_id"], b["timestamp"])
+        torch.testing.assert_close(
+            b["instances"].action_scores, a["instances"].action_scores, atol=1e-5, rtol=0
+        )
+
+
+def test_on_the_cpu_a_batch_changes_no_bit(model_and_cfg):
+    model, cfg = model_and_cfg
+    clips = clips_of_two_sizes(cfg)
+    expected = [f.persons.roi_features for x in clips for f in model.extract([x])]
+    found = [f.persons.roi_features for f in extract(model, clips)]
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_one_process_reads_the_videos(tmp_path):
+    """Several would share out the clips of a video, and each decode what the others decode."""
+    folder = write_dataset(tmp_path / "read_squares", seconds=3, videos=1)
+    for workers, expected in ((0, 0), (1, 1), (3, 1)):
+        cfg = small_cfg(folder, "DATALOADER.NUM_WORKERS", workers)
+        register_datasets(cfg)
+        stream = build_stream(cfg, DatasetCatalog.get(cfg.DATASETS.TEST[0]))
+        assert stream.loader.num_workers == expected
 
 
 def test_a_clip_comes_out_when_its_window_is_complete(model_and_cfg):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
 import torch
 from detectron2.engine import HookBase
+from detectron2.structures import Instances
 
+from alphaaction_d2.data.train_loader import TrainLoader
 from alphaaction_d2.engine.stored_features import store_features
+from alphaaction_d2.structures import ClipFeatures
 from tests.engine.test_resume import assert_equal
 from tests.helpers import build_trainer, small_cfg, write_dataset
 
@@ -137,3 +141,42 @@ def test_a_resumed_run_ends_alike(folder, tmp_path):
 def test_a_moving_backbone_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="STORED_VARIANTS needs a backbone that stands still"):
         make_trainer(folder, tmp_path, "MODEL.SLOWFAST.FROZEN", False)
+
+
+class DrawnFeatures(torch.nn.Module):
+    """Stands for a network whose features are what the augmentation has drawn."""
+
+    def extract(self, clips):
+        size = (1, 1)
+        return [
+            ClipFeatures(
+                Instances(size, roi_features=x["video"]),
+                Instances(size, roi_features=torch.zeros(0, 1)),
+            )
+            for x in clips
+        ]
+
+
+def test_variants_are_not_the_clips_of_the_steps():
+    """Both are counted from 0; with one seed the first steps would show the stored variants."""
+    keyframes = [
+        {"file_name": "v", "timestamp": float(t), "width": 2, "height": 1} for t in range(4)
+    ]
+
+    def draw(keyframe):
+        return {**keyframe, "video": torch.rand(1, 1)}
+
+    def loader():
+        options = {"repeats": np.ones(4), "batch_size": 1, "seed": 3}
+        return TrainLoader(keyframes, draw, **options)
+
+    steps = {x[0]["video"].half().item() for x, _ in zip(loader(), range(8))}
+    stored = loader()
+    store_features(DrawnFeatures(), stored, 2)
+    variants = {
+        x["features"].persons.roi_features.item()
+        for clips in stored.mapper.clips.values()
+        for x in clips
+    }
+    assert len(steps) == len(variants) == 8
+    assert not steps & variants

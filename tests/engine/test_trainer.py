@@ -6,11 +6,13 @@ import math
 
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.engine.hooks import PeriodicCheckpointer
 
 from alphaaction_d2.checkpoint.checkpointer import CheckpointMismatch, load_for_inference
 from alphaaction_d2.engine import MemoryHook, Trainer
 from alphaaction_d2.engine.solver import parameter_groups
+from alphaaction_d2.evaluation import AVAEvaluator
 from tests.helpers import build_trainer, small_cfg, write_dataset
 
 
@@ -117,6 +119,15 @@ def test_two_test_sets_have_files_of_their_own(folder, tmp_path):
     assert len(results) == 2
     for name in results:
         assert (tmp_path / name / "ava_results.json").is_file()
+
+
+def test_the_evaluator_is_that_of_the_data_set(folder, tmp_path):
+    cfg = make_trainer(folder, tmp_path).cfg
+    assert isinstance(Trainer.build_evaluator(cfg, cfg.DATASETS.TEST[0]), AVAEvaluator)
+    MetadataCatalog.get("gestures_val").evaluator_type = "gestures"
+    for name, kind in (("gestures_val", "'gestures'"), ("nobody_registered_val", "None")):
+        with pytest.raises(ValueError, match=f"{name}.*evaluator_type {kind}; there are: ava"):
+            Trainer.build_evaluator(cfg, name)
 
 
 def test_precise_bn_does_not_disturb_the_pool(folder, tmp_path):

@@ -7,16 +7,12 @@ import math
 
 import pytest
 import torch
-from detectron2.utils import comm
 
-from alphaaction_d2.engine import train_loop
 from alphaaction_d2.engine.hooks import BestCheckpoint
 from alphaaction_d2.engine.solver import scale_to_batch
 from alphaaction_d2.engine.train_loop import (
     ActionTrainLoop,
     explain_bad_step,
-    over_all_workers,
-    shares_of_parts,
 )
 from alphaaction_d2.structures import Losses
 from tests.helpers import build_trainer, small_cfg, write_dataset
@@ -90,31 +86,6 @@ def test_unknown_precision_is_refused(folder, tmp_path):
 def test_a_batch_that_parts_do_not_divide_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match="ACCUMULATION_STEPS 3 does not divide the 2 clips"):
         make_trainer(folder, tmp_path, "SOLVER.ACCUMULATION_STEPS", 3)
-
-
-@pytest.mark.parametrize("processes", [1, 2])
-def test_losses_count_the_persons_of_all_workers(monkeypatch, processes):
-    """Four persons here, two or none there; their average is the mean over all."""
-    here, there = Losses(), Losses()
-    for losses, counts in ((here, (4, 0, 3)), (there, (2, 0, 0))):
-        for name, count in zip("abc", counts):
-            losses.add(name, torch.tensor(2.0 * count), count)
-    monkeypatch.setattr(comm, "get_world_size", lambda: processes)
-    gathered = torch.tensor([[4.0, 0, 3], [2, 0, 0]])[:processes]
-    monkeypatch.setattr(train_loop, "gather_numbers", lambda _: gathered)
-    found = [over_all_workers(x) for x in (here, there)[:processes]]
-    means = {name: sum(float(x[name]) for x in found) / processes for name in "abc"}
-    assert means == pytest.approx({"a": 2.0, "b": 0.0, "c": 2.0})
-
-
-def test_shares_weigh_parts_by_their_persons():
-    def part(*counts):
-        return [{"instances": range(count)} for count in counts]
-
-    assert shares_of_parts([part(3)]) == [1.0]
-    assert shares_of_parts([part(1, 0), part(3)]) == pytest.approx([0.25, 0.75])
-    # A part without persons has loss 0, whatever its share.
-    assert shares_of_parts([part(0), part(2)])[1] == pytest.approx(1.0)
 
 
 def test_gradients_are_clipped(folder, tmp_path):
