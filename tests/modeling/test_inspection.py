@@ -119,6 +119,16 @@ def test_places_are_those_of_the_window(name):
                 assert torch.equal(seen, not_centre | (name == "AIA"))
 
 
+def test_time_is_recorded_in_seconds():
+    module, clips, memory = aia(), random_clips([1]), random_memory(1, BEFORE, AFTER, PERSONS)
+    with torch.no_grad(), AttentionRecorder(module, slots_per_second=5.0) as recorder:
+        module(clips, memory)
+    attention = recorder.clips[0].memory[0]
+    assert attention.step == pytest.approx(0.2)
+    seconds = [k / 5 for k in range(-BEFORE, AFTER + 1) for _ in range(PERSONS)]
+    assert attention.offsets.tolist() == pytest.approx(seconds)
+
+
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_weights_lie_where_attention_was_drawn_to(layer):
     """A temporal position that draws all attention shows at its time, whatever the level."""
