@@ -20,7 +20,7 @@ UNKNOWN_PERSON = -1  # person id of somebody whose identity is not known
 
 
 def precision(name: str, key: str, allowed: Sequence[str]) -> torch.dtype:
-    """The type of numbers that a key names, such as "bfloat16"; ValueError unless it is allowed."""
+    """Look up the type that a key names, such as "bfloat16"; ValueError unless it is allowed."""
     if name not in allowed:
         raise ValueError(f"{key} {name!r} is not one of {sorted(allowed)}")
     return getattr(torch, name)
@@ -246,7 +246,7 @@ class MemoryWindow:
         return MemoryWindow(**values, offsets=windows[0].offsets)
 
     def unstack(self) -> list[MemoryWindow]:
-        """The N windows of a batch, as views."""
+        """Give the N windows of a batch, as views."""
         columns = [getattr(self, name).unbind() for name in _BATCHED]
         return [
             MemoryWindow(**dict(zip(_BATCHED, values)), offsets=self.offsets)
@@ -289,18 +289,18 @@ class ClipFeatures:
         return boxes.tensor
 
     def with_targets(self, targets: Instances) -> ClipFeatures:
-        """With what `targets` says of the persons: `gt_classes`, and `gt_boxes` if it has them."""
+        """Copy, and add `gt_classes` and, if there are, `gt_boxes` of the persons."""
         boxes = targets.gt_boxes if targets.has("gt_boxes") else None
         return replace(self, gt_classes=targets.gt_classes, gt_boxes=boxes)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> ClipFeatures:
-        """A copy on `device`, features of type `dtype`; boxes and numbers keep theirs."""
+        """Copy to `device`, features as `dtype`; boxes and numbers keep their types."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {name: x.to(device) for name, x in values.items() if x is not None}
         return replace(self, **moved)._each_feature(lambda x: x.to(dtype))
 
     def detach(self) -> ClipFeatures:
-        """A copy whose features have no gradient."""
+        """Copy without the gradients of the features."""
         return self._each_feature(Tensor.detach)
 
     @property
@@ -312,7 +312,7 @@ class ClipFeatures:
         return sum(x.nbytes for x in [*found, self.scene] if x is not None)
 
     def _each_feature(self, function: Callable[[Tensor], Tensor]) -> ClipFeatures:
-        """A copy with the results of a function in place of the features."""
+        """Copy, with the results of a function in place of the features."""
         copies = []
         for x in (self.persons, self.objects):
             features = {name: function(x.get(name)) for name in _FEATURES if x.has(name)}
@@ -325,7 +325,7 @@ _FEATURES = ("roi_features", "roi_maps")  # fields of `Instances`
 
 
 def fractions(boxes: Tensor, image_size: tuple[int, int]) -> Tensor:
-    """Boxes (..., 4) in pixels as fractions of the picture's width and height."""
+    """Turn boxes (..., 4) in pixels into fractions of the picture's width and height."""
     height, width = image_size
     return boxes / boxes.new_tensor([width, height, width, height])
 

@@ -20,7 +20,7 @@ class MemoryFileError(ValueError):
 
 
 def write_memory_file(path: str | Path, state: dict) -> str:
-    """Write nested dicts of tensors and plain values with their checksum; returns it."""
+    """Write nested dicts of tensors and plain values with their checksum, which is returned."""
     checksum = state_checksum(state)
     payload = {"format": FORMAT, "version": VERSION, "checksum": checksum, "state": state}
     write_atomically(path, lambda file: torch.save(payload, file))
@@ -28,7 +28,7 @@ def write_memory_file(path: str | Path, state: dict) -> str:
 
 
 def read_memory_file(path: str | Path, checksum: str | None = None) -> dict:
-    """The state in a file; its tensors are mapped from the file, not loaded.
+    """Read the state in a file; its tensors are mapped from the file, not loaded.
 
     Args:
         checksum: what the file must hold; None: whatever it says itself.
@@ -54,7 +54,7 @@ def read_memory_file(path: str | Path, checksum: str | None = None) -> dict:
 
 
 def state_checksum(state: dict) -> str:
-    """SHA-256 of names, types, shapes and contents of nested dicts."""
+    """Compute the SHA-256 of names, types, shapes and contents of nested dicts."""
     digest = hashlib.sha256()
     _digest(state, digest)
     return digest.hexdigest()

@@ -61,7 +61,7 @@ class MemoryWrite:
 
 
 def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
-    """w = min(err / tag, tag / err), the trust in slots written at loss `tag` (AIA, Eq. 2).
+    """Trust slots written at loss `tag` by w = min(err / tag, tag / err) (AIA, Eq. 2).
 
     Args:
         tags: (...) loss tags, 0 where nothing was written.
@@ -166,7 +166,7 @@ class MemoryPool:
 
     # ------------------------------------------------------------------ the clock
     def slot_of(self, timestamp: float) -> int:
-        """The slot nearest to a timestamp; halfway it is the later one."""
+        """Find the slot nearest to a timestamp; halfway it is the later one."""
         return math.floor(timestamp * self.slots_per_second + 0.5)
 
     # ------------------------------------------------------------------ the reader
@@ -179,11 +179,11 @@ class MemoryPool:
         return batched_inputs
 
     def read(self, video_id: str, slot: int, training: bool) -> MemoryWindow:
-        """The window around one slot; see :meth:`read_batch`."""
+        """Read the window around one slot; see :meth:`read_batch`."""
         return self.read_batch([(video_id, slot)], training).unstack()[0]
 
     def read_batch(self, places: list[tuple[str, int]], training: bool) -> MemoryWindow:
-        """The windows around N >= 1 slots, all rows in one gather.
+        """Read the windows around N >= 1 slots, all rows in one gather.
 
         Args:
             places: video and slot of each.
@@ -220,7 +220,7 @@ class MemoryPool:
 
     # ------------------------------------------------------------------ the writer
     def prepare(self, clip: dict, persons: Instances) -> MemoryWrite:
-        """An input of the model and its persons with `roi_features`; detached, on the CPU."""
+        """Make an entry, on the CPU, of an input of the model and its persons' `roi_features`."""
         features = persons.roi_features.detach()
         if self.dtype == torch.float16:  # an overflow would be an infinity for good
             features = features.clamp(-65504, 65504)
@@ -272,7 +272,7 @@ class MemoryPool:
             self._tags.zero_()
 
     def __len__(self) -> int:
-        """Number of persons stored."""
+        """Count the persons stored."""
         return int(self._counts.sum())
 
     @property
@@ -282,7 +282,7 @@ class MemoryPool:
         return sum(table.nbytes for table in tables)
 
     def state_dict(self) -> dict:
-        """Plain numbers and the tables themselves, not copies; not of a stream's ring."""
+        """Give plain numbers and the tables themselves, not copies; not of a stream's ring."""
         assert isinstance(self.slots, FixedSlots), "what a stream remembers is not kept"
         return {
             "num_channels": self.num_channels,

@@ -57,7 +57,7 @@ class FixedSlots:
         self.starts = np.concatenate([[1], 1 + np.cumsum(capacities, dtype=np.int64)])
 
     def find(self, video: str, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Positions (S,) in the tables of slots (S,) of a video, and where there are such."""
+        """Find positions (S,) in the tables of slots (S,) of a video, and where there are such."""
         if video not in self._places:
             return np.zeros(len(slots), dtype=np.int64), np.zeros(len(slots), dtype=bool)
         position, first, length = self._places[video]
@@ -65,17 +65,17 @@ class FixedSlots:
         return np.where(inside, slots - first + position, 0), inside
 
     def place(self, video: str, slot: int) -> int:
-        """The position to write a slot to; KeyError for one that nobody announced."""
+        """Find the position to write a slot to; KeyError for one that nobody announced."""
         positions, inside = self.find(video, np.array([slot]))
         if not inside[0]:
             raise KeyError(f"memory: slot {slot} of {video} is not one of the keyframes in it")
         return int(positions[0])
 
     def clear(self) -> None:
-        """Nothing to forget: the places stay."""
+        """Forget nothing: the places stay."""
 
     def state_dict(self) -> dict:
-        """What two pools must agree in to exchange their contents."""
+        """Give what two pools must agree in to exchange their contents."""
         return {
             "videos": self.videos,
             "first_slots": self.first_slots,
@@ -108,7 +108,7 @@ class RingSlots:
         return positions, known & (video == self._video)
 
     def place(self, video: str, slot: int) -> int:
-        """The position to write a slot to; what was held of another video is forgotten."""
+        """Make room for a slot, and forget what was held of another video; returns the position."""
         if video != self._video:
             self.clear()
             self._video = video

@@ -22,7 +22,7 @@ def empty_window(
     device: torch.device,
     stride: int = 1,
 ) -> MemoryWindow:
-    """A batch of N windows with nothing in them, for inputs without a pool (a still image)."""
+    """Make N windows with nothing in them, for inputs without a pool (a still image)."""
     before, after = before_after
     shape = (num_clips, before + after + 1, max_persons)
     return MemoryWindow(
@@ -75,7 +75,7 @@ def insert_clips(
 
 
 def select_persons(scores: Tensor, max_persons: int, random_subset: bool) -> Tensor:
-    """Which persons enter a slot: all, or `max_persons` at random or by score; rows in order."""
+    """Choose who enters a slot: all, or `max_persons` at random or by score; rows in order."""
     if len(scores) <= max_persons:
         return torch.arange(len(scores), device=scores.device)
     if random_subset:

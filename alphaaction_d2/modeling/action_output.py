@@ -44,7 +44,7 @@ class ClassGroup:
 
 
 def build_class_groups(cfg: CfgNode) -> list[ClassGroup]:
-    """Groups from `cfg.MODEL.ROI_ACTION_HEAD`; raises ValueError when the lists disagree."""
+    """Read groups from `cfg.MODEL.ROI_ACTION_HEAD`; ValueError when the lists disagree."""
     node = cfg.MODEL.ROI_ACTION_HEAD
     names, sizes, weights = node.GROUP_NAMES, node.GROUP_SIZES, node.GROUP_LOSS_WEIGHTS
     if not len(names) == len(sizes) == len(weights):
@@ -65,7 +65,7 @@ def build_class_groups(cfg: CfgNode) -> list[ClassGroup]:
 
 
 def action_scores(logits: Tensor, groups: list[ClassGroup]) -> Tensor:
-    """(R, K) logits -> (R, K) scores: softmax inside exclusive groups, sigmoid elsewhere."""
+    """Turn (R, K) logits into scores: softmax inside exclusive groups, sigmoid elsewhere."""
     parts = [
         logits[:, g.columns].softmax(dim=1) if g.exclusive else logits[:, g.columns].sigmoid()
         for g in groups
@@ -74,7 +74,7 @@ def action_scores(logits: Tensor, groups: list[ClassGroup]) -> Tensor:
 
 
 def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Cross entropy (gamma 0, alpha < 0) or its focal form, summed over persons.
+    """Sum cross entropy (gamma 0, alpha < 0) or its focal form over persons.
 
     A person without any label has no loss; of several labels the first counts. With alpha >= 0
     class 0 is weighted 1 - alpha and every other class alpha, as the released AIA model does.
@@ -95,7 +95,7 @@ def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float)
 
 
 def sigmoid_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Binary cross entropy (gamma 0, alpha < 0) or focal loss (Lin et al., ICCV 2017), summed.
+    """Sum binary cross entropy (gamma 0, alpha < 0) or focal loss (Lin et al., ICCV 2017).
 
     Args:
         logits, gt_classes: (R, K); classes are independent of each other.
@@ -182,11 +182,11 @@ class ActionOutputLayers(nn.Module):
         }
 
     def forward(self, features: Tensor) -> Tensor:
-        """(R, input_dim) -> logits (R, K)."""
+        """Compute logits (R, K) of features (R, input_dim)."""
         return self.cls_score(self.dropout(features))
 
     def losses(self, logits: Tensor, gt_classes: Tensor) -> Losses:
-        """One weighted loss a group: sum over its classes, mean over persons.
+        """Give one weighted loss a group: sum over its classes, mean over persons.
 
         The mean is over all persons, also those whom a softmax group leaves out for want of a
         label: loss weights, ours and those of the released AIA model, are meant for it.
@@ -208,7 +208,7 @@ class ActionOutputLayers(nn.Module):
     def inference(
         self, logits: Tensor, persons: list[Instances], boxes: list[Boxes]
     ) -> list[Instances]:
-        """Results per clip from the logits (R, K) of all; see :func:`action_inference`.
+        """List results per clip from the logits (R, K) of all; see :func:`action_inference`.
 
         Raises:
             FloatingPointError: the network gives NaN or infinity; its weights are broken.

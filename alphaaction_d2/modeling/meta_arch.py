@@ -94,7 +94,7 @@ class ActionRCNN(nn.Module):
         return self.pixel_mean.device
 
     def forward(self, batched_inputs: list[dict]) -> Losses | list[dict]:
-        """Losses (training) or one result a clip (testing); an empty batch has no results."""
+        """Give losses (training) or one result a clip (testing); an empty batch has no results."""
         if not self.training:
             return self.inference(batched_inputs)
         if "features" in batched_inputs[0]:
@@ -106,7 +106,7 @@ class ActionRCNN(nn.Module):
         return self.roi_heads.losses(clips, targets, memory)
 
     def inference(self, batched_inputs: list[dict]) -> list[dict]:
-        """Results of clips that come with their memory (or do without)."""
+        """Give results of clips that come with their memory (or do without)."""
         if not batched_inputs:
             return []
         if self.box_finder is not None:
@@ -116,7 +116,7 @@ class ActionRCNN(nn.Module):
         return [self.postprocess(r, x) for r, x in zip(instances, batched_inputs)]
 
     def extract(self, batched_inputs: list[dict]) -> list[ClipFeatures]:
-        """The expensive half: features of the persons and objects of every clip.
+        """Do the expensive half: features of the persons and objects of every clip.
 
         Clips without persons cost nothing: nobody asks for their features.
         """
@@ -132,7 +132,7 @@ class ActionRCNN(nn.Module):
     def classify(
         self, clips: list[ClipFeatures], memory: list[MemoryWindow | None]
     ) -> list[Instances]:
-        """The cheap half: actions from features and memory windows, in the network's picture."""
+        """Do the cheap half: actions from features and memory, in the network's picture."""
         return self.roi_heads.classify(clips, self._memory(memory))
 
     @staticmethod
@@ -158,7 +158,7 @@ class ActionRCNN(nn.Module):
         return ImageList.from_tensors(clips, self.backbone.size_divisibility)
 
     def _pool(self, batched_inputs: list[dict]) -> list[ClipFeatures]:
-        """Features of the clips' persons and objects."""
+        """Compute the features of the clips' persons and objects."""
         images = self.preprocess(batched_inputs)
         proposals, objects = [], []
         for x, size in zip(batched_inputs, images.image_sizes):
@@ -172,7 +172,7 @@ class ActionRCNN(nn.Module):
         return self.roi_heads.pool(images, self._maps(images), proposals, objects)
 
     def _maps(self, images: ImageList) -> dict[str, Tensor]:
-        """The backbone's maps, in float32 whatever precision it computes in."""
+        """Compute the backbone's maps, in float32 whatever precision it computes in."""
         if self.training or self.test_dtype == torch.float32:
             maps = self.backbone(images.tensor)
         else:
@@ -191,5 +191,5 @@ class ActionRCNN(nn.Module):
 
 
 def _shows_persons(clip: dict) -> bool:
-    """Whether an input has persons; without proposals the whole picture is one."""
+    """Say whether an input has persons; without proposals the whole picture is one."""
     return "proposals" not in clip or len(clip["proposals"]) > 0

@@ -123,7 +123,7 @@ class ActionROIHeads(nn.Module):
         proposals: list[Instances],
         objects: list[Instances],
     ) -> list[ClipFeatures]:
-        """RoI features of persons and objects.
+        """Pool RoI features of persons and objects.
 
         Averaging over time first commutes with RoIAlign, so pooling in 2D does it all.
 
@@ -146,7 +146,7 @@ class ActionROIHeads(nn.Module):
         return [self._clip_features(*x) for x in zip(proposals, objects, rois, person_boxes)]
 
     def no_features(self, image_size: tuple[int, int]) -> ClipFeatures:
-        """Features of a clip that shows nobody."""
+        """Make the features of a clip that shows nobody."""
         weight = self.predictor.cls_score.weight
         nobody = Instances(image_size, proposal_boxes=Boxes(weight.new_zeros(0, 4)))
         shape = (int(self.needs_scene), self.num_channels, *self.pooler.output_size)
@@ -160,7 +160,7 @@ class ActionROIHeads(nn.Module):
         targets: list[Instances],
         memory: MemoryWindow | None = None,
     ) -> Losses:
-        """Losses of clips whose features are known, among them the interaction's own.
+        """Compute the losses of clips whose features are known, with the interaction's own.
 
         Args:
             targets: per clip `gt_classes` (Ri, K) multi-hot, one row per proposal, and `gt_boxes`
@@ -176,7 +176,7 @@ class ActionROIHeads(nn.Module):
     def classify(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None = None
     ) -> list[Instances]:
-        """Actions of clips whose features are known: per clip the rows of :func:`action_inference`.
+        """Score clips whose features are known: per clip the rows of :func:`action_inference`.
 
         `memory` as in :meth:`losses`.
         """
@@ -187,7 +187,7 @@ class ActionROIHeads(nn.Module):
     def _predict(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None
     ) -> tuple[Tensor, Losses]:
-        """Logits (R, K) of all persons, and the interaction's own losses."""
+        """Compute logits (R, K) of all persons, and the interaction's own losses."""
         persons = [clip.persons for clip in clips]
         x = torch.cat([clip.roi_features for clip in persons])
         losses = Losses()
@@ -208,7 +208,7 @@ class ActionROIHeads(nn.Module):
     def _clip_features(
         self, proposals: Instances, objects: Instances, rois: Tensor, pooled_boxes: Boxes
     ) -> ClipFeatures:
-        """`rois`: (Ri + Oi, C, K, K) of persons, objects and, if needed, the whole picture."""
+        """Share out `rois` (Ri + Oi, C, K, K): persons, objects and, if needed, the picture."""
         person_rois, object_rois, scene = rois.tensor_split(
             [len(proposals), len(proposals) + len(objects)]
         )
@@ -232,14 +232,14 @@ class ActionROIHeads(nn.Module):
 
 
 def fuse(x: Tensor, context: Tensor, fusion: str) -> Tensor:
-    """The person features (R, C) with what the interaction says of them (R, C')."""
+    """Join the person features (R, C) and what the interaction says of them (R, C')."""
     if fusion == "add":
         return x + context
     return context if fusion == "replace" else torch.cat([x, context], dim=1)
 
 
 def fused_channels(channels: int, interaction: InteractionModule | None, fusion: str) -> int:
-    """Width of the person features after the interaction; ValueError when they cannot meet."""
+    """Compute the features' width after the interaction; ValueError when they cannot meet."""
     if fusion not in ("add", "concat", "replace"):
         raise ValueError(
             f"MODEL.INTERACTION.FUSION {fusion!r} is not one of 'add', 'concat', 'replace'"
@@ -267,7 +267,7 @@ def extend_boxes(boxes: Boxes, scale: tuple[float, float], image_size: tuple[int
 
 
 def no_objects(image_size: tuple[int, int], device: torch.device) -> Instances:
-    """An empty set of objects."""
+    """Make an empty set of objects."""
     return Instances(
         image_size,
         boxes=Boxes(torch.zeros(0, 4, device=device)),
@@ -276,6 +276,6 @@ def no_objects(image_size: tuple[int, int], device: torch.device) -> Instances:
 
 
 def whole_picture(image_size: tuple[int, int], device: torch.device) -> Boxes:
-    """One box that covers the picture."""
+    """Make one box that covers the picture."""
     height, width = image_size
     return Boxes(torch.tensor([[0.0, 0.0, width, height]], device=device))

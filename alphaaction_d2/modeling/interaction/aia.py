@@ -122,17 +122,17 @@ class InteractionAggregation(InteractionModule):
         return [MemoryAttention(f"M-block {i}", b.weights) for i, b in enumerate(blocks, 1)]
 
     def kinds_and_blocks(self) -> Iterator[tuple[str, InteractionBlock]]:
-        """The blocks in order, each with its type."""
+        """Go through the blocks in order, each with its type."""
         return zip(self.kinds, self.blocks.values())  # type: ignore[arg-type]  # not any Module
 
     @staticmethod
     def first_blocks(blocks: tuple[str, ...]) -> tuple[str, ...]:
-        """Types of the blocks that see the persons before any interaction."""
+        """Name the types of blocks that see the persons before any interaction."""
         return blocks[:1]
 
     @staticmethod
     def last_blocks(blocks: tuple[str, ...]) -> set[int]:
-        """Positions of the blocks whose output has width `dim_out`."""
+        """Give the positions of the blocks whose output has width `dim_out`."""
         return {len(blocks) - 1}
 
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
@@ -171,7 +171,7 @@ class InteractionAggregation(InteractionModule):
     # empty place looks like to the attention is part of those models.
 
     def _person_set(self, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Persons of the clip as others; padded after the projection: an empty place is zero."""
+        """Take the clip's persons; padded after the projection: an empty place is zero."""
         if not self.attend_padding:
             return keys, mask
         keys = keys * mask[..., None]
@@ -182,7 +182,7 @@ class InteractionAggregation(InteractionModule):
     def _object_set(
         self, project: nn.Module, objects: list[Instances]
     ) -> tuple[Tensor, Tensor | None]:
-        """Objects of the clip; padded before the projection: an empty place is its bias."""
+        """Take the clip's objects; padded before the projection: an empty place is its bias."""
         features = torch.cat([x.roi_features for x in objects])
         counts = [len(x) for x in objects]
         if not self.attend_padding:
@@ -207,7 +207,7 @@ class SerialInteraction(InteractionAggregation):
         return outputs[-1]
 
     def mix(self, outputs: list[Tensor]) -> Tensor:
-        """The query of the next block, from the outputs (N, P, D) of all blocks so far."""
+        """Make the next block's query from the outputs (N, P, D) of all blocks so far."""
         return outputs[-1]
 
 

@@ -35,7 +35,7 @@ def pad_sets(x: Tensor, counts: list[int], size: int | None = None) -> tuple[Ten
 
 
 def unpad_sets(padded: Tensor, mask: Tensor) -> Tensor:
-    """(N, J, ...) and mask (N, J) -> the R valid rows, clip after clip."""
+    """Take the R valid rows of (N, J, ...), clip after clip, by the mask (N, J)."""
     return padded[mask]
 
 
@@ -153,7 +153,7 @@ class InteractionBlock(nn.Module):
         return x.unflatten(1, persons)
 
     def _offsets(self) -> tuple[Tensor, Tensor]:
-        """What keys and values have besides W x: (S, D) each, or (1, D) without positions."""
+        """Give what keys and values have besides W x: (S, D) each, or (1, D) without positions."""
         if not self.num_slots:
             return self.key.bias[None], self.value.bias[None]
         key_offsets = self.key.bias + self.temporal_position_k
@@ -161,7 +161,7 @@ class InteractionBlock(nn.Module):
 
 
 def initial_positions(num_slots: int, dim: int) -> Tensor:
-    """Sines and cosines of a slot's distance from the middle of the window.
+    """Compute sines and cosines of a slot's distance from the middle of the window.
 
     Wavelengths run from twice the window, in which the sine tells before from after, down to four
     slots.
@@ -177,14 +177,14 @@ def initial_positions(num_slots: int, dim: int) -> Tensor:
 
 
 def projection(dim_in: int, dim_out: int, std: float) -> nn.Linear:
-    """A linear layer that begins as :func:`init_projection` says."""
+    """Make a linear layer that begins as :func:`init_projection` says."""
     layer = nn.Linear(dim_in, dim_out)
     init_projection(layer, std)
     return layer
 
 
 def init_projection(layer: nn.Linear, std: float) -> None:
-    """Normal weights of the given standard deviation, zero bias."""
+    """Draw normal weights of the given standard deviation; zero the bias."""
     nn.init.normal_(layer.weight, std=std) if std > 0 else nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
 

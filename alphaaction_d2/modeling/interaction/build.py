@@ -35,7 +35,7 @@ class MemoryAttention:
     stride: int = 1
 
     def places(self, memory: MemoryWindow) -> Tensor:
-        """(J,) indices of the J persons among the S * M of the window."""
+        """Index (J,) the J persons among the S * M of the window."""
         num_slots, max_persons = memory.valid.shape[-2:]
         reached = (torch.arange(num_slots) - memory.centre) % self.stride == 0
         return reached.repeat_interleave(max_persons).nonzero()[:, 0]
@@ -72,7 +72,7 @@ class InteractionModule(nn.Module, ABC):
         """
 
     def memory_attention(self) -> list[MemoryAttention]:
-        """Where it attends to the memory, for :class:`inspection.AttentionRecorder`."""
+        """Say where it attends to the memory, for :class:`inspection.AttentionRecorder`."""
         return []
 
     @property
@@ -82,7 +82,7 @@ class InteractionModule(nn.Module, ABC):
 
 
 def build_interaction(cfg: CfgNode, num_channels: int) -> InteractionModule | None:
-    """The module that `cfg.MODEL.INTERACTION.NAME` names, or None for an empty name."""
+    """Build the module that `cfg.MODEL.INTERACTION.NAME` names; None for an empty name."""
     name = cfg.MODEL.INTERACTION.NAME
     if not name:
         return None

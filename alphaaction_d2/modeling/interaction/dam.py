@@ -34,7 +34,7 @@ LOSSES = ("sem_cls", "idt_cls", "sem_prior", "idt_prior")
 
 # ------------------------------------------------------------------ geometry
 def cell_centres(boxes: Tensor, grid: int) -> Tensor:
-    """(..., 4) XYXY -> (..., K, K, 2): x and y of the centres of K x K equal cells, rows first.
+    """Find x, y of the centres of K x K equal cells, rows first: (..., 4) XYXY -> (..., K, K, 2).
 
     These are the cells of `ROIAlign` without its half-pixel offset on the feature map.
     """
@@ -47,13 +47,13 @@ def cell_centres(boxes: Tensor, grid: int) -> Tensor:
 
 
 def points_inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """Whether points (..., K, K, 2) lie in boxes (..., 4), leading axes alike: (..., K, K)."""
+    """Test whether points (..., K, K, 2) lie in boxes (..., 4), leading axes alike: (..., K, K)."""
     corners = boxes[..., None, None, :]
     return ((points >= corners[..., :2]) & (points <= corners[..., 2:])).all(dim=-1)
 
 
 def polar_angles(points: Tensor, boxes: Tensor) -> Tensor:
-    """Polar angle of points about the centres of boxes, divided by pi: in [-1, 1].
+    """Compute polar angles of points about the centres of boxes, divided by pi: in [-1, 1].
 
     Shapes as in :func:`points_inside`. A point at the centre, to a thousandth of a pixel, has angle
     0: rounding must not decide.
@@ -64,7 +64,7 @@ def polar_angles(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def interferers(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
-    """p_j of every person's cells: (N, P, P, K, K) bool, the point of i lies in the box of j != i.
+    """Find p_j of every cell: (N, P, P, K, K) bool, the point of i lies in the box of j != i.
 
     Args:
         points: (N, P, K, K, 2). boxes: (N, P, 4) original ones. mask: (N, P).
@@ -75,7 +75,7 @@ def interferers(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
 
 
 def geometry_channels(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
-    """f_geo: (N, P, 4, K, K); arguments as in :func:`interferers`.
+    """Compute f_geo (N, P, 4, K, K); arguments as in :func:`interferers`.
 
     Channels: x and y within the pooled box, in (0, 1); the polar angle about the own original box;
     the mean polar angle about the boxes of all others that the point lies in (Eq. 1).
@@ -91,7 +91,7 @@ def geometry_channels(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
 
 
 def interference(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
-    """p (Eq. 7): (N, P, K, K) bool, the cell lies in another's box or outside the own original one.
+    """Find p (Eq. 7): (N, P, K, K) bool, in another's box or outside the own original one.
 
     Arguments as in :func:`interferers`.
     """
@@ -100,7 +100,7 @@ def interference(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
 
 # ------------------------------------------------------------------ losses
 def relaxation(boxes: Tensor, gt_classes: Tensor) -> Tensor:
-    """E (Eq. 4): (N, P, B), the largest IoU with a person of the clip who does the action.
+    """Compute E (Eq. 4): (N, P, B), the largest IoU with a person of the clip who does the action.
 
     Args:
         boxes: (N, P, 4) original ones. gt_classes: (N, P, B) of 0 and 1; rows of padding are 0.
@@ -115,7 +115,7 @@ def relaxed_bce(
     relaxed: Tensor | None = None,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """Binary cross entropy of every person, summed over classes: (R,) (Eq. 4; Eq. 5 without E).
+    """Sum every person's binary cross entropy over classes: (R,) (Eq. 4; Eq. 5 without E).
 
     Args:
         logits, gt_classes: (R, B).
@@ -131,12 +131,12 @@ def relaxed_bce(
 
 
 def identity_prior(identity: Tensor, covered: Tensor) -> Tensor:
-    """Eq. 6 of every person: (R,). identity: omega (R, K, K). covered: p (R, K, K) bool."""
+    """Compute Eq. 6 of every person: (R,). identity: omega (R, K, K). covered: p (R, K, K) bool."""
     return ((identity - 1) ** 2 * ~covered).mean(dim=(1, 2))
 
 
 def semantic_prior(semantic: Tensor, covered: Tensor, margin: float) -> Tensor:
-    """Eq. 8 of every person: (R,), 0 for persons who do not have both kinds of cells.
+    """Compute Eq. 8 of every person: (R,), 0 for persons who do not have both kinds of cells.
 
     Who lacks one kind has nothing to rank: the loss would only push the whole map up or down.
     Arguments as in :func:`identity_prior`; margin: gamma.
@@ -147,7 +147,7 @@ def semantic_prior(semantic: Tensor, covered: Tensor, margin: float) -> Tensor:
 
 
 def has_both_kinds(covered: Tensor) -> Tensor:
-    """(R, K, K) -> (R,) bool."""
+    """Say of whom some cells are covered and others not: (R, K, K) -> (R,) bool."""
     return covered.flatten(1).any(dim=1) & ~covered.flatten(1).all(dim=1)
 
 
@@ -182,7 +182,7 @@ class DualAttention(nn.Module):
         return nn.Sequential(first, nn.ReLU(), second)
 
     def forward(self, x: Tensor) -> AttentionMaps:
-        """x: f_dam (R, dim_in, K, K)."""
+        """Find the maps of f_dam (R, dim_in, K, K)."""
         maps = [
             None if network is None else network(x)[:, 0].sigmoid()
             for network in (self.semantic, self.identity)
@@ -363,7 +363,7 @@ class DualAttentionModule(nn.Module):
 
 
 def attended_mean(x: Tensor, weights: Tensor, normalize: bool = False) -> Tensor:
-    """Eq. 3: the mean over the grid of x (R, C, K, K) times weights (R, K, K): (R, C).
+    """Compute Eq. 3: the mean over the grid of x (R, C, K, K) times weights (R, K, K): (R, C).
 
     The paper divides by the number of cells, not by the sum of the weights: a map that picks few
     cells makes what it has picked fainter. A product of matrices, so that the weighted features are
@@ -379,7 +379,7 @@ def attended_mean(x: Tensor, weights: Tensor, normalize: bool = False) -> Tensor
 
 
 def original_boxes(clip: ClipFeatures, training: bool) -> Tensor:
-    """(Ri, 4) boxes that are neither jittered nor enlarged, as far as they are known."""
+    """Give the Ri boxes that are neither jittered nor enlarged, as far as they are known."""
     if training and clip.gt_boxes is not None:
         return clip.gt_boxes.tensor
     return clip.persons.proposal_boxes.tensor

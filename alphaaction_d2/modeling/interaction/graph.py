@@ -57,7 +57,7 @@ def build_graph(ids: Tensor, slots: Tensor, valid: Tensor) -> TrackGraph:
 
 
 def track_starts(graph: TrackGraph) -> Tensor:
-    """(N, J) pointers to the earliest node of the same track, across gaps.
+    """Point (N, J) to the earliest node of the same track, across gaps.
 
     Who carries no identity points to itself.
     """
@@ -68,13 +68,13 @@ def track_starts(graph: TrackGraph) -> Tensor:
 
 
 def same_track(graph: TrackGraph, rows: slice, columns: slice) -> Tensor:
-    """(N, rows, columns) bool: two nodes with the same known id, whatever their slots."""
+    """Mark (N, rows, columns) nodes with the same known id, whatever their slots."""
     ids = graph.ids.masked_fill(~graph.valid, NOBODY)
     return (ids[:, rows, None] == ids[:, None, columns]) & (ids[:, rows, None] >= 0)
 
 
 def actor_distances(graph: TrackGraph) -> Tensor:
-    """(N, J) number of intra-actor edges to the actor of the track; -1 where none is reached.
+    """Count (N, J) the intra-actor edges to the actor of the track; -1 where none is reached.
 
     Pointer jumping: every node points one step towards slot 0, then to where its target points, and
     so on; the number of rounds is the logarithm of the longest way.
@@ -92,7 +92,7 @@ def actor_distances(graph: TrackGraph) -> Tensor:
 
 
 def down_sample(graph: TrackGraph, keep_unreachable: bool = False) -> tuple[TrackGraph, Tensor]:
-    """The next level: nodes at even distance of the actor, linked across the removed ones between.
+    """Make the next level: nodes at even distance of the actor, linked across those between.
 
     Args:
         keep_unreachable: nodes that reach no actor stay when their slot is even, instead of never.
@@ -120,7 +120,7 @@ def down_sample(graph: TrackGraph, keep_unreachable: bool = False) -> tuple[Trac
 
 
 def follow(first: Tensor, then: Tensor) -> Tensor:
-    """Pointers (N, J) along `first` and from there along `then`; nobody leads to nobody."""
+    """Go from (N, J) along `first` and from there along `then`; nobody leads to nobody."""
     return then.gather(1, first.clamp(min=0)).masked_fill(first < 0, NOBODY)
 
 
@@ -155,13 +155,13 @@ def _sort_by_track(ids: Tensor, slots: Tensor, valid: Tensor) -> _SortedTracks:
 
 
 def _last_where(marks: Tensor) -> Tensor:
-    """(N, J) position of the last mark up to and including each position; the first is marked."""
+    """Find (N, J) the last mark up to and including each position; the first is marked."""
     positions = torch.arange(marks.shape[1], device=marks.device)
     return torch.where(marks, positions, 0).cummax(dim=1).values
 
 
 def _inverse(pointer: Tensor) -> Tensor:
-    """Who points to me, for pointers of which no two meet."""
+    """Find who points to each node, for pointers of which no two meet."""
     num_nodes = pointer.shape[1]
     inverse = pointer.new_full((len(pointer), num_nodes + 1), NOBODY)  # the last takes nobody's
     nodes = torch.arange(num_nodes, device=pointer.device).expand_as(pointer)

@@ -140,7 +140,7 @@ class GraphLayer(nn.Module):
         return self.inter_clip(actors, memory, seen), memory
 
     def _attend_inside(self, persons: Tensor, ids: Tensor, valid: Tensor) -> Tensor:
-        """Self-attention of sets of persons (B, Q, D) with `ids` and `valid` (B, Q)."""
+        """Relate the persons of each set (B, Q, D) with `ids` and `valid` (B, Q)."""
         if not self.exclude_self:
             return self.intra_clip(persons, persons, valid)
         same = (ids[:, :, None] == ids[:, None]) & (ids >= 0)[:, None]
@@ -267,7 +267,7 @@ class HGNN(InteractionModule):
         ]
 
     def stride(self, layer: int) -> int:
-        """Slots of the window from one slot to the next in a layer."""
+        """Count the window's slots from one slot to the next in a layer."""
         return 2**layer if self.down_sample else 1
 
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
@@ -275,7 +275,7 @@ class HGNN(InteractionModule):
         return self.output(self.actor_features(clips, memory)[:, -1]), Losses()
 
     def actor_features(self, clips: list[ClipFeatures], memory: MemoryWindow) -> Tensor:
-        """(R, layers, D): all persons of the batch after every layer."""
+        """Compute (R, layers, D): all persons of the batch after every layer."""
         counts = [len(clip.persons) for clip in clips]
         features = torch.cat([clip.persons.roi_features for clip in clips])
         ids, mask = pad_sets(torch.cat([clip.persons.person_ids for clip in clips]), counts)
@@ -296,7 +296,7 @@ class HGNN(InteractionModule):
 
 
 def window_graph(ids: Tensor, mask: Tensor, memory: MemoryWindow) -> TrackGraph:
-    """The graph of actors, `ids` and `mask` (N, P), and of the persons in the memory around them.
+    """Build the graph of actors, `ids` and `mask` (N, P), and the persons in the memory around.
 
     The memory's own centre slot is left out: the actors are there.
     """
@@ -313,13 +313,13 @@ def window_graph(ids: Tensor, mask: Tensor, memory: MemoryWindow) -> TrackGraph:
 
 
 def take_rows(x: Tensor, pointer: Tensor) -> Tensor:
-    """Rows of x (N, J, D) that `pointer` (N, Q) names: (N, Q, D); nobody's is any row."""
+    """Take rows of x (N, J, D) that `pointer` (N, Q) names: (N, Q, D); nobody's is any row."""
     rows = _flat_rows(pointer, x.shape[1])
     return x.flatten(0, 1).index_select(0, rows).unflatten(0, pointer.shape)
 
 
 def _flat_rows(pointer: Tensor, num_nodes: int) -> Tensor:
-    """Pointers (N, Q) into J nodes as (N * Q,) rows of the flat (N * J,).
+    """Turn pointers (N, Q) into J nodes into (N * Q,) rows of the flat (N * J,).
 
     Nobody becomes the row of the own place: a single common one would gather all their gradients.
     """

@@ -62,7 +62,7 @@ class ClipAttention:
 
 
 def has_attention(interaction: InteractionModule | None) -> bool:
-    """Whether there is anything to record."""
+    """Say whether there is anything to record."""
     return interaction is not None and (
         bool(interaction.memory_attention()) or interaction.map_attention is not None
     )
@@ -121,13 +121,7 @@ class AttentionRecorder:
         named = {} if maps is None else _named_maps(self._heard[maps][1])
         maps_per_clip = {name: x.split(counts) for name, x in named.items()}
         memory_per_clip = [
-            _memory_weights(
-                attention,
-                *self._heard[attention.weights],
-                memory,
-                counts,
-                self._slots_per_second,
-            )
+            self._memory_weights(attention, memory, counts)
             for attention in interaction.memory_attention()
         ]
         for i, clip in enumerate(clips):
@@ -140,52 +134,47 @@ class AttentionRecorder:
             )
         self._heard.clear()
 
+    def _memory_weights(
+        self, attention: MemoryAttention, memory: MemoryWindow, counts: list[int]
+    ) -> list[MemoryWeights]:
+        """Split by clip what `AttentionWeights` was given (logits, mask) and gave (N, P, J)."""
+        inputs, output = self._heard[attention.weights]
+        places = attention.places(memory).to(output.device)
+        valid = memory.valid.flatten(1)[:, places]  # N x J
+        # A person may attend from several places, each of which counts alike.
+        per_person = (max([1, *counts]), -1)
+        weights = output.unflatten(1, per_person).mean(dim=2)  # N x P x J
+        seen = valid[:, None].expand_as(weights)
+        mask = inputs[1]
+        if mask is not None:
+            mask = mask[:, None].expand_as(output) if mask.dim() == 2 else mask
+            seen = seen & mask.unflatten(1, per_person).any(dim=2)
+        offsets = memory.offsets.to(output.device).double() / self._slots_per_second
+        steps = offsets.diff()
+        step = attention.stride * (float(steps[0]) if len(steps) else 1 / self._slots_per_second)
+        offsets = offsets.repeat_interleave(memory.valid.shape[-1])[places]
+        person_ids = memory.person_ids.flatten(1)[:, places]
+        return [
+            MemoryWeights(
+                name=attention.name,
+                step=step,
+                offsets=_on_cpu(offsets),
+                person_ids=_on_cpu(person_ids[i]),
+                seen=_on_cpu(seen[i, :n]),
+                weights=_on_cpu(weights[i, :n].float()),
+            )
+            for i, n in enumerate(counts)
+        ]
+
 
 def _named_maps(found: AttentionMaps) -> dict[str, Tensor]:
-    """By name, those (R, K, K) that are switched on."""
+    """Name those (R, K, K) that are switched on."""
     maps = {"semantic": found.semantic}
     if found.identity is not None:
         maps["identity"] = found.own_action
     return {name: x for name, x in maps.items() if x is not None}
 
 
-def _memory_weights(
-    attention: MemoryAttention,
-    inputs: tuple[Tensor, Tensor | None],
-    output: Tensor,
-    memory: MemoryWindow,
-    counts: list[int],
-    slots_per_second: float,
-) -> list[MemoryWeights]:
-    """Per clip, from what `AttentionWeights` was given (logits, mask) and gave (N, P, J)."""
-    places = attention.places(memory).to(output.device)
-    valid = memory.valid.flatten(1)[:, places]  # N x J
-    # A person may attend from several places, each of which counts alike.
-    per_person = (max([1, *counts]), -1)
-    weights = output.unflatten(1, per_person).mean(dim=2)  # N x P x J
-    seen = valid[:, None].expand_as(weights)
-    mask = inputs[1]
-    if mask is not None:
-        mask = mask[:, None].expand_as(output) if mask.dim() == 2 else mask
-        seen = seen & mask.unflatten(1, per_person).any(dim=2)
-    offsets = memory.offsets.to(output.device).double() / slots_per_second
-    steps = offsets.diff()
-    step = attention.stride * (float(steps[0]) if len(steps) else 1 / slots_per_second)
-    offsets = offsets.repeat_interleave(memory.valid.shape[-1])[places]
-    person_ids = memory.person_ids.flatten(1)[:, places]
-    return [
-        MemoryWeights(
-            name=attention.name,
-            step=step,
-            offsets=_on_cpu(offsets),
-            person_ids=_on_cpu(person_ids[i]),
-            seen=_on_cpu(seen[i, :n]),
-            weights=_on_cpu(weights[i, :n].float()),
-        )
-        for i, n in enumerate(counts)
-    ]
-
-
 def _on_cpu(x: Tensor) -> Tensor:
-    """A copy that holds nothing else in memory."""
+    """Copy so that nothing else is held in memory."""
     return x.detach().to("cpu", copy=True)
