@@ -293,6 +293,11 @@ class ClipFeatures:
         boxes = targets.gt_boxes if targets.has("gt_boxes") else None
         return replace(self, gt_classes=targets.gt_classes, gt_boxes=boxes)
 
+    def with_ids(self, ids: Tensor) -> ClipFeatures:
+        """Copy, and say who the persons are: (Ri,)."""
+        values = {**self.persons.get_fields(), "person_ids": ids.to(self.grid_boxes.device)}
+        return replace(self, persons=Instances(self.persons.image_size, **values))
+
     def to(self, device: torch.device, dtype: torch.dtype) -> ClipFeatures:
         """Copy to `device`, features as `dtype`; boxes and numbers keep their types."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}

@@ -109,7 +109,7 @@ class DelayedInference(nn.Module):
         # From here on one after the other: ids and memory of a clip depend on those before it.
         for x, features, *others in zip(batched_inputs, *views):
             if self.pool is None:
-                self._identify(x, features)
+                (features,) = self._identify(x, features)
                 results.append(self.result(x, features, None))
             else:
                 results += self._push(x, features, others[0] if others else features)
@@ -125,10 +125,10 @@ class DelayedInference(nn.Module):
         self._video = None
         return results
 
-    def _identify(self, x: dict, *views: ClipFeatures) -> None:
+    def _identify(self, x: dict, *views: ClipFeatures) -> list[ClipFeatures]:
         """Complete the ids of a clip's persons; all views are of the same persons."""
         if self.linker is None:
-            return
+            return list(views)
         persons = views[0].persons
         first_id = x.get("first_new_id", first_new_id([]))
         for seconds, seen in x.get("persons_between", ()):  # by their boxes: they have no features
@@ -151,8 +151,7 @@ class DelayedInference(nn.Module):
             features=persons.roi_features,
             first_id=first_id,
         )
-        for view in views:
-            view.persons.person_ids = torch.from_numpy(ids).to(persons.roi_features.device)
+        return [view.with_ids(torch.from_numpy(ids)) for view in views]
 
     def _push(self, x: dict, features: ClipFeatures, remembered: ClipFeatures) -> list[dict]:
         video, slot = str(x["video_id"]), self.pool.slot_of(x["timestamp"])
@@ -165,7 +164,7 @@ class DelayedInference(nn.Module):
                 f"{video}: clip at {x['timestamp']} s comes after one at "
                 f"{self._waiting[-1].clip['timestamp']} s; testing needs time order"
             )
-        self._identify(x, features, remembered)
+        features, remembered = self._identify(x, features, remembered)
         # Before the new slot takes the place of one that they still need.
         results += self._classify_up_to(slot - self.after - 1)
         self.pool.update([self.pool.prepare(x, remembered.persons)], loss=1.0)
