@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from ..data.video import VideoReader
 from ..formats.results import KeyframeResult, PersonResult, VideoResult, format_timestamp
-from ..formats.writing import write_atomically
 from ..modeling.interaction.inspection import ClipAttention, MemoryWeights
 from ..visualization.attention import (
     AttendedMemory,
@@ -21,6 +19,7 @@ from ..visualization.attention import (
     attention_map_sheet,
 )
 from ..visualization.attention_chart import memory_attention_chart
+from ..visualization.drawing import write_picture
 from ..visualization.palette import RGB, IdentityColours, identity_colours
 from ..visualization.text import format_time
 
@@ -97,11 +96,10 @@ def keyframe_attention(
         colours: of the video.
     """
     boxes = keyframe.attention.map_boxes.double().numpy() * (size * 2)
-    persons = keyframe.result.persons
-    rgb = colours.of([person.person_id for person in persons])
+    rgb = colours.of([person.person_id for person in keyframe.result.persons])
     persons = [
         _person_attention(keyframe, row, person, colour, boxes[row])
-        for row, person, colour in zip(keyframe.rows, persons, rgb)
+        for row, person, colour in zip(keyframe.rows, keyframe.result.persons, rgb)
     ]
     return KeyframeAttention(keyframe.result.timestamp, persons)
 
@@ -163,7 +161,7 @@ def write_attention_pictures(
             if keyframe.attention.maps:
                 picture = reader.pictures([time])[0]
                 sheet = attention_map_sheet(picture, attention, max_persons=MAX_PERSONS)
-                path = _write_jpeg(folder / f"{name}_maps.jpg", sheet)
+                path = write_picture(folder / f"{name}_maps.jpg", sheet)
                 files[f"Attention maps at {shown}"] = path
             if keyframe.attention.memory:
                 path = folder / f"{name}_memory.png"
@@ -177,9 +175,3 @@ def remove_attention_pictures(folder: Path) -> None:
     for path in folder.glob("attention_*"):
         if _FILE.fullmatch(path.name):
             path.unlink()
-
-
-def _write_jpeg(path: Path, picture: np.ndarray) -> Path:
-    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    return write_atomically(path, content.tobytes())

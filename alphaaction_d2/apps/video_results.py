@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from detectron2.structures import Instances
@@ -30,9 +29,9 @@ from ..formats.results import (
     write_results_csv,
     write_results_json,
 )
-from ..formats.writing import write_atomically
 from ..visualization import FrameAnnotator, VideoSection
 from ..visualization.charts import timeline_chart
+from ..visualization.drawing import write_picture
 from .attention_pictures import (
     KeyframeChoice,
     attended_keyframe,
@@ -204,5 +203,5 @@ def write_annotated_video(
             writer.write(drawn)
             if poster_frame is None or time <= poster_time:
                 poster_frame = drawn
-    _, content = cv2.imencode(".png", cv2.cvtColor(poster_frame, cv2.COLOR_RGB2BGR))
-    write_atomically(poster, content.tobytes())
+    assert poster_frame is not None, f"{video}: frames that were there are not any more"
+    write_picture(poster, poster_frame)

@@ -18,6 +18,7 @@ from .figures import (
     LINE,
     SOFT,
     bare_axes,
+    inch,
     label_seconds,
     left_edge,
     new_figure,
@@ -146,7 +147,7 @@ def _draw_memory(
 
 def _draw_bars(
     axes: Axes,
-    places: Sequence[tuple[int, float]],
+    places: Sequence[tuple[float, float]],
     width: float,
     shares: Sequence[float],
     colours: Sequence[RGB],
@@ -161,7 +162,7 @@ def _draw_bars(
         corners[:, [0, 3], 1] = (rows + 0.95)[:, None]
         corners[:, [1, 2], 1] = (rows + 0.95 - 0.9 * np.array(shares))[:, None]
     faces = [hex_colour(colour) for colour in colours]
-    bars = PolyCollection(corners, facecolors=faces, linewidths=0, antialiaseds=False)
+    bars = PolyCollection(list(corners), facecolors=faces, linewidths=0, antialiaseds=False)
     bars.set_zorder(zorder)
     axes.add_collection(bars, autolim=False)
 
@@ -173,13 +174,14 @@ def _known(memory: AttendedMemory) -> list[int]:
 
 def _write_person(axes: Axes, top: float, person: PersonAttention) -> None:
     """The heading of a block, from the figure's left edge: a coloured mark, who, and what."""
-    inch = 1 / (axes.figure.get_size_inches()[0] * axes.get_position().width)
     x = left_edge(axes)
-    mark = Rectangle((x, top - 1.75), 0.16 * inch, 0.6, clip_on=False, edgecolor=INK, linewidth=0.5)
+    mark = Rectangle(
+        (x, top - 1.75), 0.16 * inch(axes), 0.6, clip_on=False, edgecolor=INK, linewidth=0.5
+    )
     mark.set(facecolor=hex_colour(person.rgb), transform=axes.get_yaxis_transform())
     axes.add_patch(mark)
     style = {"weight": "bold", "bbox": ABOVE_GRID}
-    write_beside(axes, x + 0.25 * inch, top - 1.45, shorten(person.label, 80), **style)
+    write_beside(axes, x + 0.25 * inch(axes), top - 1.45, shorten(person.label, 80), **style)
 
 
 def _label_rows(axes: Axes, top: float, ids: Sequence[int], own: int) -> None:

@@ -20,6 +20,7 @@ from .figures import (
     LINE,
     SOFT,
     bare_axes,
+    inch,
     label_seconds,
     left_edge,
     new_figure,
@@ -177,16 +178,15 @@ def class_gain_chart(
         colour = _GAIN if gain.ap >= 0 else _LOSS
         start, end = (min(max(run[gain.name], 0), 100) for run in runs)
         axes.plot([start, end], [y, y], color=colour, lw=4, alpha=0.45, solid_capstyle="butt")
-        hollow = {"color": "white", "markeredgecolor": SOFT, "clip_on": False}
-        axes.plot([start], [y], "o", markersize=6, **hollow)
-        axes.plot([end], [y], "o", color=colour, markersize=7, clip_on=False)
-        x = 1 + 0.68 / (axes.figure.get_size_inches()[0] * axes.get_position().width)
+        axes.plot(start, y, "o", color="white", markeredgecolor=SOFT, markersize=6, clip_on=False)
+        axes.plot(end, y, "o", color=colour, markersize=7, clip_on=False)
+        x = 1 + 0.68 * inch(axes)
         style = {"color": colour, "weight": "bold", "ha": "right", "fontsize": 8.5}
         write_beside(axes, x, y, f"{gain.ap:+.1f}", **style)
 
+    limit, subtitle = _axis_end([*before, *after]), [protocol, counts]
     figure = _class_rows(
-        *(path, gains, draw, _axis_end([*before, *after]), title, [protocol, counts]),
-        **{"top": 1.1, "colour_of": lambda _: INK, "sign": "+"},
+        path, gains, draw, limit, title, subtitle, top=1.1, colour_of=lambda _: INK, sign="+"
     )
     _gain_legend(figure, names)
     return save(figure, path)
@@ -194,11 +194,11 @@ def class_gain_chart(
 
 def _gain_legend(figure: Figure, names: tuple[str, str]) -> None:
     """Which dot is which run."""
-    dots = ({"color": "white", "markeredgecolor": SOFT}, {"color": _GAIN}, {"color": _LOSS})
+    colours = ("white", SOFT), (_GAIN, _GAIN), (_LOSS, _LOSS)  # inside, outside
     labels = (names[0], f"{names[1]}, better", f"{names[1]}, worse")
     width, height = figure.get_size_inches()
     legend = figure.legend(
-        [Line2D([], [], marker="o", linestyle="", **dot) for dot in dots],
+        [Line2D([], [], marker="o", linestyle="", color=c, markeredgecolor=e) for c, e in colours],
         [shorten(label, 40) for label in labels],
         loc="upper left",
         bbox_to_anchor=(0.1 / width, 1 - 0.72 / height),

@@ -112,8 +112,8 @@ def draw_tile(tile: Tile, place: tuple[int, int], font: Font) -> np.ndarray:
         short = [f"{lines[0]} +{len(lines) - 1}"] if len(lines) > 1 else lines
         panels.append([_text_block(x, font, colour, size[0] // 2) for x in (lines, short)])
     sizes = [[panel.shape[1::-1] for panel in levels] for levels in panels]
-    sizes = np.array(sizes).reshape(len(boxes), 2, 2)
-    for levels, at in zip(panels, place_panels(boxes, sizes, size)):
+    placements = place_panels(boxes, np.array(sizes).reshape(len(boxes), 2, 2), size)
+    for levels, at in zip(panels, placements):
         if at is not None:
             panel = levels[at.level]
             canvas[at.y : at.y + panel.shape[0], at.x : at.x + panel.shape[1]] = panel

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw
 
 from ..formats.results import PersonResult
+from ..formats.writing import write_atomically
 from .layout import Placement, place_panels
 from .palette import RGB, mix, text_colour_on
 from .text import fit, load_font
@@ -32,6 +34,13 @@ def enlargement(width: int, height: int) -> int:
     """Whole factor by which a small picture is enlarged."""
     wanted = -(-MIN_SHORT_SIDE // min(width, height))
     return max(1, min(wanted, MAX_LONG_SIDE // max(width, height)))
+
+
+def write_picture(path: Path, picture: np.ndarray) -> Path:
+    """Write (H, W, 3) uint8 RGB as the PNG or JPEG file that its name says, whole or not at all."""
+    bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(path.suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    return write_atomically(path, content.tobytes())
 
 
 def draw_box(canvas: np.ndarray, box: np.ndarray, colour: RGB, line: int) -> None:
@@ -200,11 +209,12 @@ class PersonDrawer:
         boxes = np.array([person.box for person in persons]).reshape(-1, 4) * self.scale
         boxes = np.clip(boxes, 0, self.output_size * 2)
         sides = boxes[:, 2:] - boxes[:, :2]
-        for i in np.argsort(-np.prod(sides, axis=1), kind="stable"):  # small boxes on large ones
+        # Small boxes on large ones.
+        for i in np.argsort(-np.prod(sides, axis=1), kind="stable").tolist():
             if sides[i].min() >= 1:
                 line = int(np.clip(sides[i].min() // 24, 1, self._line))  # thin on small boxes
                 draw_box(canvas, boxes[i], colours[i], line)
-        visible = np.flatnonzero((sides >= 1).all(axis=1))
+        visible = np.flatnonzero((sides >= 1).all(axis=1)).tolist()
         obstacles = self._draw_caption(canvas, caption)
         labels = [self._label(persons[i], colours[i]) for i in visible]
         ids = [persons[i].person_id for i in visible]
@@ -262,7 +272,8 @@ class PersonDrawer:
         )
         self._previous = {}
         for person_id, label, levels, place in zip(ids, labels, panels, placements):
-            if place is not None:
-                levels[place.level].paste(canvas, place.x, place.y)
+            panel = levels[place.level] if place is not None else None
+            if place is not None and panel is not None:
+                panel.paste(canvas, place.x, place.y)
                 if person_id >= 0:
                     self._previous[person_id] = (label, place)

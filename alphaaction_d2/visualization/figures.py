@@ -10,10 +10,12 @@ import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
 
 from ..formats.writing import write_atomically
 from .text import format_time, printable
@@ -47,27 +49,33 @@ def bare_axes(figure: Figure, left: float, right: float, top: float, bottom: flo
     return axes
 
 
+def inch(axes: Axes) -> float:
+    """An inch in shares of the axes' width."""
+    assert isinstance(axes.figure, Figure)
+    return 1 / (axes.figure.get_size_inches()[0] * axes.get_position().width)
+
+
 def left_edge(axes: Axes) -> float:
     """Where the page's text begins, in shares of the axes' width."""
-    width = axes.figure.get_size_inches()[0]
     place = axes.get_position()
-    return (LEFT_EDGE / width - place.x0) / place.width
+    return LEFT_EDGE * inch(axes) - place.x0 / place.width
 
 
-def write(figure_or_axes: Figure | Axes, x: float, y: float, text: str, **style: object) -> Text:
+def write(figure_or_axes: Figure | Axes, x: float, y: float, text: str, **style: Any) -> Text:
     """Plain text on a figure or axes: a "$" in a class name must not start a formula."""
     style = {"color": INK, "fontsize": 9, "parse_math": False, **style}
     return figure_or_axes.text(x, y, printable(text), **style)
 
 
-def write_beside(axes: Axes, x: float, y: float, text: str, **style: object) -> Text:
+def write_beside(axes: Axes, x: float, y: float, text: str, **style: Any) -> Text:
     """The same, vertically centred, with x in shares of the axes' width."""
     return write(axes, x, y, text, va="center", transform=axes.get_yaxis_transform(), **style)
 
 
 def label_seconds(axes: Axes, nbins: int) -> None:
     """Times below the axes."""
-    axes.xaxis.get_major_locator().set_params(integer=True, nbins=nbins)
+    steps = [1, 2, 2.5, 5, 10]  # matplotlib's own
+    axes.xaxis.set_major_locator(MaxNLocator(nbins, steps=steps, integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: format_time(value)[:-2] if value >= 0 else "")
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from PIL import ImageFont
 
-Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+Font = ImageFont.FreeTypeFont
 
 
 def format_time(seconds: float) -> str:
@@ -33,7 +33,9 @@ def shorten(text: str, length: int) -> str:
 @lru_cache(maxsize=16)
 def load_font(size: int, path: str | None = None) -> Font:
     """A TrueType font, or the built-in one, which lacks many scripts (Chinese, ...)."""
-    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+    font = ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+    assert isinstance(font, Font)  # as always when a size is asked for
+    return font
 
 
 def fit(text: str, font: Font, max_width: float) -> str:
