@@ -37,7 +37,9 @@ from detectron2.utils.logger import setup_logger
 
 from ..data.clip_sampling import iterate_clips
 from ..data.datasets import AVAFiles, keyframes_of, register_folder, registered_files
+from ..data.datasets.builtin import folder_splits
 from ..data.video import (
+    VIDEO_SUFFIXES,
     VideoError,
     VideoReader,
     find_videos,
@@ -47,7 +49,6 @@ from ..data.video import (
     one_line,
     video_name,
 )
-from ..data.video.clip_folder import VIDEO_SUFFIXES
 from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector, load_detector
@@ -55,7 +56,12 @@ from .command_line import describe_error
 
 logger = logging.getLogger(__name__)
 
-_SETTINGS = "settings.json"
+# What the boxes depend on besides the videos, and the file that remembers it.
+_SETTINGS = (
+    *("detector", "min-score", "short-side", "class-names", "opts", "every-second"),
+    "looks-per-second",
+)
+_SETTINGS_FILE = "settings.json"
 _LONG_NAME = 200  # bytes: with the endings of its files a longer one is too much for file systems
 
 
@@ -176,9 +182,8 @@ def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
     for video, second in keyframes_of(str(files.videos), files):
         keyframes.setdefault(video, []).append(second)
     return [
-        VideoJob(name, _video_of(found.get(name, [])), times)
+        VideoJob(name, _video_of(found.get(name, [])), None if every_second else tuple(seconds))
         for name, seconds in keyframes.items()
-        for times in [None if every_second else tuple(seconds)]
     ]
 
 
@@ -221,22 +226,13 @@ def make_tasks(args: argparse.Namespace) -> list[Task]:
     if folder.is_dir():
         if args.output:
             raise ValueError("--output is not for a folder with own data: see boxes/ in it")
-        names = register_folder(folder)
-        found = [registered_files(name) for name in names]
-        prefixes = [folder / "boxes" / files.annotations.stem for files in found]
-        return [split_task(f, p, args.every_second) for f, p in zip(found, prefixes)]
+        register_folder(folder)  # says what is missing
+        splits = folder_splits(folder).items()
+        return [split_task(x, folder / "boxes" / split, args.every_second) for split, x in splits]
     files = registered_files(args.dataset)
     if not args.output:
         raise ValueError(f"{args.dataset} needs --output FILE: FILE_persons.csv is written, ...")
     return [split_task(files, Path(args.output), args.every_second)]
-
-
-def check_outputs(tasks: list[Task], overwrite: bool) -> None:
-    """Refuse to replace files unless that is wanted, or an unfinished run goes on."""
-    for task in tasks:
-        for path in task.outputs:
-            if path.exists() and not overwrite and not task.parts.is_dir():
-                raise ValueError(f"{path} exists: give --overwrite to replace it")
 
 
 # ------------------------------------------------------------------------------- looking at a video
@@ -408,7 +404,7 @@ def _part(parts: Path, job: VideoJob) -> Path:
 
 def _claim(parts: Path, settings: Mapping[str, object]) -> None:
     """Make the folder of parts, or see that it was begun with the same settings."""
-    path, wanted = parts / _SETTINGS, dict(settings)
+    path, wanted = parts / _SETTINGS_FILE, dict(settings)
     if not path.is_file():
         write_atomically(path, json.dumps(wanted, indent=1))
         return
@@ -437,7 +433,9 @@ def main(args: argparse.Namespace) -> int:
     if args.looks_per_second < 1:
         raise ValueError(f"--looks-per-second {args.looks_per_second}: give a number from 1 on")
     tasks = make_tasks(args)
-    check_outputs(tasks, args.overwrite)
+    for path in [path for task in tasks if not task.parts.is_dir() for path in task.outputs]:
+        if path.exists() and not args.overwrite:  # and no unfinished run goes on
+            raise ValueError(f"{path} exists: give --overwrite to replace it")
     detector = load_detector(
         *args.detector,
         device=args.device,
@@ -446,15 +444,7 @@ def main(args: argparse.Namespace) -> int:
         class_names=args.class_names,
         opts=args.opts,
     )
-    settings = {
-        "detector": args.detector,
-        "min-score": args.min_score,
-        "short-side": args.short_side,
-        "class-names": args.class_names,
-        "opts": args.opts,
-        "every-second": args.every_second,
-        "looks-per-second": args.looks_per_second,
-    }
+    settings = {name: vars(args)[name.replace("-", "_")] for name in _SETTINGS}
     failed, total = [], sum(len(task.jobs) for task in tasks)
     for task in tasks:
         lost = write_boxes(

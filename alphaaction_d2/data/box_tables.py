@@ -83,9 +83,13 @@ class KeyframeTable:
         self.places = {k: slice(*x) for k, *x in zip(keys, starts.tolist(), stops)}
         self._found = _found(self.rows)
 
+    def place(self, key: Keyframe) -> slice:
+        """Say where in `rows` a keyframe is."""
+        return self.places.get(key, _NOTHING)
+
     def __getitem__(self, key: Keyframe) -> FoundBoxes:
         """Give the boxes of a keyframe, which may be none."""
-        return self._found.at(self.places.get(key, _NOTHING))
+        return self._found.at(self.place(key))
 
     def counts(self) -> dict[Keyframe, int]:
         """Count the rows of every keyframe that has any."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,8 +80,9 @@ class KeyframeBoxes(BoxSource):
                 row belongs to the nearest whole second.
         """
         self._files = [split_at_keyframes(file) for file in files]
-        # persons, objects and persons between keyframes, once the size of the picture is known
-        self._tables: tuple[KeyframeTable, KeyframeTable, DensePersons] | None = None
+        # boxes at keyframes, which of them are persons, and persons between keyframes, once the
+        # size of the picture is known
+        self._tables: tuple[KeyframeTable, np.ndarray, DensePersons] | None = None
         self._asked: set[int] = set()  # keyframes
 
     @classmethod
@@ -124,26 +124,23 @@ class KeyframeBoxes(BoxSource):
             [_of_one_video(x.as_fractions(lambda _: (width, height)).rows) for x in files]
             for files in zip(*self._files)
         )
-        self._tables = (
-            KeyframeTable([select_rows(rows, is_person(rows)) for rows in at]),
-            KeyframeTable([select_rows(rows, ~is_person(rows)) for rows in at]),
-            DensePersons(between),
-        )
+        table = KeyframeTable(at)
+        self._tables = table, is_person(table.rows), DensePersons(between)
 
     def at(self, seconds: float) -> BoxesAt:
         """See the class."""
         assert self._tables is not None, "first the frames of the video go through `watch`"
-        persons, objects, between = self._tables
+        table, are_persons, dense = self._tables
         key = (_VIDEO, round(seconds))
         self._asked.add(key[1])
-        return BoxesAt(persons[key], objects[key], between.between(_VIDEO, seconds - 1, seconds))
+        found, persons = table[key], are_persons[table.place(key)]
+        between = dense.between(_VIDEO, seconds - 1, seconds)
+        return BoxesAt(found.at(persons), found.at(~persons), between)
 
     def unused(self) -> dict[int, int]:
         """Count rows by second: the video has no such time."""
-        counts: Counter[int] = Counter()
-        for table in self._tables[:2] if self._tables else ():
-            counts.update({second: count for (_, second), count in table.counts().items()})
-        return {second: count for second, count in counts.items() if second not in self._asked}
+        counts = self._tables[0].counts() if self._tables else {}
+        return {second: n for (_, second), n in counts.items() if second not in self._asked}
 
 
 _VIDEO = ""  # there is one video, whatever the files call it

@@ -174,25 +174,27 @@ def link_dataset(
     """
     linker = linker or IdentityLinker()
     results = [dict(record) for record in records]
-    detected, annotated = {}, {}
-    for i, record in enumerate(records):
-        if "persons" in record:
-            # Who has an id takes part in any case: nobody else must get it.
-            found = record["persons"]
-            detected[i] = np.flatnonzero((found.scores >= min_score) | (found.ids >= 0))
-        if "annotations" in record:
-            annotated[i] = AnnotatedPersons.of(record["annotations"])
-    seen = {i: records[i]["persons"].at(rows) for i, rows in detected.items()}
+    # Who has an id takes part in any case: nobody else must get it.
+    rows = {
+        i: np.flatnonzero((x["persons"].scores >= min_score) | (x["persons"].ids >= 0))
+        for i, x in enumerate(records)
+        if "persons" in x
+    }
+    seen = {i: records[i]["persons"].at(which) for i, which in rows.items()}
     for i, ids in _linked(records, seen, linker):
-        persons = records[i]["persons"]
-        all_ids = persons.ids.copy()
-        all_ids[detected[i]] = ids
-        results[i]["persons"] = replace(persons, ids=all_ids)
+        all_ids = records[i]["persons"].ids.copy()
+        all_ids[rows[i]] = ids
+        results[i]["persons"] = replace(records[i]["persons"], ids=all_ids)
+    annotated = {
+        i: AnnotatedPersons.of(x["annotations"])
+        for i, x in enumerate(records)
+        if "annotations" in x
+    }
     seen = {i: x.found(records[i]["width"], records[i]["height"]) for i, x in annotated.items()}
     for i, ids in _linked(records, seen, linker):
+        new_ids = ids[annotated[i].rows].tolist()
         results[i]["annotations"] = [
-            {**a, "person_id": person_id}
-            for a, person_id in zip(records[i]["annotations"], ids[annotated[i].rows].tolist())
+            {**a, "person_id": new} for a, new in zip(records[i]["annotations"], new_ids)
         ]
     return results
 

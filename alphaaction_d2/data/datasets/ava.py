@@ -213,7 +213,7 @@ def _build(
     for key in keys:
         video, second = key
         width, height = videos[video].width, videos[video].height
-        annotations = annotation_dicts[tables["annotations"].places.get(key, slice(0))]
+        annotations = annotation_dicts[tables["annotations"].place(key)]
         persons = tables["persons"][key]
         if not detected:
             persons = AnnotatedPersons.of(annotations).found(width, height)
