@@ -201,7 +201,7 @@ class Task:
 
     jobs: list[VideoJob]
     parts: Path
-    outputs: dict[Path, tuple[str, ...]]
+    outputs: Mapping[Path, Sequence[str]]
 
 
 def split_task(files: AVAFiles, prefix: Path, every_second: bool) -> Task:

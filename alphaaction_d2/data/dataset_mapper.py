@@ -126,11 +126,12 @@ class ActionDatasetMapper:
         reader = self._reader(dataset_dict["file_name"])
         frames = reader.pictures(times)
         # 2. One transform for all frames and all boxes, sampled on one frame.
-        if self.is_train:
+        if isinstance(reader, _TransformedReader):
+            transform = reader.transform  # already applied
+            assert transform is not None
+        else:
             transform = self.clip_transform(frames[len(frames) // 2])
             frames = _transform_frames(frames, transform)
-        else:
-            transform = reader.transform  # already applied
         return self._result(dataset_dict, np.stack(frames, axis=1), transform)
 
     @property

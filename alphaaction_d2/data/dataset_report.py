@@ -694,7 +694,7 @@ def summarise(
 
 
 def _persons(rows: AVARows) -> list[tuple[Keyframe, tuple[float, ...], int]]:
-    """Keyframe, box and id: what makes rows be about one person, see `merge_annotations`."""
+    """Keyframe, box and id: what makes rows be about one person, see `AnnotatedPersons`."""
     boxes = map(tuple, rows.boxes.tolist())
     return list(zip(row_keyframes(rows), boxes, rows.person_ids.tolist()))
 

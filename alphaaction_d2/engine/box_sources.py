@@ -186,9 +186,9 @@ class DetectedBoxes(BoxSource):
     def watch(self, frames: Frames) -> Iterator[tuple[float, np.ndarray]]:
         """Pass on the frames, looking at the keyframes that go by."""
         self._found.clear()
-        number, shown, shown_time = None, None, 0.0
+        number, shown, shown_time = 0, None, 0.0
         for seconds, frame in frames:
-            if number is None:
+            if shown is None:
                 number = first_keyframe(seconds, 1 / self._looks)
             while shown is not None and not is_shown_by(seconds, number / self._looks):
                 self._look(number, shown)

@@ -26,6 +26,7 @@ class BoxFinder:
         """A copy of the input with `proposals` and `objects`, found in the middle frame."""
         if self._detector is None:
             self._detector = configured_detector(self._cfg)
+            assert self._detector is not None, "MODEL.PERSON_DETECTOR.CONFIG names no detector"
         picture = (
             clip["image"] if "image" in clip else clip["video"][:, clip["video"].shape[1] // 2]
         )

@@ -107,13 +107,15 @@ class IdentityLinker:
         if "person_ids" in reads:
             persons.person_ids = given
             return np.array(self._tracker.update(persons).ID, dtype=np.int64)
-        return self._by_foreign_tracker(persons, given.numpy().copy())
+        return self._by_foreign_tracker(self._tracker, persons, given.numpy().copy())
 
-    def _by_foreign_tracker(self, persons: Instances, ids: np.ndarray) -> np.ndarray:
+    def _by_foreign_tracker(
+        self, tracker: BaseTracker, persons: Instances, ids: np.ndarray
+    ) -> np.ndarray:
         """Ids of a tracker that knows nothing of given ones: it sees the other persons only."""
         rows = np.flatnonzero(ids < 0)
         ids[rows] = UNKNOWN_PERSON
-        tracked = self._tracker.update(persons[torch.from_numpy(rows)])
+        tracked = tracker.update(persons[torch.from_numpy(rows)])
         # detectron2's trackers list the persons whom they have lost sight of behind these.
         taken = set(ids.tolist())
         for row, number in zip(rows, tracked.ID):

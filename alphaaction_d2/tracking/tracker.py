@@ -215,8 +215,10 @@ def _continue(track: _Track, now: float, box: np.ndarray, features: np.ndarray |
         track.moved = True
     track.box, track.time = box, now
     if features is not None and np.isfinite(features).all():
-        known = track.features is not None and np.isfinite(track.features).all()
-        track.features = _blend(track.features, features) if known else features
+        old = track.features
+        if old is not None and np.isfinite(old).all():
+            features = _blend(old, features)
+        track.features = features
 
 
 def _blend(old: np.ndarray, new: np.ndarray) -> np.ndarray:

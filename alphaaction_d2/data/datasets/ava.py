@@ -325,7 +325,7 @@ def _log_unused(
 ) -> None:
     """Counts the rows that no dict gets, by table and reason."""
     for part, table in tables.items():
-        counts = Counter()
+        counts: Counter[str] = Counter()
         for key, rows in table.counts().items():
             if key in kept:
                 counts["used"] += rows

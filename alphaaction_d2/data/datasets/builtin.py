@@ -45,7 +45,7 @@ _VIDEO_FOLDERS = (
     "clips",
     "movies/trainval",
 )
-_AVA_SPLITS = {
+_AVA_SPLITS: dict[str, dict[str, tuple[str, ...]]] = {
     "2.1": {"train": ("train",), "val": ("val",)},
     "2.2": {
         "train": ("train",),
@@ -117,9 +117,10 @@ def _holds_something(folder: Path) -> bool:
 
 def _one_or_all(paths: list[Path | None]) -> Path | tuple[Path, ...] | None:
     """A single path as it is, several as a tuple; None unless all are there."""
-    if None in paths:
+    known = tuple(path for path in paths if path is not None)
+    if len(known) < len(paths):
         return None
-    return paths[0] if len(paths) == 1 else tuple(paths)
+    return known[0] if len(known) == 1 else known
 
 
 def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
