@@ -27,7 +27,13 @@ def slow(**keys: object) -> Slow:
     return Slow(backbone_cfg(**{"lateral": "pytorchvideo", **keys}))
 
 
+SIZES = {"depth": 18, "num_frames": 16, "tau": 4, "stem_channels": 8, "norm": "BN"}
+
+
 def small(**keys: object) -> SlowFast:
     """A SlowFast of 16 frames that is built and run in no time."""
-    sizes = {"depth": 18, "num_frames": 16, "tau": 4, "alpha": 2, "stem_channels": 8, "beta_inv": 4}
-    return slowfast(**{**sizes, "norm": "BN", **keys})
+    return slowfast(**{**SIZES, "alpha": 2, "beta_inv": 4, **keys})
+
+
+def small_slow(**keys: object) -> Slow:
+    return slow(**{**SIZES, **keys})

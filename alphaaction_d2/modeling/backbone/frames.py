@@ -40,11 +40,10 @@ class FrameSampling:
             slow = [fast[i] for i in torch.linspace(0, len(fast) - 1, len(slow)).long().tolist()]
         return slow, fast
 
-    def sample(self, clips: Tensor, training: bool) -> tuple[Tensor, Tensor]:
-        """Clips (N, C, T, H, W) -> the slow (N, C, Ts, H, W) and the fast one (N, C, Tf, H, W)."""
+    def sample(self, clips: Tensor, number: int, training: bool) -> list[Tensor]:
+        """The slow and perhaps the fast frames of clips: (N, C, T, H, W) -> (N, C, Ts, H, W) ..."""
         assert clips.shape[2] == self.num_frames, (
             f"clips of {clips.shape[2]} frames, the network expects {self.num_frames}"
         )
         start = int(torch.randint(self.tau, ())) if training and self.jitter else None
-        slow, fast = self.indices(start)
-        return clips[:, :, slow], clips[:, :, fast]
+        return [clips[:, :, frames] for frames in self.indices(start)[:number]]

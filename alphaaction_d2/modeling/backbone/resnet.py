@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -45,18 +45,18 @@ class Pathway:
 
 @dataclass(frozen=True)
 class ResNet:
-    """What all pathways of a network have in common.
+    """What all pathways of a network have in common, under the names of MODEL.SLOWFAST's keys.
 
     Attributes:
         depth: as in ResNet, a key of BLOCKS.
         num_stages: 4 ends with res5; fewer make a small network.
         stem_strides: spatial strides of the stem convolution and of its max pooling (1: none).
-        strides, dilations: spatial ones of res2..res5.
+        spatial_strides, dilations: of res2..res5.
         output_stride: of the result, where it is to be less than all strides multiply to: the last
             stages then use dilation instead, with the same weights. 0: as it comes.
         norm: a key of NORMS.
-        style: "aia", the released AIA network (lateral connections are a convolution with bias and
-            nothing else, stem pooling does not pad), or "pytorchvideo", also PySlowFast's
+        lateral: "aia", the released AIA network (lateral connections are a convolution with bias
+            and nothing else, stem pooling does not pad), or "pytorchvideo", also PySlowFast's
             (convolution, normalisation, ReLU; padded pooling).
         lateral_kernel: frames of the fast pathway that a lateral connection sees.
     """
@@ -64,26 +64,26 @@ class ResNet:
     depth: int
     num_stages: int
     stem_strides: tuple[int, int]
-    strides: tuple[int, int, int, int]
+    spatial_strides: tuple[int, int, int, int]
     dilations: tuple[int, int, int, int]
     output_stride: int
     norm: str
-    style: str
+    lateral: str
     lateral_kernel: int
 
     def __post_init__(self) -> None:
-        for key, value, known in (
-            ("DEPTH", self.depth, list(BLOCKS)),
-            ("NORM", self.norm, list(NORMS)),
-            ("LATERAL", self.style, ["aia", "pytorchvideo"]),
+        for key, known in (
+            ("depth", list(BLOCKS)),
+            ("norm", list(NORMS)),
+            ("lateral", ["aia", "pytorchvideo"]),
         ):
-            if value not in known:
-                raise ValueError(f"MODEL.SLOWFAST.{key} {value!r} is not one of {known}")
+            if (value := getattr(self, key)) not in known:
+                raise ValueError(f"MODEL.SLOWFAST.{key.upper()} {value!r} is not one of {known}")
 
     @property
     def stride(self) -> int:
         """Pixels of the picture between cells of the result."""
-        strides = (*self.stem_strides, *self.strides[: self.num_stages])
+        strides = (*self.stem_strides, *self.spatial_strides[: self.num_stages])
         return self.output_stride or math.prod(strides)
 
     def channels(self, pathway: Pathway) -> int:
@@ -104,17 +104,18 @@ class ResNet:
             )
         yield self._stem(pathway)
         n, stem_stride = self.num_stages, math.prod(self.stem_strides)
-        stages = space_stages(self.strides[:n], self.dilations[:n], stem_stride, self.output_stride)
-        stages += space_stages(self.strides[n:], self.dilations[n:], 1, 0)
+        strides, dilations = self.spatial_strides, self.dilations
+        stages = space_stages(strides[:n], dilations[:n], stem_stride, self.output_stride)
+        stages += space_stages(strides[n:], dilations[n:], 1, 0)
         for stage, spacing in enumerate(stages):
             yield self._stage(pathway, stage, spacing)
 
-    def lateral(self, fast: Pathway, part: int, alpha: int) -> nn.Module:
+    def lateral_connection(self, fast: Pathway, part: int, alpha: int) -> nn.Module:
         """Build what flows to the slow pathway behind a part, 0 the stem, 4 res5 (nothing)."""
         if part == 4:
             return nn.Identity()
         channels = fast.channels * (2 ** (1 + part) if part else 1)
-        plain = self.style == "aia"
+        plain = self.lateral == "aia"
         conv = LongConv3d(
             channels,
             2 * channels,
@@ -139,7 +140,7 @@ class ResNet:
             pool=nn.MaxPool3d if pool_stride > 1 else None,
             pool_kernel_size=(1, 3, 3),
             pool_stride=(1, pool_stride, pool_stride),
-            pool_padding=(0, 1, 1) if self.style == "pytorchvideo" else (0, 0, 0),
+            pool_padding=(0, 1, 1) if self.lateral == "pytorchvideo" else (0, 0, 0),
             norm=NORMS[self.norm],
         )
 
@@ -156,7 +157,7 @@ class ResNet:
             reach = int(moving is None or i < moving)  # frames to both sides
             stride = spacing.stride if i == 0 else 1
             dilation = spacing.dilations[min(i, 1)]
-            activation = nn.ReLU
+            activation: Callable[[], nn.Module] = nn.ReLU
             if stage == 2 and i in pathway.non_local_blocks:
                 activation = partial(_relu_and_non_local, out, NORMS[self.norm])
             blocks.append(

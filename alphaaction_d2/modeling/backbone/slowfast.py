@@ -7,6 +7,7 @@ channels.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 
 from detectron2.config import CfgNode, configurable, get_cfg
 from detectron2.layers import ShapeSpec
@@ -55,19 +56,18 @@ class SlowFast(VideoBackbone):
             )
         self.frames = frames
         self.activation_checkpoint = activation_checkpoint
-        blocks = []
+        fast, blocks = pathways.get("fast"), nn.ModuleList()
         for i, parts in enumerate(zip(*map(resnet.parts, pathways.values()))):
-            if "fast" in pathways:
-                fusion = resnet.lateral(pathways["fast"], i, frames.alpha)
-                parts = [
-                    MultiPathWayWithFuse(
-                        multipathway_blocks=nn.ModuleList(parts), multipathway_fusion=fusion
-                    )
-                ]
-            blocks += parts
-        # `Net` draws the random weights.
-        self.blocks = Net(blocks=nn.ModuleList(blocks)).blocks[: 1 + resnet.num_stages]
-        if "fast" in pathways:  # nothing flows into the stage that was left out
+            if fast is None:
+                blocks.extend(parts)
+                continue
+            fusion = resnet.lateral_connection(fast, i, frames.alpha)
+            together = nn.ModuleList(parts)
+            blocks.append(
+                MultiPathWayWithFuse(multipathway_blocks=together, multipathway_fusion=fusion)
+            )
+        self.blocks = Net(blocks=blocks).blocks[: 1 + resnet.num_stages]  # draws random weights
+        if fast is not None:  # nothing flows into the stage that was left out
             self.blocks[-1].multipathway_fusion = nn.Identity()
         self.set_output_shape(
             {
@@ -101,7 +101,7 @@ class SlowFast(VideoBackbone):
             stride)}
         """
         names = self.output_shape()
-        pathways = self.frames.sample(clips, self.training)[: len(names)]
+        pathways = self.frames.sample(clips, len(names), self.training)
         recompute = self.training and self.activation_checkpoint
         return dict(zip(names, run_blocks(self.blocks, *pathways, recompute=recompute)))
 
@@ -140,17 +140,7 @@ def _from_config(cfg: CfgNode, alpha: int, joining: int = 0, **others: Pathway) 
         "frames": FrameSampling(
             cfg.INPUT.NUM_FRAMES, node.TAU, alpha, node.SLOW_JITTER, node.SLOW_SPREAD
         ),
-        "resnet": ResNet(
-            depth=node.DEPTH,
-            num_stages=node.NUM_STAGES,
-            stem_strides=tuple(node.STEM_STRIDES),
-            strides=tuple(node.SPATIAL_STRIDES),
-            dilations=tuple(node.DILATIONS),
-            output_stride=node.OUTPUT_STRIDE,
-            norm=node.NORM,
-            style=node.LATERAL,
-            lateral_kernel=node.LATERAL_KERNEL,
-        ),
+        "resnet": ResNet(**{x.name: node[x.name.upper()] for x in fields(ResNet)}),
         "pathways": {"slow": slow, **others},
         "frozen": node.FROZEN,
         "activation_checkpoint": node.ACTIVATION_CHECKPOINT,
