@@ -27,11 +27,8 @@ FLOORS = (
     {"apps"},
 )
 NEIGHBOURS = {
-    "modeling": {
-        "memory.window",
-        "checkpoint",
-    },  # what the model makes of a window; detectors' weights
-    "engine": {"apps.command_line"},
+    # what the model makes of a window; detectors' weights
+    "modeling": {"memory.window", "checkpoint"},
 }
 
 
