@@ -10,6 +10,7 @@ import logging
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ..evaluation import epic55, ucf101_24
 from ..evaluation.ava_protocol import evaluate_ava_files, results_as_json, results_as_text
@@ -34,7 +35,7 @@ class Command:
 
     description: str
     arguments: dict[str, tuple[str, str]]
-    options: Sequence[tuple[tuple[str, ...], dict[str, str]]]
+    options: Sequence[tuple[tuple[str, ...], dict[str, Any]]]
     score: Callable[[argparse.Namespace], tuple[str, str]]
 
     def parse_args(self, argv: Sequence[str] | None = None) -> argparse.Namespace:

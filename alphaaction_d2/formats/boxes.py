@@ -36,6 +36,7 @@ from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -468,25 +469,26 @@ class _Detections:
         codes = np.array(self.image_codes, dtype=np.int64)
         numbers = np.array(self.numbers, dtype=np.int64)
         boxes = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
-        names = {code: name for name, code in self.images.items() if places[code] is None}
-        is_unknown = np.isin(codes, list(names))
+        unknown = {code: name for name, code in self.images.items() if places[code] is None}
+        is_unknown = np.isin(codes, list(unknown))
         told = [
-            (int(numbers[row]), f"image_id {_short(names[codes[row]])}: {_IMAGE_HINT}")
+            (int(numbers[row]), f"image_id {_short(unknown[codes[row]])}: {_IMAGE_HINT}")
             for row in np.flatnonzero(is_unknown)[:MAX_KEPT].tolist()
         ]
         self.findings.bad_rows(told, int(is_unknown.sum()))
         self.findings.raise_if_wrong()
 
+        known = [place for place in places if place is not None]  # all those of a box are
         videos: dict[str, int] = {}
         of_image = np.array(
-            [(videos.setdefault(p.video, len(videos)), p.second) for p in places if p],
+            [(videos.setdefault(p.video, len(videos)), p.second) for p in known],
             dtype=np.int64,
         ).reshape(-1, 2)
         short_side: float | None = None
         boxes[:, 2:] += boxes[:, :2]
-        if places and all(p.size for p in places):
-            sizes = np.array([p.size * 2 for p in places], dtype=np.float64)
-            boxes /= sizes[codes]
+        sizes = [p.size * 2 for p in known if p.size is not None]
+        if sizes and len(sizes) == len(known):
+            boxes /= np.array(sizes, dtype=np.float64)[codes]
         elif not (boxes <= _LARGEST_FRACTION).all():
             numbered = any(isinstance(image, int) and image not in images for image in self.images)
             short_side = _KEYFRAME_SHORT_SIDE if numbered else math.inf
@@ -543,7 +545,8 @@ def _places(
 
 
 def _size(path: object, entry: dict) -> tuple[float, float] | None:
-    width, height = entry.get("width"), entry.get("height")
+    width: Any = entry.get("width")
+    height: Any = entry.get("height")
     if width is None and height is None:
         return None
     if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):

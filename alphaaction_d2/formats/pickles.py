@@ -56,8 +56,11 @@ def loads_numbers(data: bytes) -> Any:
         raise UnsafePickleError(f"a damaged pickle ({text or type(error).__name__})") from None
 
 
-class _Unpickler(pickle._Unpickler):
-    dispatch = dict(pickle._Unpickler.dispatch)
+_Reader: Any = pickle._Unpickler  # whose parts have no types
+
+
+class _Unpickler(_Reader):
+    dispatch = dict(_Reader.dispatch)
 
     def find_class(self, module: str, name: str) -> Any:
         try:

@@ -21,7 +21,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, Any, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -200,7 +200,7 @@ def gunzipping(path: str | os.PathLike) -> Iterator[IO[bytes]]:
         is_gzip = str(path).endswith(".gz") or file.read(len(GZIP)) == GZIP
     with gzip.open(path, "rb") if is_gzip else open(path, "rb") as binary:
         try:
-            yield binary
+            yield cast("IO[bytes]", binary)
         except gzip.BadGzipFile as error:
             raise DataFileError(
                 path, f"a damaged gzip file, or not a gzip file ({error})"

@@ -12,14 +12,12 @@ from detectron2.data import MetadataCatalog
 from alphaaction_d2.data.dataset_report import (
     DatasetReport,
     check,
-    choose_keyframes,
     class_counts,
-    class_groups,
     folder_files,
     look_at_videos,
     read_splits,
-    summarise,
 )
+from alphaaction_d2.data.dataset_summary import choose_keyframes, class_groups, summarise
 from alphaaction_d2.data.datasets import load_ava
 from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.formats.label_map import LabelMap

@@ -179,7 +179,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
         logger.warning("%s: no detected persons; %s", name, instead)
 
     annotated = [] if annotations is None else [annotations]
-    keys = _listed_keyframes(files).union(
+    keys = listed_keyframes(files).union(
         *(keyframes_in(rows) for rows in (*annotated, *(at.rows for at, _ in persons)))
     )
     excluded = _excluded(files)
@@ -305,11 +305,12 @@ def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:
     """
     _check_files(name, files)
     annotations = read_annotations(name, files, with_groups(read_label_map(files.label_map)))
-    keys = _listed_keyframes(files) | (set() if annotations is None else keyframes_in(annotations))
+    keys = listed_keyframes(files) | (set() if annotations is None else keyframes_in(annotations))
     return sorted(keys - _excluded(files))
 
 
-def _listed_keyframes(files: AVAFiles) -> set[Keyframe]:
+def listed_keyframes(files: AVAFiles) -> set[Keyframe]:
+    """Read the keyframes of a split without annotations; of any other there are none."""
     if files.video_list is None or files.seconds is None:
         return set()
     seconds = read_seconds(files.seconds)

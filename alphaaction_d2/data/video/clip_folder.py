@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..clip_sampling import TIME_TOLERANCE
-from .source import FrameSource, VideoError, warn_once
+from .source import FrameSource, VideoError, warn
 
 # What counts as a video where many files lie; a file that is named is always tried.
 VIDEO_SUFFIXES = frozenset(
@@ -116,10 +116,12 @@ class ClipFolder(FrameSource):
         if place in self._unusable:
             return None
         try:
-            self._file = self._open_file(self.path / self._names[place])
+            path = self.path / self._names[place]
+            self._file = self._open_file(path)
         except VideoError as error:
             self._unusable.add(place)
-            warn_once(f"{error}; the frame before it is shown longer")
+            reason = str(error).removeprefix(f"{path}: ")
+            warn(path, f"{reason}; the frame before it is shown longer", once=True)
             return None
         return self._file
 
@@ -192,10 +194,8 @@ class ClipFolder(FrameSource):
         if lost := wanted - len(self._seconds):
             steps = np.diff(self._seconds)
             first = self._seconds[int(np.argmax(steps > 1))] + 1
-            warn_once(
-                f"{self.path}: {lost} of {wanted} seconds have no clip, first {first}: the frame "
-                "before is shown there"
-            )
+            what = f"{lost} of {wanted} seconds have no clip, first {first}: the frame before is "
+            warn(self.path, f"{what}shown there", once=True)
 
     def warn_if_incomplete(self) -> None:
         """Each clip says so at its end."""

@@ -22,7 +22,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from ..clip_sampling import is_shown_by
-from .source import FrameSource, VideoError, VideoInfo, one_line
+from .source import FrameSource, VideoError, VideoInfo, one_line, warn
 
 logger = logging.getLogger(__name__)
 
@@ -239,16 +239,11 @@ class VideoFile(FrameSource):
         tolerance = _DURATION_TOLERANCE + 2 * self._clock.period
         if promised is not None and self._end + tolerance < promised:
             self._warned = True
-            logger.warning(
-                "%s: stopped at %.2f of %.2f s, the rest is missing or damaged",
-                one_line(self.path),
-                self._end,
-                promised,
-            )
+            what = f"stopped at {self._end:.2f} of {promised:.2f} s, the rest is missing or damaged"
+            warn(self.path, what)
         elif self._damaged_packets:
             self._warned = True
-            name = one_line(self.path)
-            logger.warning("%s: %d damaged packets were skipped", name, self._damaged_packets)
+            warn(self.path, f"{self._damaged_packets} damaged packets were skipped")
 
     # ---- going elsewhere ----
 

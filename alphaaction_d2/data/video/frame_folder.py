@@ -28,7 +28,7 @@ import yaml
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..clip_sampling import TIME_TOLERANCE
-from .source import FrameSource, VideoError, VideoInfo, warn_once
+from .source import FrameSource, VideoError, VideoInfo, warn
 
 PICTURE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
 TIMING_FILE = "frames.yaml"
@@ -308,9 +308,8 @@ class FrameFolder(FrameSource):
             self._damaged.add(index)
             if len(self._damaged) == 1:
                 reason = "no picture" if isinstance(error, UnidentifiedImageError) else error
-                warn_once(
-                    f"{path}: cannot be read ({reason}): the picture before it is shown longer"
-                )
+                what = f"cannot be read ({reason}): the picture before it is shown longer"
+                warn(path, what, once=True)
             return None
         self.frames_decoded += 1
         return picture
@@ -339,20 +338,24 @@ class FrameFolder(FrameSource):
             return
         self._told = True
         if self._is_first_guessed:
-            warn_once(
-                f"{self.path}: begins with {self._series.name(0)}, which is taken for second "
-                f"{self._start:g}: 'first: 1' in {TIMING_FILE} counts from 1"
+            warn(
+                self.path,
+                f"begins with {self._series.name(0)}, which is taken for second {self._start:g}: "
+                f"'first: 1' in {TIMING_FILE} counts from 1",
+                once=True,
             )
         if lost := self._series.num_missing:
             after = self._series.name(self._series.positions[1] - 1)
-            warn_once(
-                f"{self.path}: {lost} of {lost + self._series.count} pictures are missing, first "
-                f"after {after}: the picture before a gap is shown longer"
+            warn(
+                self.path,
+                f"{lost} of {lost + self._series.count} pictures are missing, first after {after}: "
+                "the picture before a gap is shown longer",
+                once=True,
             )
 
     def warn_if_incomplete(self) -> None:
         if len(self._damaged) > 1:
-            warn_once(f"{self.path}: {len(self._damaged)} pictures could not be read")
+            warn(self.path, f"{len(self._damaged)} pictures could not be read", once=True)
 
     def close(self) -> None:
         self._next = self._series.count

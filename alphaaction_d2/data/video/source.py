@@ -6,9 +6,12 @@ pictures (`frame_folder.py`) or one-second clips (`clip_folder.py`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,15 +22,48 @@ from detectron2.utils.logger import log_first_n
 
 from ..clip_sampling import TIME_TOLERANCE
 
+logger = logging.getLogger(__name__)
+
 
 def one_line(text: object) -> str:
     """A text as one printable line: the name of a file may hold anything, a line break too."""
     return "".join(x if x.isprintable() else repr(x)[1:-1] for x in str(text))
 
 
-def warn_once(message: str) -> None:
-    """Log a warning, once in a process: training opens a video again and again."""
-    log_first_n(logging.WARNING, one_line(message), name=__name__, key="message")
+_Listener = Callable[[str, str], None]
+_listener: ContextVar[_Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def hearing_warnings(listener: _Listener) -> Iterator[None]:
+    """Hand what is unusual about videos that are read here to a listener instead of the log.
+
+    Args:
+        listener: takes the file or folder, and what is unusual about it.
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def warn(where: object, what: str, *, once: bool = False) -> None:
+    """Log a line about a video, or hand it to whoever is `hearing_warnings`.
+
+    Args:
+        where: the file or folder.
+        what: is unusual about it.
+        once: log it once in a process: training opens a video again and again.
+    """
+    listener = _listener.get()
+    if listener is not None:
+        listener(one_line(where), one_line(what))
+    elif once:
+        message = one_line(f"{where}: {what}")
+        log_first_n(logging.WARNING, message, name=__name__, key="message")
+    else:
+        logger.warning("%s", one_line(f"{where}: {what}"))
 
 
 class VideoError(ValueError):

@@ -22,12 +22,11 @@ from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper
 from alphaaction_d2.data.dataset_report import (
     DatasetReport,
     check,
-    choose_keyframes,
     folder_files,
     look_at_videos,
     read_splits,
-    summarise,
 )
+from alphaaction_d2.data.dataset_summary import choose_keyframes, summarise
 from alphaaction_d2.data.datasets.ava import load_ava
 from alphaaction_d2.data.datasets.builtin import ava_files
 from alphaaction_d2.data.video import iterate_frames

@@ -1,0 +1,193 @@
+"""Read a data set and say what is wrong, what is unusual, and what training will see.
+
+    tools/check_dataset.py my_data
+    tools/check_dataset.py my_data --sheet my_data.png
+    tools/check_dataset.py ava_v2.2_train ava_v2.2_val --no-decode
+
+A folder with own data (see docs/own_data.md) or registered names. Everything is read, and every
+video is decoded as far as its annotations go; all problems are reported at once. The contact sheet
+shows annotated keyframes, spread over classes and videos. The exit code is 1 if something is wrong,
+and 0 if there is nothing worse than unusual.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import textwrap
+from pathlib import Path
+
+import cv2
+import numpy as np
+from detectron2.config import CfgNode, get_cfg
+from tabulate import tabulate
+
+from ..config import add_alphaaction_config
+from ..data.dataset_report import (
+    DatasetReport,
+    check,
+    class_counts,
+    folder_files,
+    look_at_videos,
+    read_splits,
+)
+from ..data.dataset_summary import (
+    AnnotatedKeyframe,
+    Groups,
+    choose_keyframes,
+    class_groups,
+    summarise,
+)
+from ..data.datasets import registered_files
+from ..formats.config_files import setup_cfg
+from ..formats.label_map import class_names
+from ..formats.writing import write_atomically
+from ..visualization.contact_sheet import Tile, contact_sheet
+
+WIDTH = 100  # characters of the tables
+MAX_SAME = 30  # findings of one file that are shown
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "data", nargs="+", metavar="FOLDER|NAME", help="folder with own data, or registered names"
+    )
+    parser.add_argument("--sheet", metavar="PNG", help="contact sheet to draw; default: none")
+    parser.add_argument("--sheet-size", type=int, default=24, help="pictures on it")
+    parser.add_argument(
+        "--config-file", help="whose clips to count with; default: the defaults of config.py"
+    )
+    parser.add_argument(
+        "--no-decode", action="store_true", help="open the videos only (much faster)"
+    )
+    return parser.parse_args(argv)
+
+
+def read(data: list[str], report: DatasetReport) -> Path | None:
+    """Read all splits that are named; the folder, if it is one."""
+    folders = [Path(name).expanduser() for name in data if Path(name).expanduser().is_dir()]
+    if folders and len(data) > 1:
+        raise ValueError("give one folder, or names of registered data sets")
+    if folders:
+        read_splits(folder_files(folders[0], report), report)
+        return folders[0]
+    read_splits({name: registered_files(name) for name in data}, report)
+    return None
+
+
+def print_findings(report: DatasetReport) -> None:
+    """One table: what is wrong, then what is unusual."""
+    shown, left_out = [], 0
+    per_file: dict[str, int] = {}
+    for finding in report.findings:
+        name = finding.where.rpartition(":")[0] or finding.where
+        per_file[name] = per_file.get(name, 0) + 1
+        if per_file[name] > MAX_SAME:
+            left_out += 1
+            continue
+        kind = "WRONG" if finding.wrong else "unusual"
+        where = textwrap.fill(finding.where, WIDTH // 3, break_long_words=False)
+        shown.append((kind, where, textwrap.fill(finding.what, WIDTH // 2)))
+    if shown:
+        print(
+            tabulate(shown, headers=("", "where", "what"), tablefmt="simple", disable_numparse=True)
+        )
+    if left_out:
+        print(f"... and {left_out} more, in files of which {MAX_SAME} are shown")
+    wrong = sum(finding.wrong for finding in report.findings)
+    print(f"\n{wrong} wrong, {len(report.findings) - wrong} unusual")
+
+
+def print_summary(report: DatasetReport, cfg: CfgNode) -> None:
+    """What training will see, by split and by class."""
+    node = cfg.INPUT
+    clip = (node.NUM_FRAMES, node.SAMPLING_RATE, node.CLIP_FPS)
+    seconds = node.NUM_FRAMES * node.SAMPLING_RATE / node.CLIP_FPS
+    print("\nWhat training and testing will see:\n")
+    columns = ["split", "videos", "keyframes", "persons", "labels"]
+    columns += ["detected persons", "objects", f"clips beyond an end ({seconds:.2f} s)"]
+    print(tabulate(summarise(report, *clip), headers=columns, tablefmt="simple"))
+    label_map, counts = report.label_map, class_counts(report)
+    if label_map is None:
+        return
+    names = class_names(label_map)
+    rows = [
+        (i, names[i - 1], label_map.groups[i] or "-", *(column[i] for column in counts.values()))
+        for i in sorted(label_map.names)
+    ]
+    print("\nRows of each class:\n")
+    print(tabulate(rows, headers=("id", "class", "group", *counts), tablefmt="simple"))
+
+
+def print_keys(report: DatasetReport, folder: Path | None) -> None:
+    """The keys of the configuration that name the data and describe its classes."""
+    tables = [split.annotations for split in report.splits if split.annotations is not None]
+    if report.label_map is None or not tables:
+        return
+    print("\nKeys of the configuration, for tools/train_net.py:\n")
+    keys: list[tuple[str, str]] = []
+    if folder is not None:
+        name = folder.resolve().name
+        splits = {split.name for split in report.splits}
+        train, test = ("train", "val") if splits >= {"train", "val"} else (min(splits), max(splits))
+        keys = [
+            ("DATASETS.FOLDERS", f"('{folder}',)"),
+            ("DATASETS.TRAIN", f"('{name}_{train}',)"),
+            ("DATASETS.TEST", f"('{name}_{test}',)"),
+        ]
+    groups = class_groups(report.label_map, tables)
+    if groups is None:
+        print("  (the ids of a group do not follow each other: here all classes are one group)\n")
+        groups = Groups(("all",), (report.label_map.num_classes,), ())
+    keys += groups.config_keys()
+    print("  " + " \\\n  ".join(f'{key} "{value}"' for key, value in keys))
+
+
+def draw_sheet(
+    path: Path, keyframes: list[AnnotatedKeyframe], pictures: dict[tuple[str, int], np.ndarray]
+) -> bool:
+    """Write the contact sheet; False if no picture is there to be drawn."""
+    tiles = []
+    for keyframe in keyframes:
+        picture = pictures.get(keyframe.key)
+        if picture is None:
+            continue
+        height, width = picture.shape[:2]
+        labels = [
+            ([f"#{person}"] if person >= 0 else []) + classes
+            for person, classes in zip(keyframe.person_ids, keyframe.classes)
+        ]
+        boxes = keyframe.boxes * [width, height, width, height]
+        title = f"{keyframe.split}: {keyframe.key[0]}, {keyframe.key[1]} s"
+        tiles.append(Tile(picture, boxes, labels, title))
+    if tiles:
+        image = cv2.cvtColor(contact_sheet(tiles), cv2.COLOR_RGB2BGR)
+        write_atomically(path, cv2.imencode(".png", image)[1].tobytes())
+    return bool(tiles)
+
+
+def main(args: argparse.Namespace) -> int:
+    logging.captureWarnings(True)
+    if args.config_file:
+        cfg = setup_cfg(args.config_file)
+    else:
+        cfg = get_cfg()
+        add_alphaaction_config(cfg)
+    if args.sheet and Path(args.sheet).suffix.lower() != ".png":
+        raise ValueError(f"--sheet {args.sheet}: give a file that ends in .png")
+    report = DatasetReport()
+    folder = read(args.data, report)
+    chosen = choose_keyframes(report, args.sheet_size) if args.sheet else []
+    wanted = [keyframe.key for keyframe in chosen]
+    pictures = dict(look_at_videos(report, wanted, decode=not args.no_decode))
+    check(report)
+    print_findings(report)
+    print_summary(report, cfg)
+    print_keys(report, folder)
+    if args.sheet:
+        drawn = draw_sheet(Path(args.sheet), chosen, pictures)
+        print(f"\nContact sheet: {args.sheet}" if drawn else "\nNo keyframe to draw")
+    return 1 if report.is_wrong else 0

@@ -1,0 +1,210 @@
+"""What training will see of a data set: counts, groups of classes, and keyframes that show it.
+
+Pure functions of a `DatasetReport`. Shape letters: N rows, K classes, P persons.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..formats.ava import AVARows
+from ..formats.boxes import keyframe_seconds
+from ..formats.label_map import LabelMap, class_names
+from .box_tables import Keyframe
+from .clip_sampling import TIME_TOLERANCE, clip_times
+from .dataset_report import DatasetReport, persons_of, row_keyframes
+
+EXCLUSIVE_SHARE = 0.95  # of the persons have just one class of a group whose classes exclude others
+MISTAKEN_SHARE = 0.01  # of the persons may have two classes that exclude each other, by mistake
+
+
+class SplitSummary(NamedTuple):
+    """What training or testing sees of a split."""
+
+    name: str
+    videos: int
+    keyframes: int
+    persons: int
+    labels: int
+    detected: int
+    objects: int
+    clips_at_ends: int
+
+
+def summarise(
+    report: DatasetReport, num_frames: int, sampling_rate: float, clip_fps: float
+) -> list[SplitSummary]:
+    """Sum up each split: what remains of it without what cannot be used.
+
+    Args:
+        num_frames, sampling_rate, clip_fps: the clip, see `clip_times`. A clip that reaches beyond
+            its video, whose first or last frame is then repeated, counts in `clips_at_ends`.
+    """
+    offsets = clip_times(0.0, num_frames, sampling_rate, clip_fps)
+
+    def at_end(key: Keyframe) -> bool:
+        seen = report.videos[key[0]]
+        starts_early = key[1] + offsets[0] < seen.info.begin - TIME_TOLERANCE
+        return starts_early or seen.ends_before(key[1] + offsets[-1])
+
+    lines = []
+    for split in report.splits:
+        keys = {key for key in split.keyframes if key[0] in report.videos}
+        keys = {key for key in keys if report.videos[key[0]].shows(key[1])}
+        labels, detected, objects = (
+            0 if rows is None else sum(key in keys for key in row_keyframes(rows))
+            for rows in (split.annotations, split.persons, split.objects)
+        )
+        persons = set() if split.annotations is None else set(persons_of(split.annotations))
+        lines.append(
+            SplitSummary(
+                name=split.name,
+                videos=len({video for video, _ in keys}),
+                keyframes=len(keys),
+                persons=sum(key in keys for key, *_ in persons),
+                labels=labels,
+                detected=detected,
+                objects=objects,
+                clips_at_ends=sum(map(at_end, keys)),
+            )
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Classes in runs of ids, as the configuration describes them."""
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    exclusive: tuple[str, ...]
+
+    def config_keys(self) -> list[tuple[str, str]]:
+        """The keys and values of the configuration that describe the classes."""
+        prefix = "MODEL.ROI_ACTION_HEAD."
+        return [
+            (prefix + "GROUP_NAMES", repr(self.names)),
+            (prefix + "GROUP_SIZES", repr(self.sizes)),
+            (prefix + "GROUP_LOSS_WEIGHTS", repr((1.0,) * len(self.names))),
+            (prefix + "SOFTMAX_GROUPS", repr(self.exclusive)),
+        ]
+
+
+def class_groups(label_map: LabelMap, tables: Sequence[AVARows]) -> Groups | None:
+    """Describe the classes for the configuration.
+
+    A group is exclusive when the annotations say so: hardly anybody has two of its classes at a
+    time, and nearly everybody has one.
+
+    Args:
+        label_map: ids that it leaves out belong to the group of the id before.
+        tables: annotations.
+
+    Returns:
+        None when a group's ids do not follow each other, which the configuration cannot say.
+    """
+    ordered, current = [], label_map.groups[min(label_map.names)]
+    for action in range(1, label_map.num_classes + 1):
+        current = label_map.groups.get(action, current)
+        ordered.append(current or "all")
+    starts = [i for i in range(len(ordered)) if i == 0 or ordered[i] != ordered[i - 1]]
+    names = tuple(ordered[i] for i in starts)
+    if len(set(names)) < len(names):
+        return None
+    sizes = tuple(b - a for a, b in zip(starts, [*starts[1:], len(ordered)]))
+    numbers: dict[tuple, int] = {}  # of persons
+    labels = {
+        (numbers.setdefault((table, *person), len(numbers)), action)
+        for table, rows in enumerate(tables)
+        for person, action in zip(persons_of(rows), rows.labels.tolist())
+    }
+    persons, actions = np.array(sorted(labels), dtype=np.int64).reshape(-1, 2).T
+    exclusive = []
+    for name, start, size in zip(names, starts, sizes):
+        of_group = (start < actions) & (actions <= start + size)
+        counts = np.bincount(persons[of_group], minlength=len(numbers))
+        one = (counts == 1).sum() > EXCLUSIVE_SHARE * len(numbers)
+        if size > 1 and one and (counts > 1).sum() <= MISTAKEN_SHARE * len(numbers):
+            exclusive.append(name)
+    return Groups(names, sizes, tuple(exclusive))
+
+
+# ------------------------------------------------------------------------------------ contact sheet
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedKeyframe:
+    """A keyframe to be shown.
+
+    Attributes:
+        split: its name.
+        key: video and second.
+        boxes: (P, 4) float64, fractions of width and height.
+        person_ids: P ids, -1 for unknown.
+        classes: of each person, names of its classes.
+    """
+
+    split: str
+    key: Keyframe
+    boxes: np.ndarray
+    person_ids: list[int]
+    classes: list[list[str]]
+
+
+def choose_keyframes(report: DatasetReport, count: int) -> list[AnnotatedKeyframe]:
+    """Choose keyframes that show every class, rare ones first, from as many videos as possible.
+
+    The choice depends on nothing but the data.
+    """
+    where: dict[int, list[tuple[str, Keyframe]]] = {}
+    for split in report.splits:
+        counted = set(split.keyframes)
+        if split.annotations is None:
+            continue
+        pairs = zip(split.annotations.labels.tolist(), row_keyframes(split.annotations))
+        for action, key in sorted(set(pairs)):
+            if key in counted:
+                where.setdefault(action, []).append((split.name, key))
+    rarest_first = sorted(where, key=lambda action: (len(where[action]), action))
+    chosen: dict[tuple[str, Keyframe], None] = {}
+    videos: Counter[str] = Counter()
+    rng = np.random.default_rng(0)
+    while len(chosen) < count and any(where.values()):
+        for action in rarest_first:
+            left = [place for place in where[action] if place not in chosen]
+            where[action] = left
+            if not left or len(chosen) == count:
+                continue
+            fewest = min(videos[key[0]] for _, key in left)
+            best = [place for place in left if videos[place[1][0]] == fewest]
+            place = best[int(rng.integers(len(best)))]
+            chosen[place] = None
+            videos[place[1][0]] += 1
+    tables = {x.name: x.annotations for x in report.splits if x.annotations is not None}
+    return [
+        _annotated(tables[split], split, key, report.label_map) for split, key in sorted(chosen)
+    ]
+
+
+def _annotated(
+    rows: AVARows, split: str, key: Keyframe, label_map: LabelMap | None
+) -> AnnotatedKeyframe:
+    names = [] if label_map is None else class_names(label_map)
+    here = rows.video_codes == rows.videos.index(key[0])
+    here &= keyframe_seconds(rows.timestamps) == key[1]
+    persons: dict[tuple, list[str]] = {}
+    for box, person, action in zip(rows.boxes[here], rows.person_ids[here], rows.labels[here]):
+        name = names[action - 1] if action <= len(names) else f"class {action}"
+        persons.setdefault((*box.tolist(), int(person)), []).append(name)
+    return AnnotatedKeyframe(
+        split=split,
+        key=key,
+        boxes=np.array([person[:4] for person in persons]).reshape(-1, 4),
+        person_ids=[person[4] for person in persons],
+        classes=[sorted(set(classes)) for classes in persons.values()],
+    )
