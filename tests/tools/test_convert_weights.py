@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,17 +43,10 @@ def published(tmp_path) -> Path:
     return path
 
 
-def test_kinetics_weights(published, tmp_path):
+def test_kinetics_weights(convert, published, tmp_path):
     output = tmp_path / "ours.pth"
-    command = [sys.executable, ROOT / "tools" / "convert_weights.py", "--from", "pytorchvideo"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    printed = subprocess.run(
-        [*map(str, command), published, output],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    code, printed, _ = convert("--from", "pytorchvideo", published, output)
+    assert code == 0
     assert "left over, the classifier of whole clips (Kinetics): blocks.6.proj.bias" in printed
     assert "MODEL.SLOWFAST.LATERAL: 'pytorchvideo'" in printed
     assert "MODEL.SLOWFAST.DEPTH: 18" in printed

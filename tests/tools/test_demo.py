@@ -16,8 +16,10 @@ from detectron2.modeling import build_model
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data.video import VideoWriter
 from tests.detectors import write_detector
+from tests.helpers import loaded_tool
 
 ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "demo.py"
 CONFIG = ROOT / "configs" / "Puppets" / "none.yaml"
 
 
@@ -39,29 +41,23 @@ def scene(tmp_path_factory):
     return root
 
 
-def demo(scene: Path, output: Path, videos: list[str], *arguments: object):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [
-        *(sys.executable, ROOT / "tools" / "demo.py", "--config-file", CONFIG),
-        *("--weights", scene / "weights.pth", "--input", *(scene / v for v in videos)),
-        *("--output", output, *arguments),
-    ]
-    return subprocess.run(
-        list(map(str, command)), cwd=output.parent, env=environment, capture_output=True, text=True
-    )
+@pytest.fixture
+def demo(scene, tmp_path, monkeypatch):
+    """Runs the tool in this process, into `out`; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+    with loaded_tool(TOOL) as run:
+        yield lambda videos, *arguments: run(
+            *("--config-file", CONFIG, "--weights", scene / "weights.pth", "--output", "out"),
+            *("--input", *(scene / name for name in videos), *arguments),
+        )
 
 
-def test_a_bad_video_is_named_and_the_others_go_on(scene, tmp_path):
-    done = demo(
-        scene,
-        tmp_path / "out",
-        ["one.mp4", "broken.mp4", "two.mp4"],
-        "--boxes",
-        scene / "boxes.csv",
-    )
-    assert done.returncode == 1
-    assert "1 of 3 videos failed" in done.stderr and "git lfs pull" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_bad_video_is_named_and_the_others_go_on(demo, scene, tmp_path, capsys):
+    videos = ["one.mp4", "broken.mp4", "two.mp4"]
+    assert demo(videos, "--boxes", scene / "boxes.csv") == 1
+    errors = capsys.readouterr().err
+    assert "1 of 3 videos failed" in errors and "git lfs pull" in errors
+    assert "Traceback" not in errors
     page = (tmp_path / "out" / "report.html").read_text()
     assert "broken.mp4" in page
     for name in ("one", "two"):
@@ -70,20 +66,22 @@ def test_a_bad_video_is_named_and_the_others_go_on(scene, tmp_path):
 
 
 def test_whole_frame_without_boxes(scene, tmp_path):
-    done = demo(scene, tmp_path / "out", ["one.mp4"], "--boxes", "whole-frame")
+    """In a process of its own, as a user calls it."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [
+        *(sys.executable, TOOL, "--config-file", CONFIG, "--weights", scene / "weights.pth"),
+        *("--input", scene / "one.mp4", "--output", "out", "--boxes", "whole-frame"),
+    ]
+    done = subprocess.run(
+        list(map(str, command)), cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "annotated.mp4").is_file()
 
 
-def test_a_detector_gives_the_boxes(scene, tmp_path):
-    done = demo(
-        scene,
-        tmp_path / "out",
-        ["one.mp4"],
-        *("--person-detector", scene / "detector.yaml", scene / "detector.pth"),
-        *("--opts", "INPUT.PERSON_SCORE_THRESH_TEST", 0.4),
-    )
-    assert done.returncode == 0, done.stderr
+def test_a_detector_gives_the_boxes(demo, scene, tmp_path):
+    detector = ("--person-detector", scene / "detector.yaml", scene / "detector.pth")
+    assert demo(["one.mp4"], *detector, "--opts", "INPUT.PERSON_SCORE_THRESH_TEST", 0.4) == 0
     keyframes = json.loads((tmp_path / "out" / "results.json").read_text())["keyframes"]
     assert [k["timestamp"] for k in keyframes] == [0, 1]
     assert all(k["persons"] for k in keyframes)
@@ -100,13 +98,13 @@ def test_a_detector_gives_the_boxes(scene, tmp_path):
         (["--boxes", "whole-frame", "--weights", "boxes.csv"], "not a checkpoint"),
     ],
 )
-def test_mistakes_are_one_line(scene, tmp_path, arguments, message):
+def test_mistakes_are_one_line(demo, scene, capsys, arguments, message):
     arguments = [scene / a if a == "boxes.csv" else a for a in arguments]
-    done = demo(scene, tmp_path / "out", ["one.mp4"], *arguments)
-    assert done.returncode in (1, 2)
-    assert message in done.stderr and "Traceback" not in done.stderr, done.stderr
+    assert demo(["one.mp4"], *arguments) == 2
+    errors = capsys.readouterr().err
+    assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1, errors
 
 
-def test_two_videos_of_one_name(scene, tmp_path):
-    done = demo(scene, tmp_path / "out", ["one.mp4", "one.mp4"], "--boxes", "whole-frame")
-    assert done.returncode == 2 and "several videos are called one" in done.stderr
+def test_two_videos_of_one_name(demo, capsys):
+    assert demo(["one.mp4", "one.mp4"], "--boxes", "whole-frame") == 2
+    assert "several videos are called one" in capsys.readouterr().err

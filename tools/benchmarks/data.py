@@ -27,7 +27,7 @@ FPS = 25
 
 def rows(quick: bool) -> Iterator[Row]:
     """In order (testing) and at random (training), without and with scaling."""
-    seconds, clips, repeats = (6, 2, 1) if quick else (60, 24, 5)
+    seconds, clips, repeats = (3, 2, 1) if quick else (60, 24, 5)
     cfg = setup_cfg(str(CONFIG), ["MODEL.DEVICE", "cpu"])
     with tempfile.TemporaryDirectory() as folder, num_threads(1), single_opencv_thread():
         small = write_moving_video(Path(folder) / "small.mp4", 340, 256, seconds)
