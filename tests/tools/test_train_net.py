@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from alphaaction_d2.apps import train
+from alphaaction_d2.apps.command_line import run_tool
 from tests.helpers import small_cfg, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -95,24 +97,39 @@ def test_two_processes_evaluate_like_one(tmp_path):
     assert one == two
 
 
+@pytest.fixture
+def train_here(tmp_path, monkeypatch, capsys):
+    """Runs the tool in this process, without logs; returns its exit code and errors."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "default_setup", lambda cfg, args: None)
+    monkeypatch.setattr(train, "setup_logger", lambda *args, **options: None)
+    for name in [name for name in os.environ if name not in OUTSIDE]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments: object) -> tuple[int, str]:
+        args = train.argument_parser().parse_args(list(map(str, arguments)))
+        return run_tool(lambda: train.run(args)), capsys.readouterr().err
+
+    return run
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["MODEL.NONSENSE", "1"], "error: configuration: Non-existent key: MODEL.NONSENSE"),
-        (["MODEL.WEIGHTS", "nothing.pth"], "error: nothing.pth: no such weights"),
-        (["DATASETS.FOLDERS", "('nowhere',)"], "error: data set folder nowhere"),
-        ([], "error: --eval-only needs MODEL.WEIGHTS"),
+        (["--eval-only", "MODEL.NONSENSE", "1"], "override: there is no key MODEL.NONSENSE"),
+        (["--eval-only", "MODEL.WEIGHTS", "nothing.pth"], "nothing.pth: no such weights"),
+        (["MODEL.WEIGHTS", "nothing.pth"], "nothing.pth: no such weights"),
+        (["--eval-only", "DATASETS.FOLDERS", "('nowhere',)"], "data set folder nowhere"),
+        (["--eval-only"], "--eval-only needs MODEL.WEIGHTS"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, arguments, message):
-    folder = write_dataset(tmp_path / "toy", seconds=2, videos=1)
-    done = train_net(
-        tmp_path, *("--config-file", CONFIG, "--eval-only", *SMALL, *data(folder), *arguments)
-    )
-    assert done.returncode == 2
-    lines = error_lines(done)
-    assert len(lines) == 1 and lines[0].startswith(message), done.stderr
-    assert "Traceback" not in done.stderr
+def test_bad_input_is_one_line(tmp_path, train_here, arguments, message):
+    folder = write_dataset(tmp_path / tmp_path.name, seconds=2, videos=1)
+    flags = [x for x in arguments if x.startswith("--")]
+    options = [*SMALL, *data(folder), *arguments[len(flags) :]]
+    code, errors = train_here("--config-file", CONFIG, *flags, *options)
+    assert code == 2
+    assert errors.startswith(f"error: {message}") and errors.count("\n") == 1, errors
 
 
 def test_a_broken_video_in_a_loading_worker_is_one_line(tmp_path):
@@ -123,18 +140,9 @@ def test_a_broken_video_in_a_loading_worker_is_one_line(tmp_path):
     assert done.stderr.splitlines()[-1].startswith("error: fps is -1.0"), done.stderr[-500:]
 
 
-def test_missing_weights_to_start_from(tmp_path):
-    folder = write_dataset(tmp_path / "toy", seconds=2, videos=1)
-    options = [*SMALL, *data(folder), "MODEL.WEIGHTS", "nothing.pth"]
-    done = train_net(tmp_path, "--config-file", CONFIG, *options)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: nothing.pth: no such weights")
-
-
-def test_missing_configuration_file(tmp_path):
-    done = train_net(tmp_path, "--config-file", "nothing.yaml")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: nothing.yaml: no such configuration file"
+def test_missing_configuration_file(train_here):
+    code, errors = train_here("--config-file", "nothing.yaml")
+    assert (code, errors) == (2, "error: nothing.yaml: no such configuration file\n")
 
 
 def run_two(
@@ -206,7 +214,8 @@ def test_bad_input_is_one_line_on_every_machine(tmp_path, two_steps):
         assert "Traceback" not in done.stderr
 
 
-def test_variables_of_a_launcher_that_make_no_sense(tmp_path, two_steps):
-    done = train_net(tmp_path, "--config-file", two_steps, RANK=0)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: started as one of several processes, ")
+def test_variables_of_a_launcher_that_make_no_sense(train_here, two_steps, monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    code, errors = train_here("--config-file", two_steps)
+    assert code == 2
+    assert errors.startswith("error: started as one of several processes, "), errors
