@@ -44,9 +44,7 @@ class _StrictCheckpointer(DetectionCheckpointer):
         self._source = recognise(checkpoint["model"])
         self._left_over: dict[str, str] = {}
         if self._source is not None:
-            converted = convert(checkpoint["model"], self._source)
-            checkpoint["model"] = converted.weights
-            self._left_over = converted.left_over
+            checkpoint["model"], self._left_over = convert(checkpoint["model"], self._source)
             logger.info("%s: weights of %s", filename, self._source)
         return checkpoint
 

@@ -7,7 +7,7 @@ layers). All of them are turned into the names of `ActionRCNN`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -23,14 +23,8 @@ SOURCES = {
 OURS = r"backbone\.blocks\.|roi_heads\.(interaction|head|predictor)\."
 
 
-@dataclass(frozen=True)
-class Converted:
-    """Weights under our names.
-
-    Attributes:
-        weights: name -> tensor.
-        left_over: name in the file -> why it has no place here.
-    """
+class Converted(NamedTuple):
+    """Weights under our names, and the names in the file that have no place here, with why."""
 
     weights: dict[str, Tensor]
     left_over: dict[str, str]
@@ -53,13 +47,14 @@ def convert(weights: Mapping[str, Tensor], name: str) -> Converted:
     source = SOURCES[name]
     renamed: dict[str, Tensor] = {}
     left_over: dict[str, str] = {}
-    both = any_name(weights, source.fast)
     for theirs, value in weights.items():
-        ours = source.rename(theirs, both)
+        ours = source.rename(theirs)
         if ours is None:
             left_over[theirs] = source.why_left_over(theirs)
         elif ours.startswith(CLASSIFIER) and value.shape[0] in source.clip_classes:
             left_over[theirs] = WHOLE_CLIP_CLASSIFIER
         else:
             renamed[ours] = as_linear(value) if ours.startswith("roi_heads.") else value
+    if not any(".multipathway_blocks.1." in ours for ours in renamed):  # one pathway has no number
+        renamed = {ours.replace("multipathway_blocks.0.", ""): x for ours, x in renamed.items()}
     return Converted(renamed, left_over)

@@ -23,7 +23,7 @@ _PROJECTIONS = {
 }
 
 
-def rename(name: str, both: bool) -> str | None:
+def rename(name: str) -> str | None:
     if match := re.fullmatch(r"roi_heads\.action\.(.+)", name):
         return _rename_in_head(match[1])
     name = name.removeprefix("backbone.")
@@ -31,14 +31,14 @@ def rename(name: str, both: bool) -> str | None:
         return fusion_name(int(match[1]) - 1, f"conv_fast_to_slow.{match[2]}")
     if match := re.fullmatch(r"(slow|fast)\.(conv1|bn1)\.(\w+)", name):
         layer = {"conv1": "conv", "bn1": "norm"}[match[2]]
-        return backbone_name(0, _PATHWAYS.index(match[1]), f"{layer}.{match[3]}", both)
+        return backbone_name(0, _PATHWAYS.index(match[1]), f"{layer}.{match[3]}")
     block = r"(slow|fast)\.res_nl([1-4])\.res_(\d+)\.(btnk\.conv([123])|shortcut)\.(conv|bn)\.(\w+)"
     if match := re.fullmatch(block, name):
         pathway, stage, number, _, index, kind, entry = match.groups()
         kind = kind.replace("bn", "norm")
         layer = f"branch2.{kind}_{'abc'[int(index) - 1]}" if index else f"branch1_{kind}"
         rest = f"res_blocks.{number}.{layer}.{entry}"
-        return backbone_name(int(stage), _PATHWAYS.index(pathway), rest, both)
+        return backbone_name(int(stage), _PATHWAYS.index(pathway), rest)
     return None
 
 
@@ -65,7 +65,6 @@ SOURCE = Source(
     is_of=lambda weights: any_name(
         weights, r"(backbone\.)?(slow|fast)\.(conv1|res_nl\d)\.|roi_heads\.action\."
     ),
-    fast=r"(backbone\.)?fast\.",
     rename=rename,
     left_over={r"(backbone\.)?(slow|fast)\.": FOREIGN_LAYER},
     pixel_mean=(122.7717, 115.9465, 102.9801),

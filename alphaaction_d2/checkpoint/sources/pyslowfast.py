@@ -18,7 +18,7 @@ def is_of(weights: Mapping[str, Tensor]) -> bool:
     return any_name(weights, r"s\d(_fuse)?\.") or any(x.dim() == 5 for x in stems)
 
 
-def rename(name: str, both: bool) -> str | None:
+def rename(name: str) -> str | None:
     name = from_caffe2(name)
     # its normalisation of parts of a batch has that of the whole batch inside
     name = re.sub(r"bn\.bn\.(running_mean|running_var|num_batches_tracked)$", r"bn.\1", name)
@@ -28,7 +28,7 @@ def rename(name: str, both: bool) -> str | None:
         rest = match[3]
         for theirs, ours in _LAYERS:
             rest = re.sub(theirs, ours, rest)
-        return backbone_name(int(match[1]) - 1, int(match[2]), rest, both)
+        return backbone_name(int(match[1]) - 1, int(match[2]), rest)
     if match := re.fullmatch(r"s([1-4])_fuse\.(conv_f2s|bn)\.(\w+)", name):
         layer = {"conv_f2s": "conv_fast_to_slow", "bn": "norm"}[match[2]]
         return fusion_name(int(match[1]) - 1, f"{layer}.{match[3]}")
@@ -80,7 +80,6 @@ _NORM_ENTRIES = {"s": "weight", "b": "bias", "rm": "running_mean", "riv": "runni
 
 SOURCE = Source(
     is_of=is_of,
-    fast=r"s\d\.pathway1_|s\d_fuse\.|t_",
     rename=rename,
     left_over={
         r".*_momentum$|(lr|model_iter)$": "state of the optimiser",

@@ -7,7 +7,7 @@ import re
 from .source import CLASSIFIER, FOREIGN_LAYER, WHOLE_CLIP_CLASSIFIER, Source, any_name
 
 
-def rename(name: str, both: bool) -> str | None:
+def rename(name: str) -> str | None:
     if match := re.fullmatch(r"(?:model\.)?(blocks\.[0-4]\..+)", name):
         # Block 5 of a Slow network is its head, but block 5 of a SlowFast has nothing to load.
         return f"backbone.{match[1]}"
@@ -18,7 +18,6 @@ def rename(name: str, both: bool) -> str | None:
 
 SOURCE = Source(
     is_of=lambda weights: any_name(weights, r"(model\.)?blocks\.\d"),
-    fast=r"(model\.)?blocks\.\d\.multipathway_",
     rename=rename,
     left_over={r".*\.proj\.": WHOLE_CLIP_CLASSIFIER, r"(model\.)?blocks\.": FOREIGN_LAYER},
 )

@@ -19,16 +19,14 @@ class Source:
 
     Attributes:
         is_of: whether weights are of this source, by their names.
-        fast: pattern of the start of a name that only networks of two pathways have.
-        rename: name there, whether the network has two pathways -> our name; None: no place here.
+        rename: name there -> our name in a network of two pathways; None: no place here.
         left_over: pattern of the start of a name that has no place here -> why; the first counts.
         pixel_mean, pixel_std: of the grey levels, 0-255, that the networks were trained on.
         clip_classes: sizes of classifiers of whole clips that have the name of one of persons.
     """
 
     is_of: Callable[[Mapping[str, Tensor]], bool]
-    fast: str
-    rename: Callable[[str, bool], str | None]
+    rename: Callable[[str], str | None]
     left_over: Mapping[str, str]
     pixel_mean: tuple[float, float, float] = (114.75,) * 3
     pixel_std: tuple[float, float, float] = (57.375,) * 3
@@ -44,10 +42,9 @@ def any_name(weights: Mapping[str, Tensor], start: str) -> bool:
     return any(re.match(start, name) for name in weights)
 
 
-def backbone_name(block: int, pathway: int, rest: str, both: bool) -> str:
-    """Our name of an entry of a pathway; a network of one pathway has no number for it."""
-    inside = f"multipathway_blocks.{pathway}.{rest}" if both else rest
-    return f"backbone.blocks.{block}.{inside}"
+def backbone_name(block: int, pathway: int, rest: str) -> str:
+    """Our name of an entry of a pathway."""
+    return f"backbone.blocks.{block}.multipathway_blocks.{pathway}.{rest}"
 
 
 def fusion_name(block: int, rest: str) -> str:
