@@ -25,9 +25,9 @@ START := $(shell date +%s)
 help:
 	@echo "make demo      generate Puppets videos, train, evaluate; results in demo_output/"
 	@echo "make compare   train and compare the interaction methods"
-	@echo "make test      lint, format check and the fast tests"
+	@echo "make test      lint, format and type checks, and the fast tests"
 	@echo "make test-all  the same with the slow tests"
-	@echo "make lint      ruff's checks only"
+	@echo "make lint      ruff's and mypy's checks only"
 	@echo "make format    let ruff format and fix"
 	@echo "make setup     only the environment, $(VENV) (every target above does it when needed)"
 	@echo "make clean     remove caches and build products (not $(VENV), not demo_output)"
@@ -50,6 +50,7 @@ test-all: lint
 lint: $(READY)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 format: $(READY)
 	$(PY) -m ruff check --fix .

@@ -69,9 +69,10 @@ def main(args: Namespace) -> dict:
 
 def weights_to_evaluate(cfg: CfgNode, resume: bool) -> str:
     """MODEL.WEIGHTS, or with --resume the last checkpoint of OUTPUT_DIR."""
-    folder = Checkpointer(None, cfg.OUTPUT_DIR, save_to_disk=False) if resume else None
-    path = folder.get_checkpoint_file() if resume and folder.has_checkpoint() else ""
-    path = path or cfg.MODEL.WEIGHTS
+    path = cfg.MODEL.WEIGHTS
+    folder = Checkpointer(None, cfg.OUTPUT_DIR, save_to_disk=False)
+    if resume and folder.has_checkpoint():
+        path = folder.get_checkpoint_file()
     if not path:
         raise ValueError("--eval-only needs MODEL.WEIGHTS, or --resume and a finished run")
     return path

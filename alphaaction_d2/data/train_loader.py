@@ -66,7 +66,7 @@ def repeats_from_config(cfg: CfgNode, keyframes: list[dict], seed: int) -> np.nd
 
 
 def group_batches(
-    stream: Iterator[int], is_wide: Sequence[bool] | None, batch_size: int
+    stream: Iterator[int], is_wide: Sequence[bool] | np.ndarray | None, batch_size: int
 ) -> Iterator[list[Place]]:
     """Batches of places without end; with `is_wide` each has wide or upright pictures only.
 

@@ -115,6 +115,7 @@ class RepeatablePreciseBN(hooks.PreciseBN):
     """Estimates from the same clips every time, whatever happened before."""
 
     def update_stats(self) -> None:
-        self._data_loader = self._data_loader.from_start()
+        loader = self._data_loader  # type: ignore[has-type]  # detectron2 has no types
+        self._data_loader = loader.from_start()
         self._data_iter = None
         super().update_stats()

@@ -16,18 +16,20 @@ from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling import build_model
 from torch import nn
+from torch.utils.data import DataLoader
 
 from ..checkpoint.checkpointer import load_for_inference
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.samplers import WholeVideoSampler
 from ..memory.pool import MemoryPool
 from ..modeling.interaction.inspection import AttentionRecorder
+from ..modeling.meta_arch import ActionRCNN
 from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
 
 
 def extract(
-    model: nn.Module, clips: list[dict], together: bool | None = None
+    model: ActionRCNN, clips: list[dict], together: bool | None = None
 ) -> list[ClipFeatures]:
     """The features of every clip, as `model.extract` finds them.
 
@@ -70,10 +72,10 @@ class DelayedInference(nn.Module):
 
     def __init__(
         self,
-        model: nn.Module,
+        model: ActionRCNN,
         pool: MemoryPool | None,
         delay: int | None = None,
-        memory_model: nn.Module | None = None,
+        memory_model: ActionRCNN | None = None,
         linker: IdentityLinker | None = None,
         together: bool | None = None,
     ) -> None:
@@ -154,6 +156,7 @@ class DelayedInference(nn.Module):
         return [view.with_ids(torch.from_numpy(ids)) for view in views]
 
     def _push(self, x: dict, features: ClipFeatures, remembered: ClipFeatures) -> list[dict]:
+        assert self.pool is not None
         video, slot = str(x["video_id"]), self.pool.slot_of(x["timestamp"])
         results = []
         if video != self._video:
@@ -181,6 +184,7 @@ class DelayedInference(nn.Module):
         return results
 
     def _classify(self, waiting: _Waiting) -> dict:
+        assert self.pool is not None
         window = self.pool.read(str(waiting.clip["video_id"]), waiting.slot, training=False)
         return self.result(waiting.clip, waiting.features, window)
 
@@ -209,7 +213,7 @@ class AttentiveInference(DelayedInference):
 class WithEnd:
     """A loader followed by one empty batch."""
 
-    def __init__(self, loader: Iterable[list[dict]]) -> None:
+    def __init__(self, loader: DataLoader) -> None:
         self.loader = loader
 
     def __iter__(self) -> Iterator[list[dict]]:
@@ -250,18 +254,18 @@ def _with_first_new_id(keyframes: list[dict]) -> list[dict]:
     return [{**x, "first_new_id": first[x["video_id"]]} for x in keyframes]
 
 
-def uses_memory(model: nn.Module) -> bool:
+def uses_memory(model: ActionRCNN) -> bool:
     """Whether an `ActionRCNN` looks at the memory."""
     interaction = model.roi_heads.interaction
     return interaction is not None and interaction.needs_memory
 
 
-def build_memory_pool(cfg: CfgNode, model: nn.Module) -> MemoryPool | None:
+def build_memory_pool(cfg: CfgNode, model: ActionRCNN) -> MemoryPool | None:
     """An empty pool for streams, or None when a model has no use for memory."""
     return MemoryPool(cfg, model.roi_heads.num_channels) if uses_memory(model) else None
 
 
-def build_frozen_model(cfg: CfgNode) -> nn.Module:
+def build_frozen_model(cfg: CfgNode) -> ActionRCNN:
     """The network that fills a frozen memory: this configuration without interaction."""
     cfg = cfg.clone()
     cfg.defrost()
@@ -272,7 +276,7 @@ def build_frozen_model(cfg: CfgNode) -> nn.Module:
 
 
 def build_delayed_inference(
-    cfg: CfgNode, model: nn.Module, form: type[DelayedInference] = DelayedInference
+    cfg: CfgNode, model: ActionRCNN, form: type[DelayedInference] = DelayedInference
 ) -> DelayedInference:
     """The testing form of a model, with a pool of its own and the configured delay."""
     delay = cfg.MODEL.MEMORY.DELAY

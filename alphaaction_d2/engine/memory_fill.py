@@ -10,9 +10,9 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.evaluation import inference_context
 from detectron2.utils import comm
-from torch import nn
 
 from ..memory.pool import MemoryPool, MemoryWrite
+from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons
 from .distributed.exchange import gather_numbers, store_everywhere
 from .distributed.shared_tensors import shared_zeros
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 def build_training_pool(
-    cfg: CfgNode, model: nn.Module, keyframes: Sequence[dict]
+    cfg: CfgNode, model: ActionRCNN, keyframes: Sequence[dict]
 ) -> MemoryPool | None:
     """A pool with room for all persons of the keyframes, one copy per machine; None without need.
 
@@ -51,7 +51,7 @@ def build_training_pool(
 
 @torch.no_grad()
 def fill_memory(
-    cfg: CfgNode, model: nn.Module, pool: MemoryPool, keyframes: Sequence[dict], tag: float
+    cfg: CfgNode, model: ActionRCNN, pool: MemoryPool, keyframes: Sequence[dict], tag: float
 ) -> None:
     """Store the annotated persons of all keyframes, as `model` sees them in testing.
 
@@ -74,7 +74,7 @@ def fill_memory(
 
 
 def _extract(
-    cfg: CfgNode, model: nn.Module, records: list[dict], pool: MemoryPool
+    cfg: CfgNode, model: ActionRCNN, records: list[dict], pool: MemoryPool
 ) -> Iterator[list[MemoryWrite]]:
     for batch in build_stream(cfg, records):
         features = extract(model, batch)

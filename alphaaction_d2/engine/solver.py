@@ -74,7 +74,7 @@ def with_norm_clipping(
     The name in the configuration, "full_model", is the one that detectron2's projects use.
     """
 
-    class WithNormClipping(optimizer):
+    class WithNormClipping(optimizer):  # type: ignore[valid-type,misc]  # any optimiser's class
         def step(self, closure=None):
             parameters = [p for group in self.param_groups for p in group["params"]]
             torch.nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)

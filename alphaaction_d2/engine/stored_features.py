@@ -14,11 +14,11 @@ from collections.abc import Iterator
 
 import torch
 from detectron2.utils import comm
-from torch import nn
 from torch.utils.data import DataLoader
 
 from ..data.randomness import derived_seed, seeded
 from ..data.train_loader import Place, SeededClips, TrainLoader
+from ..modeling.meta_arch import ActionRCNN
 from ..structures import ClipFeatures
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class StoredClips:
 
 
 @torch.no_grad()
-def store_features(model: nn.Module, loader: TrainLoader, num_variants: int) -> None:
+def store_features(model: ActionRCNN, loader: TrainLoader, num_variants: int) -> None:
     """Let `loader` deliver stored features instead of videos from now on.
 
     Every process computes its share and keeps all of them. What a variant looks like depends on the
@@ -90,7 +90,7 @@ def store_features(model: nn.Module, loader: TrainLoader, num_variants: int) -> 
     logger.info("Stored features: %.2f GB", stored.num_bytes / 1e9)
 
 
-def _extracted(model: nn.Module, loader: TrainLoader, places: list[Place]) -> Iterator[list[dict]]:
+def _extracted(model: ActionRCNN, loader: TrainLoader, places: list[Place]) -> Iterator[list[dict]]:
     """Inputs with features in place of pictures, in order; the same in all processes."""
     chunks = [places[i : i + CLIPS_AT_ONCE] for i in range(0, len(places), CLIPS_AT_ONCE)]
     workers = comm.get_world_size()

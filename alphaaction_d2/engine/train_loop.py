@@ -133,7 +133,8 @@ class ActionTrainLoop(SimpleTrainer):
                     self.device_type, self.amp_dtype, enabled=self.amp_dtype is not None
                 ):
                     losses = over_all_workers(self.model(part))
-                self.scaler.scale(share * sum(losses.values())).backward()
+                total = share * sum(losses.values())
+                self.scaler.scale(total).backward()  # type: ignore[arg-type]  # there are losses
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + share * value.detach()
         return sums

@@ -25,6 +25,7 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import AVAEvaluator
+from ..modeling import ActionRCNN
 from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
 from .distributed.exchange import wait_for_all
@@ -121,6 +122,7 @@ class Trainer(DefaultTrainer):
 
     def _provide_frozen_memory(self, fill: bool) -> None:
         """Have the frozen network fill the pool, once for all checkpoints of a run."""
+        assert self.pool is not None
         path = Path(self.cfg.OUTPUT_DIR, "frozen.memory")
         if not fill:
             self.pool.load(path)
@@ -145,7 +147,9 @@ class Trainer(DefaultTrainer):
         built: list[HookBase] = [hooks.IterationTimer()]
         if self.pool is not None and not self.fills_once:
             # On every worker, and before anything that runs the model again or saves it.
-            built.append(MemoryHook(self.pool, unwrap(self.model).roi_heads.interaction))
+            interaction = unwrap(self.model).roi_heads.interaction
+            assert interaction is not None  # else there were no pool
+            built.append(MemoryHook(self.pool, interaction))
         built.append(hooks.LRScheduler())
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             clips = self._trainer.data_loader.from_start()
@@ -244,9 +248,10 @@ def parallel(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model, device_ids=device_ids, broadcast_buffers=False)
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> ActionRCNN:
     """The model inside DistributedDataParallel."""
-    return model.module if isinstance(model, DistributedDataParallel) else model
+    inside = model.module if isinstance(model, DistributedDataParallel) else model
+    return inside  # type: ignore[return-value]  # of what `build_model` gives
 
 
 def share_cores(num_workers: int) -> None:

@@ -19,7 +19,7 @@ class YAMLFileError(ValueError):
     """A YAML file that cannot be used: file, line, what is wrong. One line."""
 
 
-class _PlainLoader(_Loader):
+class _PlainLoader(_Loader):  # type: ignore[valid-type,misc]  # one of two classes
     """Numbers, texts, lists and mappings; what looks like a date stays a text."""
 
 

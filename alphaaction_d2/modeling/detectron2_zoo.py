@@ -11,7 +11,9 @@ from types import ModuleType
 
 def _resource_filename(package: str, name: str) -> str:
     """Give the path of a file in a package's folder: all that the zoo wants of pkg_resources."""
-    return str(Path(find_spec(package).origin).parent / name)
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None  # it is being imported
+    return str(Path(spec.origin).parent / name)
 
 
 def import_model_zoo() -> ModuleType:
