@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score files of results on AVA; see alphaaction_d2/apps/evaluate.py."""
+"""Score files of results on AVA."""
 
 import sys
 
@@ -7,6 +7,6 @@ from without_torch import import_without_torch
 
 if __name__ == "__main__":
     import_without_torch()
-    from alphaaction_d2.apps.evaluate import AVA
+    from alphaaction_d2.apps.evaluate import score_ava
 
-    sys.exit(AVA.run())
+    sys.exit(score_ava())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score files of results on EPIC-Kitchens-55; see alphaaction_d2/apps/evaluate.py."""
+"""Score files of results on EPIC-Kitchens-55."""
 
 import sys
 
@@ -7,6 +7,6 @@ from without_torch import import_without_torch
 
 if __name__ == "__main__":
     import_without_torch()
-    from alphaaction_d2.apps.evaluate import EPIC55
+    from alphaaction_d2.apps.evaluate import score_epic55
 
-    sys.exit(EPIC55.run())
+    sys.exit(score_epic55())

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Score files of results on UCF101-24; see alphaaction_d2/apps/evaluate.py."""
+"""Score files of results on UCF101-24."""
 
 import sys
 
@@ -7,6 +7,6 @@ from without_torch import import_without_torch
 
 if __name__ == "__main__":
     import_without_torch()
-    from alphaaction_d2.apps.evaluate import UCF101_24
+    from alphaaction_d2.apps.evaluate import score_ucf101_24
 
-    sys.exit(UCF101_24.run())
+    sys.exit(score_ucf101_24())

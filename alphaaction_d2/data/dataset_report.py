@@ -33,8 +33,7 @@ from .box_tables import Keyframe, keyframes_in
 from .clip_sampling import TIME_TOLERANCE, iterate_clips
 from .datasets.ava import AVAFiles, listed_keyframes
 from .datasets.builtin import folder_label_map, folder_splits
-from .video import VideoInfo, find_videos, first_that_opens, iterate_frames
-from .video.source import hearing_warnings
+from .video import VideoInfo, find_videos, first_that_opens, hearing_warnings, iterate_frames
 
 MIN_BOX_SIDE = 8  # pixels; a smaller box shows nobody
 MAX_HOLE = 0.5  # seconds between two frames, if that is three times the usual; more is a hole

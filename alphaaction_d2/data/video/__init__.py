@@ -11,7 +11,7 @@ from .reader import (
     probe_video,
     video_name,
 )
-from .source import VideoError, VideoInfo, one_line
+from .source import VideoError, VideoInfo, hearing_warnings, one_line
 
 __all__ = [
     "VIDEO_SUFFIXES",
@@ -21,6 +21,7 @@ __all__ = [
     "VideoWriter",
     "find_videos",
     "first_that_opens",
+    "hearing_warnings",
     "is_video_folder",
     "iterate_frames",
     "one_line",
