@@ -2,21 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 
+INTERRUPTED = 130  # what shells give for a command that was ended by Ctrl-C
 # Raised with a message that says what is wrong and where.
 USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
 
 
 def run_tool(main: Callable[[], int | None]) -> int:
-    """Run a tool's main function; its exit code, or that of :func:`report_error`."""
+    """Run a tool's main function.
+
+    Returns:
+        Its exit code, that of :func:`report_error`, or 130 after Ctrl-C.
+    """
+    with _interrupts_taken_once() as interrupts:
+        try:
+            return main() or 0
+        except KeyboardInterrupt:
+            pass
+        except Exception as error:
+            if not interrupts:  # else it is what an interrupted worker or library made of that
+                return report_error(error)
+        sys.stderr.write("interrupted\n")
+        return INTERRUPTED
+
+
+@contextlib.contextmanager
+def _interrupts_taken_once() -> Iterator[list[int]]:
+    """Let Ctrl-C end this process alone; a list of the interrupts that have come.
+
+    A terminal sends it to all processes of a command, and each worker that a process has forked
+    would print where it was. Workers leave when the process that they work for does.
+    """
+    interrupts: list[int] = []
+    mine = os.getpid()
+
+    def take(number: int, frame: FrameType | None) -> None:
+        if os.getpid() == mine:
+            interrupts.append(number)
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    is_main = threading.current_thread() is threading.main_thread()  # others get no signals
+    if before != signal.default_int_handler or not is_main:  # a job in the background ignores them
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, take)
     try:
-        return main() or 0
-    except Exception as error:
-        return report_error(error)
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def report_error(error: Exception) -> int:

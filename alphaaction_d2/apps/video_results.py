@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.structures import Instances
 
-from ..data.clip_sampling import is_shown_by
+from ..data.clip_sampling import StillLimit, is_shown_by
 from ..data.video import (
     VideoInfo,
     VideoWriter,
@@ -41,7 +41,7 @@ from .attention_pictures import (
 
 logger = logging.getLogger(__name__)
 
-MAX_FPS = 60.0  # of annotated videos
+MIN_FPS, MAX_FPS = 1.0, 60.0  # of annotated videos
 ATTENTION_KEYFRAMES = 3  # of which attention is drawn, per video
 
 
@@ -57,6 +57,7 @@ class VideoFolder:
     json: Path
     attention: Mapping[str, Path]  # what a picture shows -> its file
     begin: float = 0.0  # seconds of the video's first frame
+    cuts: Sequence[tuple[float, float]] = ()  # see `constant_rate`
 
     def section(self) -> VideoSection:
         """The part of the report about this video."""
@@ -68,6 +69,7 @@ class VideoFolder:
             poster=self.poster,
             attention=self.attention,
             begin=self.begin,
+            cuts=self.cuts,
         )
 
 
@@ -120,12 +122,12 @@ def process_video(
     write_results_csv(files.csv, result)
     write_results_json(files.json, result)
     timeline_chart(files.timeline, result, min_score=min_score)
-    fps = min(info.average_fps, MAX_FPS)
-    write_annotated_video(video, files.video, files.poster, result, fps, min_score)
+    fps = min(max(info.average_fps, MIN_FPS), MAX_FPS)
+    cuts = write_annotated_video(video, files.video, files.poster, result, fps, min_score)
     persons = sum(len(k.persons) for k in keyframes)
     name = one_line(result.video_id)
     logger.info("%s: %d persons on %d keyframes", name, persons, len(keyframes))
-    return files
+    return replace(files, cuts=cuts)
 
 
 def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
@@ -157,20 +159,34 @@ def keyframe_result(
 
 
 def constant_rate(
-    frames: Iterable[tuple[float, np.ndarray]], fps: float
+    frames: Iterable[tuple[float, np.ndarray]],
+    fps: float,
+    cuts: list[tuple[float, float]] | None = None,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Show frames of any times at a constant rate: repeat the one on screen, drop the rest.
+
+    Holes without frames (see `StillLimit`) are left out: one of an hour is a gigabyte of nothing.
 
     Args:
         frames: (seconds, frame) in order of time.
         fps: frames per second of the output, which begins with the first frame.
+        cuts: gets (seconds at which a hole ends, seconds of it that are left out).
+
+    Yields:
+        (seconds on the axis of `frames`, frame).
     """
-    begin, number, shown = 0.0, 0, None
+    begin, number, shown, stills = 0.0, 0, None, StillLimit()
     for time, frame in frames:
+        until = stills.shown_until(time)
         if shown is None:
             begin = time
-        while shown is not None and not is_shown_by(time, begin + number / fps):
-            yield begin + number / fps, shown
+        while shown is not None and not is_shown_by(time, moment := begin + number / fps):
+            if moment > until:
+                begin += time - moment
+                if cuts is not None:
+                    cuts.append((time, time - moment))
+                break
+            yield moment, shown
             number += 1
         shown = frame
     if shown is not None:
@@ -184,8 +200,13 @@ def write_annotated_video(
     result: VideoResult,
     fps: float,
     min_score: float,
-) -> None:
-    """Draw persons and actions on every frame; the poster is the keyframe with the most persons."""
+) -> list[tuple[float, float]]:
+    """Draw persons and actions on every frame; the poster is the keyframe with the most persons.
+
+    Returns:
+        What was cut out of the time, see :func:`constant_rate`.
+    """
+    cuts: list[tuple[float, float]] = []
     annotator = FrameAnnotator(
         result.width, result.height, period=result.period, min_score=min_score
     )
@@ -195,7 +216,7 @@ def write_annotated_video(
     poster_frame = None
     # Small pictures are enlarged before anything is drawn: encoding them is most of the work here.
     with VideoWriter(path, fps, *annotator.output_size, preset="veryfast") as writer:
-        for time, frame in constant_rate(iterate_frames(video, threads=0), fps):
+        for time, frame in constant_rate(iterate_frames(video, threads=0), fps, cuts):
             i = int(np.searchsorted(times, time, side="right"))
             before = result.keyframes[i - 1] if i else None
             after = result.keyframes[i] if i < len(times) else None
@@ -205,3 +226,4 @@ def write_annotated_video(
                 poster_frame = drawn
     assert poster_frame is not None, f"{video}: frames that were there are not any more"
     write_picture(poster, poster_frame)
+    return cuts

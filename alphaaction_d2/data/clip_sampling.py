@@ -9,16 +9,22 @@ Shape legend: T frames of a clip, F frames of a video, H W height and width.
 
 from __future__ import annotations
 
-import itertools
 import math
+import reprlib
+import statistics
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 # Containers round times (Matroska to 1 ms) and k / fps is rarely a binary fraction: a frame that
 # starts this many seconds after the wanted moment still counts as shown at that moment.
 TIME_TOLERANCE = 1e-3
+# How long a frame stands for what happens, see `StillLimit`.
+MAX_STILL_SECONDS = 2.0
+_STILL_FRAMES = 3
+_MAX_STILL_OF_RARE_FRAMES = 60.0
 
 
 def clip_times(timestamp: float, num_frames: int, sampling_rate: float, fps: float) -> np.ndarray:
@@ -89,6 +95,105 @@ def is_shown_by(frame_time: float, time: float) -> bool:
     return frame_time < time + TIME_TOLERANCE
 
 
+class StillLimit:
+    """Tells until when each frame of a stream is shown, and so where the stream has holes.
+
+    A frame is on screen until the next one. Where that is long in coming (recordings that were
+    joined, a camera that was off) it soon is no picture of the moment any more: after 2 s, or three
+    times the usual distance of two frames if they are rarer than that, but after a minute at most.
+    The usual distance is the median of the last 32; the first one counts as usual itself.
+    """
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._distances: deque[float] = deque(maxlen=32)
+
+    def shown_until(self, seconds: float) -> float:
+        """Take the time of the next frame; give that until which the one before it is shown.
+
+        It is earlier than `seconds` if there is a hole between them.
+        """
+        last, self._last = self._last, seconds
+        if last is None:
+            return seconds
+        distance = seconds - last
+        limit = MAX_STILL_SECONDS
+        if distance > limit:
+            usual = statistics.median(self._distances or [distance])
+            limit = min(max(limit, _STILL_FRAMES * usual), _MAX_STILL_OF_RARE_FRAMES)
+        self._distances.append(distance)
+        return min(seconds, last + limit)
+
+
+class Moments:
+    """Finds which multiples of a period are moments of a stream of frames.
+
+    These are the multiples from its first to its last frame, without those in holes, see
+    :class:`StillLimit`. A moment is told by its number: number * period is its second.
+    """
+
+    def __init__(self, period: float) -> None:
+        _check_period(period)
+        self._period = period
+        self._stills = StillLimit()
+        self._last: float | None = None
+        self._next = 0  # number of the next moment that may be one
+
+    @property
+    def earliest(self) -> float:
+        """Seconds before which no moment will come any more."""
+        return self._next * self._period
+
+    def before(self, seconds: float) -> list[int]:
+        """Take the time of the next frame; give the moments at which the one before it is shown."""
+        until = self._stills.shown_until(seconds) + TIME_TOLERANCE
+        found: list[int] = []
+        if self._last is None:
+            self._next = first_keyframe(seconds, self._period)
+        while self._last is not None and not is_shown_by(seconds, self._next * self._period):
+            if self._next * self._period > until:  # the rest of them lies in a hole
+                self._next = max(self._next + 1, first_keyframe(seconds, self._period))
+                continue
+            found.append(self._next)
+            self._next += 1
+        self._last = seconds
+        return found
+
+    def at_end(self) -> list[int]:
+        """Give the moments that only the last frame shows."""
+        if self._last is None:
+            return []
+        return list(range(self._next, last_keyframe(self._last, self._period) + 1))
+
+
+def checked_frames(frames: Iterable[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
+    """Pass on (seconds, frame).
+
+    Raises:
+        ValueError: a time is not finite, or before that of the frame before; with the frame's
+            number, counted from 0, and the time.
+    """
+    last = -math.inf
+    for number, item in enumerate(frames):
+        try:
+            seconds, frame = item
+            seconds = float(seconds)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(
+                f"frame {number}: expected (seconds, frame), got {type(item).__name__} "
+                f"{reprlib.repr(item)}"
+            ) from None
+        if not math.isfinite(seconds):
+            raise ValueError(f"frame {number}: its time is {seconds}, expected finite seconds")
+        if seconds < last:
+            raise ValueError(
+                f"frame {number}: its time is {seconds} s, before the {last} s of the frame before "
+                "it: give frames in order of time"
+            )
+        last = seconds
+        yield seconds, frame
+
+
 def iterate_clips(
     frames: Iterable[tuple[float, np.ndarray]],
     num_frames: int,
@@ -109,12 +214,16 @@ def iterate_clips(
             through a function that scales each picture, or a camera.
         num_frames, sampling_rate, fps: the clip, see `clip_times`.
         timestamps: increasing seconds of the keyframes. All of them come out, also those after
-            the end. By default every multiple of `period` from the first to the last frame.
+            the end and in holes. By default every multiple of `period` from the first to the last
+            frame, without those in holes between frames, see :class:`StillLimit`.
         period: seconds between keyframes when `timestamps` is None.
 
     Yields:
         (timestamp, clip (T, H, W, 3), keyframe picture (H, W, 3)). The keyframe picture is a view
         of ``clip[num_frames // 2]``. Nothing comes out of a stream without frames.
+
+    Raises:
+        ValueError: a frame's time is none, see :func:`checked_frames`.
     """
     # One call checks the arguments before the first frame is asked for.
     offsets = clip_times(0.0, num_frames, sampling_rate, fps)
@@ -123,7 +232,7 @@ def iterate_clips(
         timestamps = np.asarray(timestamps, dtype=np.float64).reshape(-1)
         if not np.isfinite(timestamps).all() or (np.diff(timestamps) <= 0).any():
             raise ValueError("timestamps: the keyframes must be finite and increasing")
-    return _iterate_clips(frames, offsets, timestamps, period)
+    return _iterate_clips(checked_frames(frames), offsets, timestamps, period)
 
 
 def _iterate_clips(
@@ -134,28 +243,28 @@ def _iterate_clips(
 ) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
     """Do the work of `iterate_clips`; `offsets` (T,) are the clip's moments for timestamp 0."""
     held: deque[tuple[float, np.ndarray]] = deque()
-    keyframes: Iterator[float] = iter(() if timestamps is None else timestamps.tolist())
-    following = next(keyframes, None)  # the keyframe to come out
+    moments = Moments(period) if timestamps is None else None
+    # Keyframes that are known to exist and whose clips may still lack frames.
+    due: deque[float] = deque([] if timestamps is None else timestamps.tolist())
     for time, frame in frames:
         held.append((time, frame))
-        if timestamps is None and following is None:  # the first frame says where to begin
-            first = first_keyframe(time, period)
-            keyframes = (number * period for number in itertools.count(first))
-            following = next(keyframes)
-        while following is not None and not is_shown_by(time, following + offsets[-1]):
-            yield _cut_clip(held, following, offsets)
-            following = next(keyframes, None)
-        if following is None:
+        if moments is not None:
+            due.extend(number * period for number in moments.before(time))
+        while due and not is_shown_by(time, due[0] + offsets[-1]):
+            yield _cut_clip(held, due.popleft(), offsets)
+        if due:
+            following = due[0]
+        elif moments is not None:
+            following = moments.earliest
+        else:
             return
         # A frame is needed no more once its successor has started at the next clip's first moment.
         while len(held) > 1 and is_shown_by(held[1][0], following + offsets[0]):
             held.popleft()
-    if not held:
-        return
-    last = last_keyframe(held[-1][0], period)
-    while following is not None and (timestamps is not None or round(following / period) <= last):
-        yield _cut_clip(held, following, offsets)
-        following = next(keyframes, None)
+    if moments is not None:
+        due.extend(number * period for number in moments.at_end())
+    while held and due:
+        yield _cut_clip(held, due.popleft(), offsets)
 
 
 def _cut_clip(

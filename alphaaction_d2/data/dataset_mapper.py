@@ -113,7 +113,8 @@ class ActionDatasetMapper:
             "max_box_scale": node.MAX_BOX_SCALE_TRAIN,
             "max_persons_train": node.MAX_PERSONS_TRAIN,
             "choice": BoxChoice.of(cfg),
-            "max_open_videos": node.MAX_OPEN_VIDEOS,
+            # Testing goes through one video after the other: more readers would only hold frames.
+            "max_open_videos": node.MAX_OPEN_VIDEOS if is_train else min(node.MAX_OPEN_VIDEOS, 2),
         }
 
     def __call__(self, dataset_dict: dict) -> dict:

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 
 from ..data.box_tables import DensePersons, KeyframeTable, split_at_keyframes
-from ..data.clip_sampling import first_keyframe, is_shown_by, last_keyframe
+from ..data.clip_sampling import Moments
 from ..formats.ava import AVARows, select_rows
 from ..formats.boxes import BoxFile, is_person, read_boxes
 from ..modeling.detector import PictureBoxes, PictureDetector
@@ -186,18 +186,15 @@ class DetectedBoxes(BoxSource):
     def watch(self, frames: Frames) -> Iterator[tuple[float, np.ndarray]]:
         """Pass on the frames, looking at the keyframes that go by."""
         self._found.clear()
-        number, shown, shown_time = 0, None, 0.0
+        moments = Moments(1 / self._looks)
+        shown = np.empty(0)  # nothing is looked at before there is a frame
         for seconds, frame in frames:
-            if shown is None:
-                number = first_keyframe(seconds, 1 / self._looks)
-            while shown is not None and not is_shown_by(seconds, number / self._looks):
+            for number in moments.before(seconds):
                 self._look(number, shown)
-                number += 1
-            shown, shown_time = frame, seconds
+            shown = frame
             yield seconds, frame
-        while shown is not None and number <= last_keyframe(shown_time, 1 / self._looks):
+        for number in moments.at_end():
             self._look(number, shown)
-            number += 1
 
     def _look(self, number: int, picture: np.ndarray) -> None:
         self._found[number] = self._detect([picture])[0]

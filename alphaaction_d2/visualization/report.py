@@ -38,6 +38,7 @@ class VideoSection:
         poster: PNG or JPEG, shown until the video plays.
         attention: what a picture (PNG or JPEG) shows of what the model looked at -> its file.
         begin: seconds that `result` tells for the video's first frame.
+        cuts: (second, how many before it the video leaves out), in order.
     """
 
     title: str
@@ -47,6 +48,12 @@ class VideoSection:
     poster: str | os.PathLike | None = None
     attention: Mapping[str, str | os.PathLike] = field(default_factory=dict)
     begin: float = 0.0
+    cuts: Sequence[tuple[float, float]] = ()
+
+    def place_of(self, timestamp: float) -> float:
+        """Where in the video file a second of `result` is shown."""
+        left_out = sum(length for second, length in self.cuts if second <= timestamp)
+        return timestamp - self.begin - left_out
 
 
 def write_report(

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alphaaction_d2.data.clip_sampling import (
+    Moments,
     clip_times,
     first_keyframe,
     frames_shown_at,
@@ -140,9 +141,65 @@ def test_no_frames_no_clips():
     assert list(iterate_clips(iter([]), 8, 2, fps=25, timestamps=[0.0])) == []
 
 
+def keyframes(times, period=1.0):
+    return [time for time, _, _ in iterate_clips(make_frames(times), 4, 1, fps=5, period=period)]
+
+
+def test_no_keyframes_in_holes():
+    joined = np.concatenate([np.arange(50) / 25, 5000 + np.arange(50) / 25])
+    assert keyframes(joined) == [0, 1, 2, 3, 5000, 5001]
+    assert keyframes([*joined, 1e9]) == [0, 1, 2, 3, 5000, 5001, 5002, 5003, 1e9]
+    clips = list(iterate_clips(make_frames(joined), 4, 1, fps=1))
+    assert [indices(clip) for _, clip, _ in clips][3:5] == [[25, 49, 49, 49], [49, 49, 50, 75]]
+
+
+def test_rare_frames_are_shown_for_long():
+    slides = np.arange(6) * 10.0
+    assert keyframes(slides) == list(range(51))
+    assert keyframes([*slides, 400.0]) == [*range(81), 400], "three of their distances"
+    assert keyframes([0.0, 600.0]) == [*range(61), 600], "but a minute at most"
+
+
+@given(
+    gaps=st.lists(st.floats(0.01, 9.0), max_size=30),
+    looks=st.integers(1, 7),
+)
+def test_keyframes_are_among_the_moments_that_are_looked_at(gaps, looks):
+    times = np.concatenate([[0.3], 0.3 + np.cumsum(gaps)])
+
+    def moments(period):
+        found, moments = [], Moments(period)
+        for time in times:
+            found += moments.before(time)
+            assert all(number * period < moments.earliest for number in found)
+        return found + moments.at_end()
+
+    assert {number * looks for number in moments(1.0)} <= set(moments(1 / looks))
+
+
+@pytest.mark.parametrize(
+    "times, message",
+    [
+        ([0.0, float("nan")], "frame 1: its time is nan, expected finite seconds"),
+        ([float("inf")], "frame 0: its time is inf"),
+        ([0.0, 0.5, 0.4], "frame 2: its time is 0.4 s, before the 0.5 s of the frame before"),
+        ([0.0, None], r"frame 1: expected \(seconds, frame\), got tuple"),
+    ],
+)
+def test_times_that_are_none_are_named(times, message):
+    frames = [(time, np.zeros((1, 2, 3), np.uint8)) for time in times]
+    with pytest.raises(ValueError, match=message):
+        list(iterate_clips(frames, 4, 1, fps=5))
+
+
+def test_frames_without_times_are_named():
+    with pytest.raises(ValueError, match=r"frame 0: expected \(seconds, frame\), got ndarray"):
+        list(iterate_clips(np.zeros((5, 4, 4, 3), np.uint8), 4, 1, fps=5))
+
+
 @settings(max_examples=60, deadline=None)
 @given(
-    gaps=st.lists(st.floats(0.002, 2.5), min_size=0, max_size=40),
+    gaps=st.lists(st.floats(0.002, 2.0), min_size=0, max_size=40),
     num_frames=st.integers(1, 12),
     sampling_rate=st.integers(1, 4),
     fps=st.sampled_from([1.0, 5.0, 30000 / 1001]),

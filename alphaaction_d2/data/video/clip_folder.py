@@ -1,13 +1,16 @@
 """A video as a folder of clips of one second, each named by its second: `0902.mp4`, `0903.mp4` ...
 
-This is how AlphAction prepares AVA. The names are the time axis: a frame of a clip is shown at the
-clip's second plus its own time in the clip. A second without a clip, or with one that cannot be
+This is how AlphAction prepares AVA; others put a text around the number, the same for all clips
+(`film_second_902.mp4`). The names are the time axis: a frame of a clip is shown at the clip's
+second plus its own time in the clip. Where clips are numbered otherwise, `first` in `frames.yaml`
+is the number of the clip at second `start`. A second without a clip, or with one that cannot be
 opened, leaves the frame before it on screen.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,13 +21,17 @@ import numpy as np
 
 from ..clip_sampling import TIME_TOLERANCE
 from .source import FrameSource, VideoError, warn
+from .timing import NOT_SAID, Timing
 
 # What counts as a video where many files lie; a file that is named is always tried.
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .gif .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm "
-    ".wmv .y4m".split()
+    ".264 .265 .3g2 .3gp .asf .avi .divx .f4v .flv .gif .h264 .h265 .hevc .ivf .m1v .m2ts .m2v "
+    ".m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .obu .ogv .ts .vob .webm .wmv "
+    ".y4m".split()
 )
 _MAX_SECONDS = 2.0  # of a clip; a longer one is no clip of one second
+_ABOUT_A_SECOND = (0.75, 1.25)
+_NUMBERED = re.compile(r"(.*?)([0-9]{1,8})([^0-9]*)", re.DOTALL)
 
 
 def video_files(names: Iterable[str]) -> list[str]:
@@ -34,23 +41,37 @@ def video_files(names: Iterable[str]) -> list[str]:
 
 
 def numbered_clips(folder: Path, names: Iterable[str]) -> dict[int, str] | None:
-    """Find the clips of a folder by their second, in order; None if its videos are no such clips.
+    """Find the clips of a folder by their number, in order; None if its videos are no such clips.
 
     Args:
         names: of everything in the folder.
 
     Raises:
-        VideoError: a second comes twice.
+        VideoError: a number that is a clip's whole name comes twice.
     """
-    videos = [os.path.splitext(name) for name in video_files(names)]
-    if not videos or not all(s.isdecimal() and s.isascii() and len(s) <= 8 for s, _ in videos):
-        return None
     clips: dict[int, str] = {}
-    for stem, suffix in sorted(videos):
-        other = clips.setdefault(int(stem), stem + suffix)
-        if other != stem + suffix:
-            raise VideoError(f"{folder}: two clips of second {int(stem)}: {other}, {stem + suffix}")
+    around: set[tuple[str, ...]] = set()  # texts around the number
+    twice: tuple[int, str, str] | None = None
+    for name in sorted(video_files(names)):
+        match = _NUMBERED.fullmatch(os.path.splitext(name)[0])
+        if match is None:
+            return None
+        around.add(match.group(1, 3))
+        other = clips.setdefault(int(match[2]), name)
+        if other != name:
+            twice = int(match[2]), other, name
+    if len(around) != 1:
+        return None
+    if twice is not None and around != {("", "")}:
+        return None  # films of any kind, in two forms
+    if twice is not None:
+        raise VideoError(f"{folder}: two clips of second {twice[0]}: {twice[1]}, {twice[2]}")
     return dict(sorted(clips.items()))
+
+
+def has_plain_names(clips: dict[int, str]) -> bool:
+    """Whether the clips are called by their numbers and nothing else."""
+    return all(os.path.splitext(name)[0].isdecimal() for name in clips.values())
 
 
 def is_clip_length(seconds: float) -> bool:
@@ -58,23 +79,38 @@ def is_clip_length(seconds: float) -> bool:
     return seconds <= _MAX_SECONDS
 
 
+def is_about_a_second(seconds: float) -> bool:
+    """Whether a video is as long as one of those clips should be."""
+    return _ABOUT_A_SECOND[0] <= seconds <= _ABOUT_A_SECOND[1]
+
+
 class ClipFolder(FrameSource):
     """A folder of one-second clips as a source of frames, one clip open at a time."""
 
     def __init__(
-        self, path: Path, clips: dict[int, str], open_file: Callable[[Path], FrameSource]
+        self,
+        path: Path,
+        clips: dict[int, str],
+        open_file: Callable[[Path], FrameSource],
+        timing: Timing = NOT_SAID,
     ) -> None:
         """
         Args:
             clips: see :func:`numbered_clips`.
             open_file: opens a video file.
+            timing: with a `first` it says when the clips are shown, otherwise their numbers do.
 
         Raises:
             VideoError: no clip can be opened, or one is longer than a second.
         """
         self.path = path
         self._open_file = open_file
-        self._seconds, self._names = list(clips), list(clips.values())
+        since = 0.0 if timing.first is None else timing.start - timing.first
+        self._seconds, self._names = [number + since for number in clips], list(clips.values())
+        if timing.first is None and min(clips) < timing.start:
+            what = f"the numbers of its clips are their seconds, 'start' in {timing.path} is not "
+            with_first = f"with 'first: {min(clips)}' there it is the second of {self._names[0]}"
+            warn(path, f"{what}used; {with_first}", once=True)
         self._unusable: set[int] = set()  # places of clips that cannot be opened
         self._decoded_before = 0  # by clips that are closed
         self._told = False
@@ -83,7 +119,7 @@ class ClipFolder(FrameSource):
         first = self._open_next()
         if first is None:
             raise VideoError(f"{path}: none of its {len(clips)} clips can be opened")
-        begin = self._seconds[self._place]
+        begin = float(self._seconds[self._place])
         clip = first.info
         if clip.duration is not None and not is_clip_length(clip.duration):
             self._close_file()
@@ -94,8 +130,8 @@ class ClipFolder(FrameSource):
         self.info = replace(
             clip,
             path=path,
-            begin=float(begin),
-            start_time=float(begin),
+            begin=begin,
+            start_time=begin,
             duration=float(self._seconds[-1] - begin + 1),
         )
 
@@ -190,11 +226,11 @@ class ClipFolder(FrameSource):
         if self._told:
             return
         self._told = True
-        wanted = self._seconds[-1] - self._seconds[0] + 1
+        wanted = round(self._seconds[-1] - self._seconds[0]) + 1
         if lost := wanted - len(self._seconds):
             steps = np.diff(self._seconds)
             first = self._seconds[int(np.argmax(steps > 1))] + 1
-            what = f"{lost} of {wanted} seconds have no clip, first {first}: the frame before is "
+            what = f"{lost} of {wanted} seconds have no clip, first {first:g}: the frame before is "
             warn(self.path, f"{what}shown there", once=True)
 
     def warn_if_incomplete(self) -> None:

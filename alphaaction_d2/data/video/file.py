@@ -21,8 +21,9 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
-from ..clip_sampling import is_shown_by
-from .source import FrameSource, VideoError, VideoInfo, one_line, warn
+from ..clip_sampling import StillLimit, is_shown_by
+from .source import MAX_PIXELS, FrameSource, VideoError, VideoInfo, one_line, warn, warn_of_hole
+from .timing import NOT_SAID, TIMING_FILE, Timing
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +41,13 @@ _REORDER_WINDOW = 32
 _CLOCK_RESTART_SECONDS = 1.0
 # Headers round durations, and some count from the container's zero, not from the first frame.
 _DURATION_TOLERANCE = 0.25
+# FFmpeg reads bare compressed streams with this time base, which no container has, and counts 25
+# frames a second unless told otherwise; one of parts (of cameras) has the same without the base.
+_RAW_TIME_BASE = Fraction(1, 1_200_000)
+_RAW_FORMATS = ("mpjpeg",)
+_DEFAULT_FPS = 25.0
+_LIMITS = {"max_pixels": str(MAX_PIXELS)}
+_MAX_FPS = 1000
 # Matroska tells its key frames only after a seek: a gap longer than this is worth trying one.
 _BLIND_SEEK_SECONDS = 4.0
 
@@ -49,22 +57,36 @@ _CUT_OFF = "Input/output error"  # what Matroska's reader says of a header that 
 
 
 class _FrameClock:
-    """Gives each decoded frame its seconds since the first frame, strictly increasing.
+    """Gives each decoded frame its seconds, strictly increasing.
 
     Args:
         kind: "pts" trusts the presentation times, "dts" the decoding times (where presentation
             times are permuted), "count" neither.
         time_base: seconds per tick of a frame's times.
         period: seconds between frames, for frames without a time.
+        begin: seconds of the first frame.
+        usual_ticks: how long a frame is shown by the stream's own account; when counting, one of
+            another length (film shown as television repeats fields) counts as what it is. None
+            where the stream has no account of that.
     """
 
-    def __init__(self, kind: str, time_base: Fraction, period: float) -> None:
+    def __init__(
+        self,
+        kind: str,
+        time_base: Fraction,
+        period: float,
+        begin: float = 0.0,
+        usual_ticks: float | None = None,
+    ) -> None:
         self.kind = kind
         self.time_base = float(time_base)
         self.period = period
-        self._origin: int | None = None  # ticks at which second 0 is
+        self.begin = begin
+        self._usual_ticks = usual_ticks
+        self._origin: int | None = None  # ticks at which the first frame is
         self._last: float | None = None  # seconds of the previous frame
         self._shift = 0.0
+        self._fields = 0  # half frames that have been counted
 
     def after_seek(self) -> None:
         """Forget the previous frame: the next one may have any time."""
@@ -72,20 +94,23 @@ class _FrameClock:
 
     def ticks_at(self, seconds: float) -> int:
         # Capped far behind any video, so that the ticks fit into the decoder's 64 bits.
-        return (self._origin or 0) + math.floor(min(seconds, 1e8) / self.time_base)
+        since = min(seconds - self.begin, 1e8)
+        return (self._origin or 0) + math.floor(since / self.time_base)
 
     def seconds_of(self, ticks: int) -> float:
-        return (ticks - (self._origin or 0)) * self.time_base
+        return self.begin + (ticks - (self._origin or 0)) * self.time_base
 
     def tick(self, frame: av.VideoFrame) -> float:
         """Give the next frame's seconds; not after the last ones for a misplaced frame."""
-        ticks = {"pts": frame.pts, "dts": frame.dts, "count": None}[self.kind]
-        following = 0.0 if self._last is None else self._last + self.period
+        if self.kind == "count":
+            return self._count(frame)
+        ticks = frame.pts if self.kind == "pts" else frame.dts
+        following = self.begin if self._last is None else self._last + self.period
         if ticks is None:
             self._last = following
             return following
         if self._origin is None:
-            self._origin = ticks - round(following / self.time_base)
+            self._origin = ticks - round((following - self.begin) / self.time_base)
         seconds = self.seconds_of(ticks) + self._shift
         if self._last is not None and seconds <= self._last:
             restart = max(_CLOCK_RESTART_SECONDS, _REORDER_WINDOW * self.period)
@@ -97,15 +122,31 @@ class _FrameClock:
         self._last = seconds
         return seconds
 
+    def _count(self, frame: av.VideoFrame) -> float:
+        """Give the time by the frames before, as FFmpeg's own programs do."""
+        seconds = self.begin + self._fields * self.period / 2
+        fields = 2
+        if self._usual_ticks and frame.duration:
+            fields = min(max(round(2 * frame.duration / self._usual_ticks), 1), 6)
+        self._fields += fields
+        return seconds
+
 
 class VideoFile(FrameSource):
     """An open file and a decoder's position in it; knows what in the file can be trusted."""
 
-    def __init__(self, path: Path, stream: int | None, threads: int) -> None:
+    def __init__(
+        self, path: Path, stream: int | None, threads: int, timing: Timing = NOT_SAID
+    ) -> None:
+        """
+        Args:
+            timing: the second of the first frame, and the rate of a file without times.
+        """
         self.path = path
         self.frames_decoded = 0
+        self._timing = timing
         self._threads = threads
-        self._warned = False
+        self._warned = self._warned_of_hole = False
         self._reformatter = VideoReformatter()
         self._frames: Iterator[tuple[float, av.VideoFrame]]
         self._container, self._stream = _open_stream(self.path, stream, threads)
@@ -113,13 +154,17 @@ class VideoFile(FrameSource):
             packets = self._container.demux(self._stream)
             start = list(islice(packets, _REORDER_WINDOW))
             kind = self._find_clock(start)
+            self._fps = self._find_rate(kind)
             formats = self._container.format.name.split(",")
             self._can_seek = kind == "pts" and any(name in _SEEKABLE_FORMATS for name in formats)
             self._knows_key_frames = "mov" in formats
             self._begin(kind, chain(start, packets))
             first = self.next_frame()
             if first is None:
-                raise VideoError(f"{self.path}: no frame can be decoded: {_COPY_AGAIN}")
+                large = (
+                    "" if self._stream.width else f", or all have more than {MAX_PIXELS:,} pixels"
+                )
+                raise VideoError(f"{self.path}: no frame can be decoded{large}: {_COPY_AGAIN}")
             self._frames = chain([first], self._frames)
             # Without its time the first frame does not say where second 0 is.
             self._can_seek &= first[1].pts is not None
@@ -133,14 +178,36 @@ class VideoFile(FrameSource):
         packets = [packet for packet in packets if packet.size]
         if any(name in _COUNTING_FORMATS for name in self._container.format.name.split(",")):
             return "dts"
-        if all(packet.pts is None for packet in packets):
+        if self._is_raw or all(packet.pts is None for packet in packets):
             return "count"
         times = [packet.pts for packet in packets if packet.pts is not None]
+        if len(times) > 2 and len(set(times)) == 1:  # a raw stream, packed without giving it times
+            return "count"
         # Where pictures are stored out of order their times should be, too. If they are not, either
         # no picture of the start is, or the times were written by something that cannot count.
         if self._stream.codec_context.has_b_frames and times == sorted(times):
             return "dts" if self._starts_permuted() else "pts"
         return "pts"
+
+    @property
+    def _is_raw(self) -> bool:
+        """Whether this is the bare output of an encoder: what times it has FFmpeg made up."""
+        is_raw = self._stream.time_base == _RAW_TIME_BASE
+        return is_raw or self._container.format.name in _RAW_FORMATS
+
+    def _find_rate(self, kind: str) -> float:
+        """Give the frames per second: what is said of a file without times, else what it says."""
+        own = _own_rate(self._stream) if self._is_raw else _average_fps(self._stream)
+        if kind != "count":
+            return own or _DEFAULT_FPS
+        if self._timing.fps is not None:
+            return float(self._timing.fps)
+        if own is None:
+            what = f"no times in the file, {_DEFAULT_FPS:g} frames a second assumed; 'fps: NUMBER' "
+            warn(
+                self.path, f"{what}in a file {TIMING_FILE} beside it says what is right", once=True
+            )
+        return own or _DEFAULT_FPS
 
     def _starts_permuted(self) -> bool:
         """Decode the start with another decoder, to see whether times step back."""
@@ -158,7 +225,7 @@ class VideoFile(FrameSource):
         stream = self._stream
         rotation, is_mirrored = _orientation(frame)
         start_time = float((frame.pts or 0) * _time_base(stream))
-        duration = _promised_duration(self._container, stream)
+        duration = None if self._is_raw else _promised_duration(self._container, stream)
         if duration is not None and "matroska" in self._container.format.name:
             duration = max(duration - start_time, 0.0)  # it is the time of the end
         width, height = frame.width, frame.height
@@ -169,21 +236,31 @@ class VideoFile(FrameSource):
             path=self.path,
             width=width,
             height=height,
-            average_fps=_average_fps(stream),
+            average_fps=self._fps,
             duration=duration,
             rotation=rotation,
             codec=stream.codec_context.codec.canonical_name,
             start_time=start_time,
             pixel_aspect=aspect,
             stream=stream.index,
+            begin=self._timing.start,
         )
         return info, is_mirrored
 
     def _begin(self, kind: str, packets: Iterator[av.Packet]) -> None:
         """Stand before the first frame."""
-        self._clock = _FrameClock(kind, _time_base(self._stream), 1 / _average_fps(self._stream))
+        own = _own_rate(self._stream)
+        time_base = _time_base(self._stream)
+        self._clock = _FrameClock(
+            kind,
+            time_base,
+            1 / self._fps,
+            self._timing.start,
+            1 / (own * float(time_base)) if own else None,
+        )
+        self._stills = StillLimit()
         self._frames = self._timed(self._decode(packets))
-        self._end = 0.0  # seconds at which the last frame that came out ends
+        self._end = self._timing.start  # at which the last frame that came out ends
         self._damaged_packets = 0
 
     # ---- going forward ----
@@ -205,6 +282,10 @@ class VideoFile(FrameSource):
             yield self._shown(*waiting)
 
     def _shown(self, seconds: float, frame: av.VideoFrame) -> tuple[float, av.VideoFrame]:
+        until = self._stills.shown_until(seconds)
+        if until < seconds and not self._warned_of_hole:
+            self._warned_of_hole = True
+            warn_of_hole(self.path, until, seconds)
         shown_for = (frame.duration or 0) * self._clock.time_base
         self._end = seconds + (shown_for or self._clock.period)
         return seconds, frame
@@ -237,9 +318,10 @@ class VideoFile(FrameSource):
             return
         promised = self.info.duration
         tolerance = _DURATION_TOLERANCE + 2 * self._clock.period
-        if promised is not None and self._end + tolerance < promised:
+        end = self._end - self._timing.start
+        if promised is not None and end + tolerance < promised:
             self._warned = True
-            what = f"stopped at {self._end:.2f} of {promised:.2f} s, the rest is missing or damaged"
+            what = f"stopped at {end:.2f} of {promised:.2f} s, the rest is missing or damaged"
             warn(self.path, what)
         elif self._damaged_packets:
             self._warned = True
@@ -260,7 +342,7 @@ class VideoFile(FrameSource):
     def seek(self, seconds: float) -> tuple[float, av.VideoFrame]:
         # To the key frame before the moment, as near as the file allows.
         target, step = seconds, 1.0
-        while self._can_seek and target > 0:
+        while self._can_seek and target > self._timing.start:
             key_frame = self._seek_key_frame(target)
             if key_frame is not None and is_shown_by(key_frame[0], seconds):
                 return key_frame
@@ -281,6 +363,7 @@ class VideoFile(FrameSource):
         except av.FFmpegError:
             return None
         self._clock.after_seek()
+        self._stills = StillLimit()
         frames = self._decode(self._container.demux(self._stream))
         self._frames = self._timed(
             # Pictures before the first key frame may lack what they were predicted from.
@@ -491,7 +574,7 @@ def _open_stream(
         raise VideoError(f"{path}: {reason}")
     try:
         # "file:" keeps FFmpeg from reading "-x", "a:b" or "http://" in a name as something else.
-        container = av.open(f"file:{path}", metadata_errors="ignore")
+        container = av.open(f"file:{path}", metadata_errors="ignore", options=_LIMITS)
     except (av.FFmpegError, OSError) as error:
         if _is_mp4_without_index(path):
             reason = "truncated or incomplete file (no index): copy it again or let it be finished"
@@ -506,6 +589,12 @@ def _open_stream(
         if container.format.name == "image2" or container.format.name.endswith("_pipe"):
             raise VideoError(f"{path}: a picture, not a video: give a video file")
         stream = _choose_stream(path, container, index)
+        if stream.width * stream.height > MAX_PIXELS:
+            raise VideoError(
+                f"{path}: its pictures are {stream.width}x{stream.height}, more than "
+                f"{MAX_PIXELS:,} pixels are not read: scale it down"
+            )
+        stream.codec_context.options = _LIMITS
         stream.codec_context.thread_count = threads
         if threads != 1:
             stream.thread_type = "AUTO"
@@ -625,12 +714,18 @@ def _time_base(stream: av.VideoStream) -> Fraction:
     return stream.time_base
 
 
-def _average_fps(stream: av.VideoStream) -> float:
+def _average_fps(stream: av.VideoStream) -> float | None:
     # A header without a rate leads FFmpeg to give its tick, 90000 and the like.
-    for rate in (stream.average_rate, stream.guessed_rate):
-        if rate and 0 < rate <= 1000:
-            return float(rate)
-    return 25.0
+    return _first_rate(stream.average_rate, stream.guessed_rate)
+
+
+def _own_rate(stream: av.VideoStream) -> float | None:
+    """Give the rate that the compressed stream itself tells (H.264 in its VUI), if it does."""
+    return _first_rate(stream.codec_context.framerate)
+
+
+def _first_rate(*rates: Fraction | None) -> float | None:
+    return next((float(rate) for rate in rates if rate and 0 < rate <= _MAX_FPS), None)
 
 
 def _promised_duration(
@@ -641,7 +736,7 @@ def _promised_duration(
         duration = float(stream.duration * _time_base(stream))
         if "avi" in container.format.name and stream.frames:
             # FFmpeg shortens it to what a truncated AVI's size allows.
-            duration = max(duration, stream.frames / _average_fps(stream))
+            duration = max(duration, stream.frames / (_average_fps(stream) or _DEFAULT_FPS))
         return duration
     tag = stream.metadata.get("DURATION", "").split(":")  # Matroska: 00:00:02.966000000
     try:

@@ -1,11 +1,7 @@
 """A video as a folder of numbered pictures: frame dumps of AVA, UCF101-24, EPIC-Kitchens, anyone's.
 
 The last number in a picture's name says when it is shown; `frames.yaml` beside the pictures, or in
-one of the two folders above them, says how the numbers are counted::
-
-    fps: 30        # pictures a second, also 30000/1001
-    start: 900     # optional: second of the first picture (AVA's usual frames begin there); 0
-    first: 1       # optional: number of the picture that is shown at `start`; the smallest there is
+one of the two folders above them, says how the numbers are counted (`timing.py`).
 
 A number that is missing, or a picture that cannot be read, leaves the picture before it on screen.
 Only pictures that are looked at are opened.
@@ -15,39 +11,36 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import re
+import struct
+import warnings
+import zlib
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import yaml
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..clip_sampling import TIME_TOLERANCE
-from .source import FrameSource, VideoError, VideoInfo, warn
+from .source import MAX_PIXELS, FrameSource, VideoError, VideoInfo, warn
+from .timing import TIMING_FILE, timing_of_folder
 
 PICTURE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split())
-TIMING_FILE = "frames.yaml"
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,15})(\.[^.]*)", re.DOTALL)
 # Optical flow that lies beside the pictures (TSN's and mmaction2's raw frames).
 _FLOW = re.compile(r"flow.*|[xyuv]_?", re.IGNORECASE)
 _EXIF_ORIENTATION = 0x0112
-_MAX_FPS = 1000
+# What is read whatever a file is called: PIL knows 40 kinds more, and starts programs for some.
+_FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 # What PIL raises for a damaged picture.
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How the numbers of a folder's pictures are counted; see the top of this file."""
-
-    fps: Fraction
-    start: float = 0.0
-    first: int | None = None
+UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, LookupError, TypeError, ArithmeticError, RuntimeError),
+    *(EOFError, MemoryError, struct.error, zlib.error),
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True)
@@ -159,55 +152,6 @@ def _take_series(names: Sequence[str], prefix: str, suffix: str) -> tuple[list[s
     return rest, mine
 
 
-def read_timing(folder: Path) -> Timing:
-    """Read the nearest `frames.yaml`: in the folder, or in the two above it.
-
-    Raises:
-        VideoError: there is none, or it does not say what it should.
-    """
-    place = Path(os.path.abspath(folder))
-    paths = [place / TIMING_FILE for place in (place, *place.parents[:2])]
-    path = next((path for path in paths if path.is_file()), None)
-    if path is None:
-        raise VideoError(
-            f"{folder}: pictures whose frame rate is not known: write 'fps: 25', or what is right, "
-            f"into a file {TIMING_FILE} there, or one folder up for all folders in that"
-        )
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise VideoError(f"{path}: cannot be read ({reason}): write lines like 'fps: 25'") from None
-    if not isinstance(content, dict) or not {"fps"} <= set(content) <= {"fps", "start", "first"}:
-        raise VideoError(
-            f"{path}: expected 'fps: NUMBER', and if wanted 'start: SECOND' and 'first: NUMBER', "
-            f"got {content!r}"
-        )
-    return Timing(
-        fps=_number(path, "fps", content, lambda x: 0 < x <= _MAX_FPS, "a number up to 1000"),
-        start=float(_number(path, "start", content, lambda x: abs(x) < 1e8, "a second")),
-        first=None
-        if content.get("first") is None
-        else int(_number(path, "first", content, lambda x: x >= 0 and x == int(x), "from 0 on")),
-    )
-
-
-def _number(
-    path: Path, key: str, content: dict, is_right: Callable[[Fraction], bool], expected: str
-) -> Fraction:
-    value = content.get(key, 0)
-    try:
-        if isinstance(value, bool):
-            raise ValueError
-        # As text, so that 29.97 is what was written; a rate may be a fraction.
-        number = Fraction(str(value).replace(" ", ""))
-    except (ValueError, ZeroDivisionError):
-        number = None
-    if number is None or not is_right(number):
-        raise VideoError(f"{path}: {key} is {value!r}, expected {expected}")
-    return number
-
-
 class FrameFolder(FrameSource):
     """A folder of pictures as a source of frames; a frame is a picture's place in the order."""
 
@@ -219,7 +163,17 @@ class FrameFolder(FrameSource):
         self.path = path
         self.frames_decoded = 0
         self._series = series
-        timing = read_timing(path)
+        timing = timing_of_folder(path)
+        if timing.fps is None:
+            raise VideoError(
+                f"{path}: pictures whose frame rate is not known: write 'fps: 25', or what is "
+                + (
+                    f"right, into a file {TIMING_FILE} there, or one folder up for all folders in "
+                    "that"
+                    if timing.path is None
+                    else f"right, into {timing.path}"
+                )
+            )
         smallest = series.number(0)
         self._first = smallest if timing.first is None else timing.first
         self._fps, self._start = timing.fps, timing.start
@@ -231,6 +185,7 @@ class FrameFolder(FrameSource):
         self._is_first_guessed = timing.first is None and smallest > 1
         self._next = 0
         self._damaged: set[int] = set()
+        self._reason = ""  # why the first of them cannot be read
         self._told = False
         self._first_index, picture = self._first_readable()
         # Kept until it is asked for, which is mostly next.
@@ -295,7 +250,10 @@ class FrameFolder(FrameSource):
         for index in range(self._series.count):
             if (picture := self._read(index)) is not None:
                 return index, picture
-        raise VideoError(f"{self.path}: none of its {self._series.count} pictures can be read")
+        raise VideoError(
+            f"{self.path}: none of its {self._series.count} pictures can be read, "
+            f"{self._series.name(0)}: {self._reason}"
+        )
 
     def _read(self, index: int) -> np.ndarray | None:
         """Read a picture; None, with a warning, for one that cannot be read."""
@@ -307,8 +265,9 @@ class FrameFolder(FrameSource):
         except UNREADABLE as error:
             self._damaged.add(index)
             if len(self._damaged) == 1:
-                reason = "no picture" if isinstance(error, UnidentifiedImageError) else error
-                what = f"cannot be read ({reason}): the picture before it is shown longer"
+                is_none = isinstance(error, UnidentifiedImageError)
+                self._reason = "no picture" if is_none else str(error)
+                what = f"cannot be read ({self._reason}): the picture before it is shown longer"
                 warn(path, what, once=True)
             return None
         self.frames_decoded += 1
@@ -364,7 +323,14 @@ class FrameFolder(FrameSource):
 def _open_picture(path: Path) -> Image.Image:
     if not path.is_file():  # opening a pipe would wait for its writer
         raise OSError("no file")
-    return Image.open(path)
+    with warnings.catch_warnings():  # of sizes that are still allowed
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        image = Image.open(path, formats=_FORMATS)
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise OSError(f"{width}x{height}, at most {MAX_PIXELS:,} pixels are read")
+    return image
 
 
 def read_picture(path: Path) -> np.ndarray:
@@ -374,8 +340,8 @@ def read_picture(path: Path) -> np.ndarray:
         UNREADABLE: it cannot be read, or not to its end.
     """
     with _open_picture(path) as image:
-        image = ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):  # 16 bits of gray, which PIL would clip
             gray = (np.asarray(image) >> 8).astype(np.uint8)
             return np.repeat(gray[..., None], 3, axis=2)
-        return np.array(image.convert("RGB"))
+        return np.array(image if image.mode == "RGB" else image.convert("RGB"))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,13 +24,22 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..clip_sampling import frames_shown_at, is_shown_by
-from .clip_folder import ClipFolder, is_clip_length, numbered_clips, video_files
+from .clip_folder import (
+    ClipFolder,
+    has_plain_names,
+    is_about_a_second,
+    is_clip_length,
+    numbered_clips,
+    video_files,
+)
 from .file import VideoFile
-from .frame_folder import TIMING_FILE, FrameFolder, PictureSeries, picture_series
+from .frame_folder import FrameFolder, PictureSeries, picture_series
 from .source import FrameSource, VideoError, VideoInfo
+from .timing import TIMING_FILE, timing_of_file, timing_of_folder
 
 # One `VideoReader.read` holds everything between its first and last moment, except gaps this long.
 _MAX_GAP_SECONDS = 2.0
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE | re.DOTALL)
 
 
 def probe_video(path: str | os.PathLike, stream: int | None = None) -> VideoInfo:
@@ -245,17 +255,32 @@ def _open_source(path: str | os.PathLike, stream: int | None, threads: int) -> F
     """Open a video, whatever it is, and stand before its first frame."""
     if threads < 0:
         raise ValueError(f"threads is {threads}: give 0 for all cores, or a number above 0")
+    _refuse_address(path)
     path = Path(path)
     if not _is_folder(path):
-        return VideoFile(path, stream, threads)
+        return VideoFile(path, stream, threads, timing_of_file(path))
     if stream is not None:
         raise VideoError(f"{path}: stream {stream} of a folder: only files have streams")
     content = _look_into(path)
     if isinstance(content, PictureSeries):
         return FrameFolder(path, content)
     if content is not None:
-        return ClipFolder(path, content, lambda file: VideoFile(file, None, threads))
+        return ClipFolder(
+            path, content, lambda file: VideoFile(file, None, threads), timing_of_folder(path)
+        )
     _refuse_folder(path)
+
+
+def _refuse_address(path: str | os.PathLike) -> None:
+    """Refuse what is no name of a file, but of a stream or a camera."""
+    text = os.fspath(path)
+    if not isinstance(text, str) or os.path.lexists(text):
+        return
+    if match := _ADDRESS.fullmatch(text):  # a `Path` makes one slash of two
+        text = f"{match[1]}://{match[2]}"
+    elif not text.isdecimal():
+        return
+    raise VideoError(f"{text}: addresses and cameras are not read: record to a file first")
 
 
 def _refuse_folder(folder: Path) -> NoReturn:
@@ -267,9 +292,10 @@ def _refuse_folder(folder: Path) -> NoReturn:
             f"{folder}: pictures ({pictures.name(0)}) and videos ({min(videos)}) in one folder: "
             "leave one kind there, or give a video file"
         )
-    raise VideoError(
-        f"{folder}: a directory without numbered pictures or one-second clips: give a video file"
-    )
+    hint = "give a video file"
+    if videos:  # meant as clips, perhaps
+        hint += ", or clips called 0902.mp4 or film_0902.mp4, alike but for the number, the second"
+    raise VideoError(f"{folder}: a directory without numbered pictures or one-second clips: {hint}")
 
 
 def _is_folder(path: Path) -> bool:
@@ -295,6 +321,8 @@ def _content_of(folder: Path, changed: int) -> PictureSeries | dict[int, str] | 
     names = os.listdir(folder)
     videos = video_files(names)
     clips, pictures = numbered_clips(folder, videos), picture_series(folder, names)
+    if clips and pictures and not has_plain_names(clips):
+        return None  # films with a poster each, perhaps
     if clips and pictures:
         raise VideoError(
             f"{folder}: pictures ({pictures.name(0)}) and clips ({next(iter(clips.values()))}) "
@@ -312,7 +340,8 @@ def video_name(path: str | os.PathLike) -> str:
 def is_video_folder(path: str | os.PathLike) -> bool:
     """Whether a folder is one video, not a place where videos lie.
 
-    Videos whose names are all numbers are clips of one video if the first lasts about a second.
+    Videos whose names are all numbers are clips of one video if the first lasts about a second;
+    videos that differ in a number of their names must be several that do.
 
     Raises:
         VideoError: the folder cannot be read, or holds a mixture.
@@ -320,13 +349,26 @@ def is_video_folder(path: str | os.PathLike) -> bool:
     content = _look_into(Path(path)) if _is_folder(Path(path)) else None
     if not isinstance(content, dict):
         return content is not None
-    for name in content.values():
+    names = list(content.values())
+    if not has_plain_names(content):
+        some = {names[0], names[len(names) // 2], names[-1]}
+        durations = [_duration(Path(path) / name) for name in some]
+        return len(names) > 1 and all(x is not None and is_about_a_second(x) for x in durations)
+    for name in names:
         try:
             duration = probe_video(Path(path) / name).duration
         except VideoError:
             continue
         return duration is None or is_clip_length(duration)
     return False
+
+
+def _duration(path: Path) -> float | None:
+    """Seconds of a video; None where they are not known."""
+    try:
+        return probe_video(path).duration
+    except VideoError:
+        return None
 
 
 def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,9 +20,13 @@ from typing import Any
 import numpy as np
 from detectron2.utils.logger import log_first_n
 
-from ..clip_sampling import TIME_TOLERANCE
+from ..clip_sampling import TIME_TOLERANCE, StillLimit, checked_frames
 
 logger = logging.getLogger(__name__)
+
+
+# 8K of cinemas has 35.4 million. A small file can claim any size, and pictures are made in memory.
+MAX_PIXELS = 36_000_000
 
 
 def one_line(text: object) -> str:
@@ -64,6 +68,27 @@ def warn(where: object, what: str, *, once: bool = False) -> None:
         log_first_n(logging.WARNING, message, name=__name__, key="message")
     else:
         logger.warning("%s", one_line(f"{where}: {what}"))
+
+
+def warn_of_hole(video: object, begin: float, end: float) -> None:
+    """Warn that a video has no frames between two seconds, see :class:`StillLimit`."""
+    what = f"no frames up to {end:.1f} s from {begin:.1f} s on, where recordings were joined or "
+    warn(video, f"{what}stopped: that time has no keyframes", once=True)
+
+
+def checked_stream(frames: Iterable[tuple[float, Any]], name: str) -> Iterator[tuple[float, Any]]:
+    """Pass on the (seconds, frame) of anybody's stream, and warn of its first hole.
+
+    Raises:
+        ValueError: see :func:`checked_frames`.
+    """
+    stills, warned = StillLimit(), False
+    for seconds, frame in checked_frames(frames):
+        until = stills.shown_until(seconds)
+        if until < seconds and not warned:
+            warned = True
+            warn_of_hole(name, until, seconds)
+        yield seconds, frame
 
 
 class VideoError(ValueError):

@@ -24,7 +24,6 @@ from alphaaction_d2.data.video.frame_folder import (
     PictureSeries,
     picture_series,
     read_picture,
-    read_timing,
 )
 from tests.data.video.test_reader import (
     FPS,
@@ -195,7 +194,7 @@ def _refused(folder: Path) -> dict[str, Path]:
         "without numbered pictures or": write_pictures(folder / "holiday", ["me.jpg", "you.jpg"]),
         "frame rate is not known": write_pictures(folder / "norate", names, timing=None),
         "expected 'fps: NUMBER'": write_pictures(folder / "list", names, timing="25"),
-        "cannot be read": write_pictures(folder / "yaml", names, timing="fps: [25"),
+        "write lines like": write_pictures(folder / "yaml", names, timing="fps: [25"),
         "fps is 0, expected": write_pictures(folder / "zero", names, timing="fps: 0"),
         "fps is 'many'": write_pictures(folder / "text", names, timing="fps: many"),
         "fps is None": write_pictures(folder / "nothing", names, timing="fps:"),
@@ -245,7 +244,7 @@ def test_the_nearest_timing_counts(tmp_path):
     folder = write_pictures(tmp_path / "a" / "b" / "film", ["1.png", "2.png"], timing=None)
     (tmp_path / "frames.yaml").write_text("fps: 1")
     with pytest.raises(VideoError, match="not known: write 'fps: 25', or"):
-        read_timing(folder)  # three folders up is too far
+        probe_video(folder)  # three folders up is too far
     for place, rate in (("a", "30000/1001"), ("a/b", "29.97"), ("a/b/film", "25")):
         (tmp_path / place / "frames.yaml").write_text(f"fps: {rate}")
         assert probe_video(folder).average_fps == pytest.approx(float(eval(rate)))
