@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from ..checkpoint.checkpointer import CLASS_NAMES
 from ..checkpoint.describe import describe, part_of
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.sources import SOURCES, Converted, convert, recognise
@@ -44,7 +45,8 @@ def main(args: argparse.Namespace) -> None:
         raise FileNotFoundError(f"{args.input}: no such file")
     if Path(args.output).exists() and Path(args.output).samefile(args.input):
         raise ValueError(f"{args.output}: is the input; name another file")
-    weights = read_checkpoint(args.input, trust_pickle=args.trust_pickle)["model"]
+    checkpoint = read_checkpoint(args.input, trust_pickle=args.trust_pickle)
+    weights = checkpoint["model"]
     source = recognise(weights)
     if source is None or args.source not in (None, source):
         known = f"those of {source}" if source else "of no known source"
@@ -52,7 +54,10 @@ def main(args: argparse.Namespace) -> None:
         example = next(iter(weights))
         raise ValueError(f"{args.input}: names such as {example} are {known}, not of {wanted}")
     converted = convert(weights, source)
-    write_atomically(args.output, lambda file: torch.save({"model": converted.weights}, file))
+    content = {"model": converted.weights}
+    if CLASS_NAMES in checkpoint:
+        content[CLASS_NAMES] = checkpoint[CLASS_NAMES]
+    write_atomically(args.output, lambda file: torch.save(content, file))
     print("\n".join(report(source, converted, args.output)))
 
 

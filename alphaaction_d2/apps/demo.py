@@ -54,7 +54,7 @@ def main(args: argparse.Namespace) -> int:
     cfg = model_cfg(args)
     boxes_of = box_sources(args, cfg)
     predictor = AttentionPredictor(cfg)
-    names = class_names(cfg)
+    names = class_names(cfg, predictor.model, args.label_map)
 
     output = Path(args.output)
     name, count = Counter(map(video_name, args.input)).most_common(1)[0]

@@ -68,7 +68,7 @@ def main(args: argparse.Namespace) -> int:
     cfg.MODEL.WEIGHTS = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
     register_datasets(cfg)
     predictor = AttentionPredictor(cfg)
-    names = class_names(cfg)
+    names = class_names(cfg, predictor.model)
     boxes_file = puppets / "boxes" / "val_persons.csv"
     folders = []
     for video in sorted((puppets / "videos").glob("val_*.mp4"))[: args.num_videos]:

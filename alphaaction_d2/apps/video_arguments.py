@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import logging
 from collections.abc import Callable
 
 from detectron2.config import CfgNode
 
-from ..data.datasets import register_datasets
 from ..data.video import video_name
 from ..engine.box_sources import BoxSource, KeyframeBoxes, WholeFrame
 from ..formats.config_files import setup_cfg
-
-logger = logging.getLogger(__name__)
 
 WHOLE_FRAME = "whole-frame"
 
@@ -22,6 +18,9 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which model, and where the persons are."""
     parser.add_argument("--config-file", required=True, help="configuration of the model")
     parser.add_argument("--weights", default="", help="checkpoint; default: MODEL.WEIGHTS")
+    parser.add_argument(
+        "--label-map", default="", metavar="FILE", help="names of the classes; default: the model's"
+    )
     parser.add_argument("--boxes", nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'")
     parser.add_argument(
         "--person-detector",
@@ -36,14 +35,10 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
 
 
 def model_cfg(args: argparse.Namespace) -> CfgNode:
-    """The configuration that was asked for; its data sets, if they are there, know class names."""
+    """The configuration that was asked for."""
     cfg = setup_cfg(args.config_file, args.opts)
     if args.weights:
         cfg.MODEL.WEIGHTS = args.weights
-    try:
-        register_datasets(cfg)
-    except FileNotFoundError as error:
-        logger.info("Class names: %s", error)
     return cfg
 
 

@@ -77,7 +77,7 @@ def attention(args: argparse.Namespace) -> None:
             f"{args.config_file}: MODEL.INTERACTION.NAME {cfg.MODEL.INTERACTION.NAME!r} attends to "
             "no memory and has no attention maps; use a model with M-blocks, HGNN or IGMN"
         )
-    names = class_names(cfg)
+    names = class_names(cfg, predictor.model, args.label_map)
     wanted, keyframes = set(args.at), []
     chosen: list[AttendedKeyframe] = []
     choice = KeyframeChoice(ATTENTION_KEYFRAMES)

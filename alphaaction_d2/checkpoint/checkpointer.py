@@ -19,6 +19,7 @@ from .sources.source import FOREIGN_LAYER
 
 logger = logging.getLogger(__name__)
 
+CLASS_NAMES = "class_names"  # under which a checkpoint keeps what its classes are called
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
 
 
@@ -161,6 +162,9 @@ class ActionCheckpointer(_StrictCheckpointer):
         path = Path(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
         data = {"model": self.model.state_dict(), **states}
+        names = getattr(self.model, "class_names", None)
+        if names:
+            data[CLASS_NAMES] = list(names)
         write_atomically(path, lambda file: torch.save(data, file))
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -193,7 +197,7 @@ class ActionCheckpointer(_StrictCheckpointer):
 
 
 def load_for_inference(model: nn.Module, path: str) -> None:
-    """Load weights that must cover the whole model.
+    """Load weights that must cover the whole model, and the names of its classes.
 
     Raises:
         CheckpointMismatch: parameters are missing or have other shapes: a random head would give
@@ -208,5 +212,7 @@ def load_for_inference(model: nn.Module, path: str) -> None:
     checkpointer = _StrictCheckpointer(model)
     if not checkpointer.path_manager.isfile(path):
         raise FileNotFoundError(f"{path}: no such weights; set MODEL.WEIGHTS to an existing file")
-    checkpointer.load(path)
+    names = checkpointer.load(path).get(CLASS_NAMES)
     checkpointer.refuse_problems(path)
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        model.class_names = names  # type: ignore[assignment]  # no module

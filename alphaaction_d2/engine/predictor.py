@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,18 +13,23 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.engine import DefaultPredictor
+from torch import nn
 
 from ..checkpoint.checkpointer import load_for_inference
 from ..data.clip_sampling import iterate_clips
 from ..data.dataset_mapper import ActionDatasetMapper
+from ..data.datasets import register_datasets
 from ..data.video import iterate_frames, video_name
 from ..data.video.source import checked_stream
 from ..formats.ava_classes import AVA_CLASSES
+from ..formats.label_map import LABEL_MAP, names_from_file
 from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention
 from ..tracking import first_new_id
 from .box_sources import BoxSource, DetectedBoxes, WholeFrame
 from .inference import AttentiveInference, DelayedInference, build_delayed_inference
+
+logger = logging.getLogger(__name__)
 
 
 class VideoPredictor(DefaultPredictor):
@@ -144,16 +150,43 @@ def _ready(delayed: DelayedInference, batch: list[dict]) -> list[dict]:
         return delayed(batch)
 
 
-def class_names(cfg: CfgNode) -> list[str]:
-    """Names of the action classes, from the first test or training set that knows them.
+def class_names(cfg: CfgNode, model: nn.Module | None = None, label_map: str = "") -> list[str]:
+    """Name the action classes.
 
-    Without such a set 80 classes are AVA's; others are called by their number.
+    The first that knows them counts: the file `label_map`; the weights of `model`, or a label map
+    beside them; the configured data sets. Without these 80 classes are AVA's, and others are called
+    by their number.
+
+    Raises:
+        ValueError: `label_map` has another number of classes than the model.
     """
     num_classes = sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES)
+    if label_map:
+        names = names_from_file(label_map)
+        if len(names) != num_classes:
+            raise ValueError(f"{label_map}: {len(names)} classes, the model has {num_classes}")
+        return names
+    names = getattr(model, "class_names", None) or []
+    beside = Path(cfg.MODEL.WEIGHTS).with_name(LABEL_MAP) if cfg.MODEL.WEIGHTS else None
+    if not names and beside is not None and beside.is_file():
+        names = names_from_file(beside)
+    if len(names) == num_classes:
+        return list(names)
+    reason = ""
+    try:
+        register_datasets(cfg)
+    except FileNotFoundError as error:
+        reason = f"{error}; "
     for name in (*cfg.DATASETS.TEST, *cfg.DATASETS.TRAIN):
         names = MetadataCatalog.get(name).get("thing_classes")
         if names and len(names) == num_classes:
             return list(names)
-    if num_classes == len(AVA_CLASSES):
-        return list(AVA_CLASSES)
-    return [f"class {i + 1}" for i in range(num_classes)]
+    is_ava = num_classes == len(AVA_CLASSES)
+    if reason or not is_ava:
+        called = "AVA's" if is_ava else "called by number"
+        logger.warning(
+            "Class names: %sthe weights carry none either: the %d classes are %s; --label-map FILE "
+            "names them",
+            *(reason, num_classes, called),
+        )
+    return list(AVA_CLASSES) if is_ava else [f"class {i + 1}" for i in range(num_classes)]

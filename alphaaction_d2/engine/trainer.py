@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_dataset_dicts
@@ -25,6 +26,7 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import AVAEvaluator
+from ..formats.label_map import LABEL_MAP, LabelMap, write_label_map
 from ..modeling import ActionRCNN
 from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
@@ -67,6 +69,7 @@ class Trainer(DefaultTrainer):
         self.pool = build_training_pool(cfg, model, data_loader.keyframes)
         self._trainer = ActionTrainLoop(cfg, parallel(model), data_loader, optimizer, self.pool)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        keep_class_names(cfg, model)
         self.fills_once = self.pool is not None and bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
         self.checkpointer = ActionCheckpointer(
             model,
@@ -225,6 +228,7 @@ class Trainer(DefaultTrainer):
         if not isinstance(model, DelayedInference):
             model = build_delayed_inference(cfg, unwrap(model))
         share_buffers(model)
+        compare_class_names(cfg, getattr(model, "model", model))
         return super().test(cfg, model, evaluators)
 
 
@@ -278,6 +282,34 @@ def share_buffers(model: nn.Module) -> None:
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             torch.distributed.broadcast(buffer, src=0)
+
+
+def keep_class_names(cfg: CfgNode, model: nn.Module) -> None:
+    """Give a model, for its checkpoints, and OUTPUT_DIR the names of the classes it trains."""
+    names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes
+    model.class_names = list(names)  # type: ignore[assignment]  # no module
+    if comm.is_main_process():
+        node = cfg.MODEL.ROI_ACTION_HEAD
+        groups = np.repeat(node.GROUP_NAMES, node.GROUP_SIZES).tolist()
+        label_map = LabelMap(dict(enumerate(names, 1)), dict(enumerate(groups, 1)))
+        Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
+        comment = "The classes of the models that were trained in this folder."
+        write_label_map(Path(cfg.OUTPUT_DIR, LABEL_MAP), label_map, comment)
+
+
+def compare_class_names(cfg: CfgNode, model: nn.Module) -> None:
+    """Warn when a model was trained on classes of other names than those it is tested on."""
+    trained = getattr(model, "class_names", None)
+    for name in cfg.DATASETS.TEST if trained else ():
+        pairs = zip(trained, MetadataCatalog.get(name).get("thing_classes") or ())
+        for number, (mine, theirs) in enumerate(pairs, 1):
+            if mine != theirs:
+                logger.warning(
+                    "%s: class %d is called %r there, the weights were trained on %r; if it is not "
+                    "the same action, the results mean nothing",
+                    *(name, number, theirs, mine),
+                )
+                break
 
 
 def check_classes(cfg: CfgNode, dataset_name: str) -> None:

@@ -6,9 +6,11 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .ava_classes import AVA_CLASSES, AVA_GROUPS
 from .tables import DataFileError, open_text
+from .writing import write_atomically
 
 # label_type of AVA's own label map -> the short names that tables and configs use
 _GROUP_NAMES = {
@@ -16,6 +18,7 @@ _GROUP_NAMES = {
     "OBJECT_MANIPULATION": "object",
     "PERSON_INTERACTION": "person",
 }
+LABEL_MAP = "label_map.pbtxt"  # of a data set, and of a trained model
 _MAX_ID = 1 << 16  # an action id takes a place in every network's output
 _EXAMPLE = 'item { name: "run" id: 1 }'
 
@@ -58,6 +61,29 @@ def class_names(label_map: LabelMap) -> list[str]:
     if is_ava(label_map):
         return list(AVA_CLASSES[: label_map.num_classes])
     return [label_map.names.get(i, f"class {i}") for i in range(1, label_map.num_classes + 1)]
+
+
+def names_from_file(path: str | os.PathLike) -> list[str]:
+    """Read the names of every category_id; see :func:`read_label_map`."""
+    return class_names(read_label_map(path))
+
+
+# -------------------------------------------------------------------------------------- writing
+
+
+def write_label_map(path: str | os.PathLike, label_map: LabelMap, comment: str) -> None:
+    """Write a label map that begins with a comment; a file without this comment is left alone."""
+    first = f"# {comment}"
+    try:
+        if Path(path).read_text(encoding="utf-8").split("\n", 1)[0] != first:
+            return
+    except FileNotFoundError:
+        pass
+    lines = [first]
+    for i, name in label_map.names.items():
+        name, group = (re.sub(r'["\\]', r"\\\g<0>", x) for x in (name, label_map.groups.get(i, "")))
+        lines.append(f'item {{ name: "{name}" id: {i} label_type: "{group}" }}')
+    write_atomically(path, "\n".join(lines) + "\n")
 
 
 # -------------------------------------------------------------------------------------- reading

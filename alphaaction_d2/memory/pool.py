@@ -71,7 +71,7 @@ def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
         (...) float32 in [0, 1]; 0 where the tag is 0 or `err` is 0 or infinite.
     """
     weights = np.zeros(tags.shape, dtype=np.float32)
-    if 0 < err < math.inf:
+    if err > 0:
         known = tags > 0
         weights[known] = np.minimum(err / tags[known], tags[known] / err)
     return weights

@@ -40,6 +40,7 @@ class ActionRCNN(nn.Module):
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    class_names: list[str] | None = None  # of the data it was trained on; checkpoints keep them
 
     @configurable
     def __init__(

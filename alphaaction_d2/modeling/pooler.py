@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from detectron2.structures import Boxes
 from torch import Tensor, nn
-from torchvision.ops import roi_align
+from torchvision.ops import RoIAlign
 
 # Whether cell centres lie where the pixels' centres do ("ROIAlignV2"), or half a cell beside them.
 ALIGNED = {"ROIAlign": False, "ROIAlignV2": True}
@@ -36,9 +36,10 @@ class RoIPooler(nn.Module):
                 f"MODEL.ROI_ACTION_HEAD.POOLER_TYPE {pooler_type!r} is not one of {list(ALIGNED)}"
             )
         self.output_size = (resolution, resolution)
-        self.scales = tuple(1.0 / stride for stride in strides)
-        self.sampling_ratio = sampling_ratio
-        self.aligned = ALIGNED[pooler_type]
+        self.poolers = nn.ModuleList(
+            RoIAlign(self.output_size, 1.0 / stride, sampling_ratio, ALIGNED[pooler_type])
+            for stride in strides
+        )
 
     def forward(self, maps: Sequence[Tensor], boxes: Sequence[Boxes]) -> Tensor:
         """
@@ -49,15 +50,6 @@ class RoIPooler(nn.Module):
         Returns:
             (R, sum of Cj, K, K) of all R boxes in order.
         """
-        pooled = [
-            roi_align(
-                x,
-                [b.tensor.to(x.dtype) for b in boxes],
-                self.output_size,
-                scale,
-                self.sampling_ratio,
-                self.aligned,
-            )
-            for x, scale in zip(maps, self.scales, strict=True)
-        ]
+        rois = [x.tensor.to(maps[0].dtype) for x in boxes]
+        pooled = [pooler(x, rois) for pooler, x in zip(self.poolers, maps, strict=True)]
         return torch.cat(pooled, dim=1)

@@ -108,3 +108,22 @@ def test_mistakes_are_one_line(demo, scene, capsys, arguments, message):
 def test_two_videos_of_one_name(demo, capsys):
     assert demo(["one.mp4", "one.mp4"], "--boxes", "whole-frame") == 2
     assert "several videos are called one" in capsys.readouterr().err
+
+
+def test_names_of_the_classes(demo, scene, tmp_path):
+    """Weights that know them, and a file that says otherwise."""
+    content = torch.load(scene / "weights.pth", weights_only=True)
+    names = [
+        f"action {i}" for i in range(len(content["model"]["roi_heads.predictor.cls_score.bias"]))
+    ]
+    torch.save({**content, "class_names": names}, tmp_path / "named.pth")
+    (tmp_path / "list.txt").write_text("\n".join(name.upper() for name in names))
+    arguments = ("--weights", tmp_path / "named.pth", "--boxes", scene / "boxes.csv")
+    for more, expected in (
+        ((), names),
+        (("--label-map", "list.txt"), (tmp_path / "list.txt").read_text().split("\n")),
+    ):
+        assert demo(["one.mp4"], *arguments, *more) == 0
+        assert (
+            json.loads((tmp_path / "out" / "results.json").read_text())["class_names"] == expected
+        )

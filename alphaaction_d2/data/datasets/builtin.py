@@ -143,6 +143,8 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     """
     folder = Path(folder).expanduser()
     name = name or folder.resolve().name
+    if not folder.is_dir():
+        raise FileNotFoundError(f"data set folder {folder}: there is no such folder")
     label_map, splits = folder_label_map(folder), folder_splits(folder)
     for path, ok in (
         (label_map, label_map.is_file()),
