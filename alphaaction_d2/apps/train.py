@@ -21,6 +21,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
+from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.checkpointer import load_for_inference
@@ -69,10 +70,8 @@ def main(args: Namespace) -> dict:
 
 def weights_to_evaluate(cfg: CfgNode, resume: bool) -> str:
     """MODEL.WEIGHTS, or with --resume the last checkpoint of OUTPUT_DIR."""
-    path = cfg.MODEL.WEIGHTS
-    folder = Checkpointer(None, cfg.OUTPUT_DIR, save_to_disk=False)
-    if resume and folder.has_checkpoint():
-        path = folder.get_checkpoint_file()
+    run = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR, save_to_disk=False)
+    path = run.get_checkpoint_file() if resume and run.has_checkpoint() else cfg.MODEL.WEIGHTS
     if not path:
         raise ValueError("--eval-only needs MODEL.WEIGHTS, or --resume and a finished run")
     return path

@@ -149,9 +149,8 @@ class TrainLoader:
             )
         self.repeats, self.seed, self.batch_size = repeats, seed, batch_size
         self.rank, self.world_size, self.num_workers = rank, world_size, num_workers
-        self.is_wide = None
-        if aspect_ratio_grouping:
-            self.is_wide = np.array([x["width"] > x["height"] for x in keyframes])
+        wide = [x["width"] > x["height"] for x in keyframes]
+        self.is_wide = np.array(wide) if aspect_ratio_grouping else None
         self.keyframes = DatasetFromList(keyframes, copy=False)  # one buffer, cheap to share
         self.mapper = mapper
         self.batches = 0

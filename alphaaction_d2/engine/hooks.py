@@ -12,6 +12,7 @@ from detectron2.structures import Instances
 from torch.utils.hooks import RemovableHandle
 
 from ..checkpoint.checkpointer import ActionCheckpointer
+from ..data.train_loader import TrainLoader
 from ..formats.writing import write_atomically
 from ..memory.pool import MemoryPool
 from ..modeling.interaction import InteractionModule
@@ -113,6 +114,8 @@ class BestCheckpoint(HookBase):
 
 class RepeatablePreciseBN(hooks.PreciseBN):
     """Estimates from the same clips every time, whatever happened before."""
+
+    _data_loader: TrainLoader
 
     def update_stats(self) -> None:
         loader = self._data_loader  # type: ignore[has-type]  # detectron2 has no types

@@ -8,7 +8,7 @@ use all run this.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -31,10 +31,10 @@ from ..tracking import IdentityLinker, build_identity_linker, first_new_id
 def extract(
     model: ActionRCNN, clips: list[dict], together: bool | None = None
 ) -> list[ClipFeatures]:
-    """The features of every clip, as `model.extract` finds them.
+    """Extract the features of every clip.
 
     Args:
-        model: an `ActionRCNN`.
+        model: not wrapped.
         clips: inputs of the model, of one video or of several.
         together: clips of one size go through the network as one batch (of other sizes they would
             be padded, which changes what the network sees at the edge). None: not on the CPU: there
@@ -70,6 +70,9 @@ class DelayedInference(nn.Module):
     A window holds `before` past and `after` future slots; `delay` future slots are waited for.
     """
 
+    model: ActionRCNN
+    memory_model: ActionRCNN | None
+
     def __init__(
         self,
         model: ActionRCNN,
@@ -81,7 +84,7 @@ class DelayedInference(nn.Module):
     ) -> None:
         """
         Args:
-            model: an `ActionRCNN`, not wrapped.
+            model: not wrapped.
             pool: an empty pool of its own; None for a model without memory.
             delay: future slots to wait for; None: all of the window.
             memory_model: the network whose features are remembered; None: `model` itself.
@@ -109,28 +112,30 @@ class DelayedInference(nn.Module):
             views.append(extract(self.memory_model, batched_inputs, self.together))
         results = []
         # From here on one after the other: ids and memory of a clip depend on those before it.
-        for x, features, *others in zip(batched_inputs, *views):
+        for x, *views_of_clip in zip(batched_inputs, *views):
             if self.pool is None:
-                (features,) = self._identify(x, features)
+                (features,) = self._identify(x, views_of_clip)
                 results.append(self.result(x, features, None))
             else:
-                results += self._push(x, features, others[0] if others else features)
+                results += self._push(self.pool, x, views_of_clip)
         return results
 
     def flush(self) -> list[dict]:
         """Results of the clips that still wait; the stream of their video has ended."""
-        results = [self._classify(self._waiting.popleft()) for _ in range(len(self._waiting))]
+        results = []
         if self.pool is not None:
+            results = [self._classify(self.pool, waiting) for waiting in self._waiting]
+            self._waiting.clear()
             self.pool.clear()
         if self.linker is not None:
             self.linker.reset()
         self._video = None
         return results
 
-    def _identify(self, x: dict, *views: ClipFeatures) -> list[ClipFeatures]:
+    def _identify(self, x: dict, views: list[ClipFeatures]) -> list[ClipFeatures]:
         """Complete the ids of a clip's persons; all views are of the same persons."""
         if self.linker is None:
-            return list(views)
+            return views
         persons = views[0].persons
         first_id = x.get("first_new_id", first_new_id([]))
         for seconds, seen in x.get("persons_between", ()):  # by their boxes: they have no features
@@ -155,9 +160,13 @@ class DelayedInference(nn.Module):
         )
         return [view.with_ids(torch.from_numpy(ids)) for view in views]
 
-    def _push(self, x: dict, features: ClipFeatures, remembered: ClipFeatures) -> list[dict]:
-        assert self.pool is not None
-        video, slot = str(x["video_id"]), self.pool.slot_of(x["timestamp"])
+    def _push(self, pool: MemoryPool, x: dict, views: list[ClipFeatures]) -> list[dict]:
+        """Remember a clip; results of those that are ready.
+
+        Args:
+            views: features for the result and, from another network, for the memory.
+        """
+        video, slot = str(x["video_id"]), pool.slot_of(x["timestamp"])
         results = []
         if video != self._video:
             results += self.flush()
@@ -167,25 +176,25 @@ class DelayedInference(nn.Module):
                 f"{video}: clip at {x['timestamp']} s comes after one at "
                 f"{self._waiting[-1].clip['timestamp']} s; testing needs time order"
             )
-        features, remembered = self._identify(x, features, remembered)
+        features, *others = self._identify(x, views)
+        remembered = others[0] if others else features
         # Before the new slot takes the place of one that they still need.
-        results += self._classify_up_to(slot - self.after - 1)
-        self.pool.update([self.pool.prepare(x, remembered.persons)], loss=1.0)
+        results += self._classify_up_to(pool, slot - self.after - 1)
+        pool.update([pool.prepare(x, remembered.persons)], loss=1.0)
         identification = {k: v for k, v in x.items() if not isinstance(v, torch.Tensor)}
         identification.pop("persons_between", None)
         self._waiting.append(_Waiting(slot, identification, features))
-        return results + self._classify_up_to(slot - self.after)
+        return results + self._classify_up_to(pool, slot - self.after)
 
-    def _classify_up_to(self, slot: int) -> list[dict]:
+    def _classify_up_to(self, pool: MemoryPool, slot: int) -> list[dict]:
         """Results of the waiting clips whose windows have ended by then."""
         results = []
         while self._waiting and self._waiting[0].slot <= slot:
-            results.append(self._classify(self._waiting.popleft()))
+            results.append(self._classify(pool, self._waiting.popleft()))
         return results
 
-    def _classify(self, waiting: _Waiting) -> dict:
-        assert self.pool is not None
-        window = self.pool.read(str(waiting.clip["video_id"]), waiting.slot, training=False)
+    def _classify(self, pool: MemoryPool, waiting: _Waiting) -> dict:
+        window = pool.read(str(waiting.clip["video_id"]), waiting.slot, training=False)
         return self.result(waiting.clip, waiting.features, window)
 
     def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
@@ -224,7 +233,7 @@ class WithEnd:
         return len(self.loader) + 1
 
 
-def build_stream(cfg: CfgNode, keyframes: list[dict]) -> Iterable[list[dict]]:
+def build_stream(cfg: CfgNode, keyframes: list[dict]) -> WithEnd:
     """This process's share of keyframes, as testing sees them: whole videos, each in time order.
 
     An empty batch ends the stream.
@@ -255,7 +264,7 @@ def _with_first_new_id(keyframes: list[dict]) -> list[dict]:
 
 
 def uses_memory(model: ActionRCNN) -> bool:
-    """Whether an `ActionRCNN` looks at the memory."""
+    """Tell whether a model looks at the memory."""
     interaction = model.roi_heads.interaction
     return interaction is not None and interaction.needs_memory
 

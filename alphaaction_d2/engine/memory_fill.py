@@ -58,7 +58,7 @@ def fill_memory(
     Every process takes its share of the videos; all call this together.
 
     Args:
-        model: an `ActionRCNN`, not wrapped.
+        model: not wrapped.
         tag: loss tag of all entries.
     """
     logger.info("Filling the memory pool from %d keyframes", len(keyframes))

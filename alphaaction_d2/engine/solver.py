@@ -57,30 +57,27 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         options.update(momentum=node.MOMENTUM, nesterov=node.NESTEROV)
     else:
         options.update(fused=True)  # all tensors in one call: small networks have many
-    optimizer = OPTIMIZERS[node.OPTIMIZER]
     clipping = node.CLIP_GRADIENTS
+    groups = parameter_groups(model, cfg)
+    # "full_model" is what detectron2's projects call it; "value" and "norm" are detectron2's,
+    # parameter by parameter.
     if clipping.ENABLED and clipping.CLIP_TYPE == "full_model":
-        optimizer = with_norm_clipping(optimizer, clipping.CLIP_VALUE, clipping.NORM_TYPE)
-    else:  # detectron2's, parameter by parameter: "value" or "norm"
-        optimizer = maybe_add_gradient_clipping(cfg, optimizer)
-    return optimizer(parameter_groups(model, cfg), **options)
+        optimizer = OPTIMIZERS[node.OPTIMIZER](groups, **options)
+        clip_norm_before_step(optimizer, clipping.CLIP_VALUE, clipping.NORM_TYPE)
+        return optimizer
+    return maybe_add_gradient_clipping(cfg, OPTIMIZERS[node.OPTIMIZER])(groups, **options)
 
 
-def with_norm_clipping(
-    optimizer: type[torch.optim.Optimizer], max_norm: float, norm_type: float
-) -> type[torch.optim.Optimizer]:
-    """An optimiser that first scales all gradients so that their common norm is `max_norm` at most.
+def clip_norm_before_step(
+    optimizer: torch.optim.Optimizer, max_norm: float, norm_type: float
+) -> None:
+    """Scale all gradients, before every step, so that their common norm is `max_norm` at most."""
 
-    The name in the configuration, "full_model", is the one that detectron2's projects use.
-    """
+    def clip(*_: object) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        torch.nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
 
-    class WithNormClipping(optimizer):  # type: ignore[valid-type,misc]  # any optimiser's class
-        def step(self, closure=None):
-            parameters = [p for group in self.param_groups for p in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, max_norm, norm_type)
-            return super().step(closure)
-
-    return WithNormClipping
+    optimizer.register_step_pre_hook(clip)
 
 
 def scale_to_batch(cfg: CfgNode) -> CfgNode:

@@ -61,7 +61,7 @@ def store_features(model: ActionRCNN, loader: TrainLoader, num_variants: int) ->
     CLIPS_AT_ONCE of them), so a resumed run has the same ones.
 
     Args:
-        model: an `ActionRCNN`, not wrapped, with a frozen backbone.
+        model: not wrapped, with a frozen backbone.
         num_variants: V, how many augmented variants of a keyframe there are.
 
     Raises:

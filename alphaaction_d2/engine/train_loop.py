@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -133,8 +134,7 @@ class ActionTrainLoop(SimpleTrainer):
                     self.device_type, self.amp_dtype, enabled=self.amp_dtype is not None
                 ):
                     losses = over_all_workers(self.model(part))
-                total = share * sum(losses.values())
-                self.scaler.scale(total).backward()  # type: ignore[arg-type]  # there are losses
+                self.scaler.scale(share * reduce(torch.add, losses.values())).backward()
             for name, value in losses.items():
                 sums[name] = sums.get(name, 0) + share * value.detach()
         return sums

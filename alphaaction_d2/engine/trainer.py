@@ -8,7 +8,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import AVAEvaluator
 from ..formats.label_map import LABEL_MAP, LabelMap, write_label_map
+from ..memory.pool import MemoryPool
 from ..modeling import ActionRCNN
 from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
@@ -107,8 +108,8 @@ class Trainer(DefaultTrainer):
         )
         if resuming:
             self.start_iter = self.iter + 1
-        if self.fills_once:
-            self._provide_frozen_memory(rebuild_memory or not resuming)
+        if self.pool is not None and self.fills_once:
+            self._provide_frozen_memory(self.pool, rebuild_memory or not resuming)
         elif self.pool is not None and resuming and rebuild_memory:
             # All as trustworthy as what the last step wrote.
             tag = self.pool.err if math.isfinite(self.pool.err) else 1.0
@@ -123,17 +124,16 @@ class Trainer(DefaultTrainer):
             store_features(unwrap(self.model), loader, self.cfg.DATALOADER.STORED_VARIANTS)
         super().before_train()
 
-    def _provide_frozen_memory(self, fill: bool) -> None:
+    def _provide_frozen_memory(self, pool: MemoryPool, fill: bool) -> None:
         """Have the frozen network fill the pool, once for all checkpoints of a run."""
         assert self.pool is not None
         path = Path(self.cfg.OUTPUT_DIR, "frozen.memory")
         if not fill:
-            self.pool.load(path)
+            pool.load(path)
             return
-        network = build_frozen_model(self.cfg)
-        fill_memory(self.cfg, network, self.pool, self._keyframes, tag=1.0)
+        fill_memory(self.cfg, build_frozen_model(self.cfg), pool, self._keyframes, tag=1.0)
         if comm.is_main_process():
-            self.pool.save(path)
+            pool.save(path)
 
     @property
     def _keyframes(self) -> Sequence[dict]:
@@ -148,10 +148,9 @@ class Trainer(DefaultTrainer):
         """detectron2's hooks and ours; their order matters."""
         cfg, main = self.cfg, comm.is_main_process()
         built: list[HookBase] = [hooks.IterationTimer()]
-        if self.pool is not None and not self.fills_once:
+        interaction = unwrap(self.model).roi_heads.interaction
+        if self.pool is not None and interaction is not None and not self.fills_once:
             # On every worker, and before anything that runs the model again or saves it.
-            interaction = unwrap(self.model).roi_heads.interaction
-            assert interaction is not None  # else there were no pool
             built.append(MemoryHook(self.pool, interaction))
         built.append(hooks.LRScheduler())
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
@@ -253,9 +252,9 @@ def parallel(model: nn.Module) -> nn.Module:
 
 
 def unwrap(model: nn.Module) -> ActionRCNN:
-    """The model inside DistributedDataParallel."""
-    inside = model.module if isinstance(model, DistributedDataParallel) else model
-    return inside  # type: ignore[return-value]  # of what `build_model` gives
+    """Take the model out of DistributedDataParallel."""
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    return cast(ActionRCNN, inner)
 
 
 def share_cores(num_workers: int) -> None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from detectron2.utils import comm
 from torch import Tensor
 
-from ...memory.pool import FixedSlots, MemoryPool, MemoryWrite
+from ...memory.pool import MemoryPool, MemoryWrite
+from ...memory.slots import FixedSlots
 
 
 @functools.lru_cache
-def _gloo() -> dist.ProcessGroup:
-    """A group of all processes that moves CPU tensors."""
-    group = dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
-    assert isinstance(group, dist.ProcessGroup)  # every process is in it
-    return group
+def _gloo() -> Any:
+    """Make a group of all processes that moves CPU tensors; None where the usual one does."""
+    return None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
 
 
 def wait_for_all() -> None:
@@ -57,7 +57,7 @@ def store_everywhere(pool: MemoryPool, writes: list[MemoryWrite], loss: float) -
     if comm.get_world_size() == 1:
         pool.update(writes, loss)
         return
-    assert isinstance(pool.slots, FixedSlots), "streams are not shared"
+    assert isinstance(pool.slots, FixedSlots)  # known beforehand, alike in all processes
     for data in gather_bytes(pack_writes(writes, pool.slots.numbers)):
         pool.update(unpack_writes(data, pool.slots.videos, pool.num_channels, pool.dtype), loss)
     wait_for_all()
