@@ -253,8 +253,8 @@ class Column:
         is_good: which values are right, if not all are; of numbers it takes one or an array of
             them, of words one.
         expected: what a cell should be, for messages.
-        required: False: rows may end before it. What is missing is NaN.
-        may_be_empty: a cell without text is NaN (of words: the empty one), and not wrong.
+        required: False: rows may end before it. Only of floats: what is missing is NaN.
+        may_be_empty: a cell without text is NaN, and not wrong. Only of floats; words may be empty.
     """
 
     name: str
@@ -423,8 +423,8 @@ def _read_slow(
     words: dict[str, dict[str, int]] = {c.name: {} for c in columns if c.kind is str}
     for line, cells in rows:
         if not (num_required <= len(cells) <= num_known or len(cells) == stub_length):
-            expected = "as in the header" if has_header else ""
-            table.findings.bad_row(line, _wrong_length(cells, columns, num_known, expected))
+            what = f"{len(cells)} columns: expected {num_known}, as in the header"
+            table.findings.bad_row(line, what if has_header else _wrong_length(cells, columns))
             continue
         try:
             row = [column.value(cells[i]) for column, i in zip(columns, places) if i < len(cells)]
@@ -449,10 +449,8 @@ def _read_slow(
     return table
 
 
-def _wrong_length(cells: list[str], columns: Sequence[Column], num_known: int, why: str) -> str:
-    """What is wrong with a row of too few or too many cells."""
-    if why:
-        return f"{len(cells)} columns: expected {num_known}, {why}"
+def _wrong_length(cells: list[str], columns: Sequence[Column]) -> str:
+    """Say what is wrong with a row of too few or too many cells."""
     required = ",".join(column.name for column in columns if column.required)
     if len(columns) <= 2:  # short enough to be shown
         count = ("one column", "two columns")[len(columns) - 1]
