@@ -6,18 +6,15 @@ Built on `detectron2.tracking`: `cfg.TRACKER_HEADS.TRACKER_NAME` names a tracker
 
 from .association import assign, association_cost, motion_overlap, overlap
 from .linking import IdentityLinker, build_identity_linker, first_new_id, link_dataset
-from .scores import IdentityScores, identity_scores
 from .tracker import PersonTracker
 
 __all__ = [
     "IdentityLinker",
-    "IdentityScores",
     "PersonTracker",
     "assign",
     "association_cost",
     "build_identity_linker",
     "first_new_id",
-    "identity_scores",
     "link_dataset",
     "motion_overlap",
     "overlap",

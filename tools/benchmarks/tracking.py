@@ -9,12 +9,8 @@ import numpy as np
 
 from alphaaction_d2.data.datasets.puppets.generate import tabulate
 from alphaaction_d2.data.datasets.puppets.scripts import PuppetParams, plan_video
-from alphaaction_d2.tracking import (
-    IdentityLinker,
-    IdentityScores,
-    PersonTracker,
-    identity_scores,
-)
+from alphaaction_d2.tracking import IdentityLinker, PersonTracker
+from benchmarks.identity_scores import IdentityScores, identity_scores
 from benchmarks.measure import Row
 
 SIZE = (640, 960)  # height, width
