@@ -451,48 +451,27 @@ class VideoWriter:
             self._container = av.open(
                 f"file:{self._partial}", "w", options={"movflags": "+faststart"} if is_mp4 else {}
             )
-            self._stream = self._add_stream(
-                self._container, fps, crf, preset, gop, Fraction(pixel_aspect), repeatable
-            )
+            codec, options = _encoder(crf, preset, repeatable)
+            # 1001 keeps the television rates (30000/1001) exact.
+            rate = Fraction(fps).limit_denominator(1001)
+            stream = self._container.add_stream(codec, rate=rate, options=options)
+            assert isinstance(stream, av.VideoStream)
+            stream.height, stream.width = height + height % 2, width + width % 2
+            stream.pix_fmt = "yuv420p"
+            context = stream.codec_context
+            # The file depends on the number of threads, and 0 takes as many as there are cores.
+            context.thread_count = 1 if repeatable else 0
+            context.sample_aspect_ratio = Fraction(pixel_aspect)
+            # Written into the file, so that players do not have to guess the colours by the size.
+            context.color_range = ColorRange.MPEG
+            context.colorspace = Colorspace.ITU601
+            if gop is not None:
+                context.gop_size = gop
+            self._stream = stream
             self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
             self._discard()
             raise VideoError(f"{self.path}: cannot be written ({_say(error)})") from error
-
-    def _add_stream(
-        self,
-        container: av.container.OutputContainer,
-        fps: float,
-        crf: int,
-        preset: str,
-        gop: int | None,
-        pixel_aspect: Fraction,
-        repeatable: bool,
-    ) -> av.VideoStream:
-        codec, options = "mpeg4", {"qscale": "3"}
-        if "libx264" in av.codecs_available:
-            codec, options = "libx264", {"crf": str(crf), "preset": preset}
-            if repeatable:
-                # Its look-ahead by macroblock trees, as written for AVX-512, gives now this, now
-                # that for small pictures (x264 core 165; 96 x 64: one video in ten).
-                options["x264-params"] = "mbtree=0"
-        # 1001 keeps the television rates (30000/1001) exact.
-        rate = Fraction(fps).limit_denominator(1001)
-        stream = container.add_stream(codec, rate=rate, options=options)
-        assert isinstance(stream, av.VideoStream)
-        height, width = self._size
-        stream.height, stream.width = height + height % 2, width + width % 2
-        stream.pix_fmt = "yuv420p"
-        context = stream.codec_context
-        # The file depends on the number of threads, and 0 takes as many as there are cores.
-        context.thread_count = 1 if repeatable else 0
-        context.sample_aspect_ratio = pixel_aspect
-        # Written into the file, so that players do not have to guess the colours by the size.
-        context.color_range = ColorRange.MPEG
-        context.colorspace = Colorspace.ITU601
-        if gop is not None:
-            context.gop_size = gop
-        return stream
 
     def write(self, rgb_frame: np.ndarray) -> None:
         """Append a frame, (height, width, 3) uint8 RGB."""
@@ -559,6 +538,18 @@ class VideoWriter:
             self.close()
         else:
             self._discard()
+
+
+def _encoder(crf: int, preset: str, repeatable: bool) -> tuple[str, dict[str, str]]:
+    """Name and options of the encoder."""
+    if "libx264" not in av.codecs_available:
+        return "mpeg4", {"qscale": "3"}
+    options = {"crf": str(crf), "preset": preset}
+    if repeatable:
+        # Its look-ahead by macroblock trees, as written for AVX-512, gives now this, now that for
+        # small pictures (x264 core 165; 96 x 64: one video in ten).
+        options["x264-params"] = "mbtree=0"
+    return "libx264", options
 
 
 def _say(error: Exception) -> str:

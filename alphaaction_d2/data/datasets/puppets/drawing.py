@@ -10,7 +10,6 @@ import numpy as np
 
 from .scripts import (
     STAGE_HEIGHT,
-    Ball,
     Box,
     Cell,
     Colour,
@@ -174,9 +173,11 @@ def _normalise(params: PuppetParams, box: Box) -> Box:
     return x1, y1, x2, y2
 
 
-def _ball_centre(ball: Ball, time: float) -> tuple[float, float]:
-    """A ball bounces from the ground to about the height of the arms."""
-    return ball.x, ball.baseline - _BALL_RADIUS - 11.0 * abs(math.sin(math.pi * 1.5 * time))
+def _balls_at(script: VideoScript, time: float) -> list[tuple[float, float]]:
+    """Centres of the balls, which bounce from the ground to about the height of the arms."""
+    lift = 11.0 * abs(math.sin(math.pi * 1.5 * time))
+    shown = [ball for ball in script.balls if ball.start <= time < ball.end]
+    return [(ball.x, ball.baseline - _BALL_RADIUS - lift) for ball in shown]
 
 
 def _parcel_box(puppet: Puppet, figure: _Figure) -> Box:
@@ -193,11 +194,8 @@ def _chest_box(script: VideoScript) -> Box:
 def object_boxes(script: VideoScript, time: float) -> list[tuple[str, Box]]:
     """Class names and boxes (fractions of the image) of the chest, the balls and the parcels."""
     found = [("chest", _chest_box(script))]
-    for ball in script.balls:
-        if ball.start <= time < ball.end:
-            x, y = _ball_centre(ball, time)
-            r = _BALL_RADIUS
-            found.append(("ball", (x - r, y - r, x + r, y + r)))
+    r = _BALL_RADIUS
+    found += [("ball", (x - r, y - r, x + r, y + r)) for x, y in _balls_at(script, time)]
     for puppet in script.puppets:
         gesture, amount, _ = _gesture_at(script.cells[puppet.person_id], time)
         if gesture is not None and gesture.gesture == "carry" and amount > 0.5:
@@ -330,11 +328,9 @@ def render_frame(script: VideoScript, time: float) -> np.ndarray:
             canvas.box((middle - 0.9, top, middle + 0.9, bottom), (250, 235, 190))
         else:
             _draw_bell(canvas, puppet, figure, gesture, time)
-    for ball in script.balls:
-        if ball.start <= time < ball.end:
-            centre = np.array(_ball_centre(ball, time))
-            canvas.disc(centre, _BALL_RADIUS, (235, 235, 235))
-            canvas.disc(centre, _BALL_RADIUS * 0.55, (225, 30, 60))
+    for x, y in _balls_at(script, time):
+        canvas.disc(np.array([x, y]), _BALL_RADIUS, (235, 235, 235))
+        canvas.disc(np.array([x, y]), _BALL_RADIUS * 0.55, (225, 30, 60))
     return canvas.result()
 
 
@@ -350,11 +346,6 @@ def _draw_bell(canvas: _Canvas, puppet: Puppet, figure: _Figure, cell: Cell, tim
 
 def _flash_at(script: VideoScript, person_id: int, time: float) -> int:
     """0, or which of the two flash colours a puppet shows at a moment."""
-    for event in script.events:
-        if (
-            event.name == "flash"
-            and event.person_id == person_id
-            and abs(time - event.time) <= 0.65
-        ):
-            return 1 + math.floor(4 * time) % 2
-    return 0
+    flashes = (e.time for e in script.events if (e.name, e.person_id) == ("flash", person_id))
+    shown = any(abs(time - second) <= _HOLD for second in flashes)
+    return 1 + math.floor(4 * time) % 2 if shown else 0

@@ -11,6 +11,7 @@ when width and height grow together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -379,10 +380,7 @@ class _Planner:
             middle = self.rng.uniform(_MARGIN + 14, self.width - _MARGIN - 14)
             half = self._side() * self.rng.uniform(10, 14)
             places = float(middle - half), float(middle + half)
-            if all(
-                self.diaries[i].can_be(start, x) and self._clear(start, x, pair)
-                for i, x in zip(pair, places)
-            ):
+            if self._pair_can_be(pair, start, places):
                 return places
         return None
 
@@ -422,7 +420,7 @@ class _Planner:
         """Whether all events of a name are at least `gap` seconds away."""
         return all(abs(e.time - time) >= gap for e in self.events if e.name == name)
 
-    def _pair_can_be(self, pair: list[int], time: int, places: tuple[float, float]) -> bool:
+    def _pair_can_be(self, pair: Sequence[int], time: int, places: Sequence[float]) -> bool:
         """Whether two puppets can be at two places in a second, with nobody else near."""
         return all(
             self.diaries[i].can_be(time, x) and self._clear(time, x, tuple(pair))
@@ -452,7 +450,7 @@ class _Planner:
         for _ in range(_TRIES):
             pair = self._ids()[:2]
             time = self._free_cell(*pair)
-            places = tuple(self.rng.uniform(_MARGIN, self.width - _MARGIN, size=2).tolist())
+            places = self.rng.uniform(_MARGIN, self.width - _MARGIN, size=2).tolist()
             if not (time and abs(places[0] - places[1]) >= 24 and self._apart("wave", time, 2)):
                 continue
             if not self._pair_can_be(pair, time, places):
