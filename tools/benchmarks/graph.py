@@ -125,8 +125,8 @@ def random_input(sizes: Sizes) -> tuple[list[ClipFeatures], MemoryWindow]:
         persons.person_ids = torch.arange(sizes.actors)
         persons.roi_features = torch.randn(sizes.actors, sizes.channels)
         persons.roi_maps = torch.randn(sizes.actors, sizes.channels, sizes.grid, sizes.grid)
-        persons.gt_classes = torch.zeros(sizes.actors, CLASSES.stop)
-        clips.append(ClipFeatures(persons, Instances(PICTURE)))
+        nothing = torch.zeros(sizes.actors, CLASSES.stop)
+        clips.append(ClipFeatures(persons, Instances(PICTURE), gt_classes=nothing))
     window = (sizes.half_window, sizes.half_window)
     memory = empty_window(
         sizes.num_clips, window, sizes.persons_a_slot, sizes.channels, torch.device("cpu")
