@@ -298,8 +298,8 @@ def keep_class_names(cfg: CfgNode, model: nn.Module) -> None:
 
 def compare_class_names(cfg: CfgNode, model: nn.Module) -> None:
     """Warn when a model was trained on classes of other names than those it is tested on."""
-    trained = getattr(model, "class_names", None)
-    for name in cfg.DATASETS.TEST if trained else ():
+    trained = getattr(model, "class_names", None) or ()  # without names, nothing to compare
+    for name in cfg.DATASETS.TEST:
         pairs = zip(trained, MetadataCatalog.get(name).get("thing_classes") or ())
         for number, (mine, theirs) in enumerate(pairs, 1):
             if mine != theirs:
