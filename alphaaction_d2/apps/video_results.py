@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from detectron2.structures import Instances
 
 from ..data.clip_sampling import StillLimit, is_shown_by
 from ..data.video import (
@@ -34,7 +33,6 @@ from ..visualization.charts import timeline_chart
 from ..visualization.drawing import write_picture
 from .attention_pictures import (
     KeyframeChoice,
-    attended_keyframe,
     remove_attention_pictures,
     write_attention_pictures,
 )
@@ -101,9 +99,9 @@ def process_video(
     info = probe_video(video)
     keyframes, choice = [], KeyframeChoice(ATTENTION_KEYFRAMES)
     for x in predictor(video, boxes):
-        keyframes.append(keyframe_result(x["timestamp"], x["instances"], class_names))
-        if "attention" in x:
-            choice.add(attended_keyframe(x, keyframes[-1]))
+        keyframe = keyframe_result(x, class_names)
+        choice.add(keyframe)
+        keyframes.append(replace(keyframe, attention=None))  # too much to hold of every second
     _tell_of_unused(video, boxes, info)
     result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,12 +139,10 @@ def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo)
         )
 
 
-def keyframe_result(
-    timestamp: float, instances: Instances, class_names: list[str]
-) -> KeyframeResult:
-    """The persons of one keyframe from the rows of :func:`action_inference`."""
-    instances = instances.to("cpu")
-    _, first_rows = np.unique(instances.person_index.numpy(), return_index=True)
+def keyframe_result(result: dict, class_names: list[str]) -> KeyframeResult:
+    """The persons of a predictor's result, from the rows of :func:`action_inference`."""
+    instances = result["instances"].to("cpu")
+    persons_with_rows, first_rows = np.unique(instances.person_index.numpy(), return_index=True)
     # Copies of these rows: views would keep all rows, one a class, for as long as the result lives.
     rows = instances[torch.from_numpy(first_rows)]
     persons = [
@@ -155,7 +151,9 @@ def keyframe_result(
             rows.pred_boxes.tensor.numpy(), rows.action_scores.numpy(), rows.person_ids
         )
     ]
-    return KeyframeResult(float(timestamp), persons)
+    attention = result.get("attention")
+    attention = None if attention is None else attention.of(persons_with_rows)
+    return KeyframeResult(float(result["timestamp"]), persons, attention)
 
 
 def constant_rate(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from detectron2.utils.logger import setup_logger
@@ -24,9 +25,7 @@ from ..engine.predictor import class_names
 from ..formats.results import VideoResult, read_evaluation
 from ..visualization.charts import class_gain_chart
 from .attention_pictures import (
-    AttendedKeyframe,
     KeyframeChoice,
-    attended_keyframe,
     write_attention_pictures,
 )
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
@@ -78,16 +77,15 @@ def attention(args: argparse.Namespace) -> None:
             "no memory and has no attention maps; use a model with M-blocks, HGNN or IGMN"
         )
     names = class_names(cfg, predictor.model, args.label_map)
-    wanted, keyframes = set(args.at), []
-    chosen: list[AttendedKeyframe] = []
+    wanted, keyframes, chosen = set(args.at), [], []
     choice = KeyframeChoice(ATTENTION_KEYFRAMES)
     for x in predictor(args.input, boxes):
-        keyframes.append(keyframe_result(x["timestamp"], x["instances"], names))
-        attended = attended_keyframe(x, keyframes[-1])
-        if x["timestamp"] in wanted:
-            chosen.append(attended)
-        choice.add(attended)
-        if wanted and x["timestamp"] >= max(wanted):
+        keyframe = keyframe_result(x, names)
+        if keyframe.timestamp in wanted:
+            chosen.append(keyframe)
+        choice.add(keyframe)
+        keyframes.append(replace(keyframe, attention=None))
+        if wanted and keyframe.timestamp >= max(wanted):
             break  # the rest of the video changes nothing
     result = VideoResult(video_name(args.input), info.width, info.height, names, keyframes)
     _check_wanted(args.input, sorted(wanted), result)

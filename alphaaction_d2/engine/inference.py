@@ -22,7 +22,7 @@ from ..checkpoint.checkpointer import load_for_inference
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.samplers import WholeVideoSampler
 from ..memory.pool import MemoryPool
-from ..modeling.interaction.inspection import AttentionRecorder
+from ..modeling.interaction.inspection import record_attention
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
@@ -212,10 +212,10 @@ class AttentiveInference(DelayedInference):
     def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
         """See the class."""
         clock = 1.0 if self.pool is None else self.pool.slots_per_second
-        with AttentionRecorder(self.model.roi_heads.interaction, clock) as recorder:
+        with record_attention(self.model.roi_heads.interaction, clock) as attention:
             result = super().result(clip, features, window)
-        if recorder.clips:
-            result["attention"] = recorder.clips[0]
+        if attention:
+            result["attention"] = attention[0]
         return result
 
 

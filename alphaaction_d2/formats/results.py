@@ -1,8 +1,9 @@
 """Results: who does what, where and when in one video, and how good a class is; and their files.
 
-Shape letters: K action classes. Boxes are absolute XYXY pixels of the upright picture. The class
-with index k (0-based) has action id k + 1, as in the label map. A class whose name is empty is a
-gap in the label map: it is never drawn, listed or written.
+Shape letters: K action classes, P persons of a keyframe, J persons of the memory that an attention
+reaches, G side of a map of attention. Boxes are absolute XYXY pixels of the upright picture. The
+class with index k (0-based) has action id k + 1, as in the label map. A class whose name is empty
+is a gap in the label map: it is never drawn, listed or written.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -75,11 +76,63 @@ class PersonResult:
 
 
 @dataclass(frozen=True, eq=False)
+class MemoryWeights:
+    """How the persons of one keyframe share one attention among the persons in the memory.
+
+    Attributes:
+        name: of the attention, such as "layer 1".
+        step: seconds from one slot that is reached to the next.
+        offsets: (J,) seconds relative to the keyframe.
+        person_ids: (J,) who was there, -1 where unknown.
+        seen: (P, J) bool, somebody is there and counts. With `ATTEND_PADDING` attention also falls
+            on places where nobody is.
+        weights: (P, J). A person's weights add up to 1, or to 0 for who sees nobody.
+    """
+
+    name: str
+    step: float
+    offsets: np.ndarray
+    person_ids: np.ndarray
+    seen: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class ClipAttention:
+    """What an interaction module looked at for the persons of one keyframe.
+
+    Attributes:
+        map_boxes: (P, 4) boxes that the maps divide, XYXY as fractions of the picture's width and
+            height.
+        maps: name -> (P, G, G) in (0, 1), rows first: "semantic" and "identity", as far as the
+            module has them. The identity map is the one in use, multiplied with the semantic one.
+        memory: one entry per attention to the memory, in order of computation.
+    """
+
+    map_boxes: np.ndarray
+    maps: Mapping[str, np.ndarray]
+    memory: Sequence[MemoryWeights]
+
+    def of(self, rows: np.ndarray) -> ClipAttention:
+        """Take the persons at these rows alone."""
+        maps = {name: x[rows] for name, x in self.maps.items()}
+        memory = [replace(x, seen=x.seen[rows], weights=x.weights[rows]) for x in self.memory]
+        return ClipAttention(self.map_boxes[rows], maps, memory)
+
+
+@dataclass(frozen=True, eq=False)
 class KeyframeResult:
-    """All persons at one keyframe; `timestamp` in seconds from the video's first frame."""
+    """All persons at one keyframe.
+
+    Attributes:
+        timestamp: seconds from the video's first frame.
+        persons: who is there.
+        attention: what was looked at for each of them; None where it was not recorded.
+    """
 
     timestamp: float
     persons: Sequence[PersonResult]
+    attention: ClipAttention | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,85 +1,40 @@
-"""What a model looked at, as plain data, and its attention maps over the keyframe (IGMN, Fig. 5).
+"""Attention maps over the keyframe (IGMN, Fig. 5).
 
-Shape letters: H W picture, K side of a map, J persons of the memory.
+Shape letters: H W picture, G side of a map.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-from ..formats.results import PersonResult
+from ..formats.results import ClipAttention, KeyframeResult, PersonResult
 from .contact_sheet import Tile, contact_sheet, scale_into
-from .palette import RGB
-from .text import format_time
+from .palette import RGB, IdentityColours
+from .text import format_time, name_person
 
+MAX_PERSONS = 6  # in one picture, the first ones
 # A view shows so many times the width and height of the box with the map.
 _CONTEXT = 2.0
 _PLACE = (440, 330)  # largest width and height of a view in pixels
 
 
-@dataclass(frozen=True, eq=False)
-class AttendedMemory:
-    """How one person shares one attention among the persons in the memory.
-
-    Attributes:
-        name: of the attention, such as "layer 1".
-        step: seconds from one second that it sees to the next.
-        times: (J,) seconds of the video.
-        person_ids: (J,) who was there, -1 where unknown.
-        weights: (J,) at least 0; with `elsewhere` they add up to 1, if there is anybody.
-        elsewhere: the share that falls on places where nobody is.
-    """
-
-    name: str
-    step: float
-    times: np.ndarray
-    person_ids: np.ndarray
-    weights: np.ndarray
-    elsewhere: float = 0.0
+def attention_of(keyframe: KeyframeResult) -> ClipAttention:
+    """What was recorded; only keyframes that have it are drawn."""
+    assert keyframe.attention is not None, "nothing was recorded"
+    return keyframe.attention
 
 
-@dataclass(frozen=True, eq=False)
-class PersonAttention:
-    """What was looked at for one person of a keyframe.
-
-    Attributes:
-        person: who.
-        rgb: the colour of this identity.
-        map_box: (4,) XYXY pixels, what the maps cover.
-        maps: name -> (K, K) in [0, 1], rows first.
-        memory: one entry per attention to the memory.
-    """
-
-    person: PersonResult
-    rgb: RGB
-    map_box: np.ndarray
-    maps: Mapping[str, np.ndarray]
-    memory: Sequence[AttendedMemory]
-
-    @property
-    def name(self) -> str:
-        return f"#{self.person.person_id}" if self.person.person_id >= 0 else "person"
-
-    @property
-    def label(self) -> str:
-        """Identity and best action."""
-        return " ".join([self.name, *(f"{n} {s:.0%}" for n, s in self.person.actions[:1])])
-
-
-@dataclass(frozen=True, eq=False)
-class KeyframeAttention:
-    """Everybody of one keyframe; `timestamp` in seconds from the video's first frame."""
-
-    timestamp: float
-    persons: Sequence[PersonAttention]
+def name_with_action(person: PersonResult) -> str:
+    """Who it is and the best action."""
+    name = name_person(person.person_id, "person")
+    return " ".join([name, *(f"{n} {s:.0%}" for n, s in person.actions[:1])])
 
 
 def attention_map_sheet(
-    picture: np.ndarray, attention: KeyframeAttention, *, max_persons: int = 6
+    picture: np.ndarray, keyframe: KeyframeResult, colours: IdentityColours
 ) -> np.ndarray:
     """One row a person: the keyframe around the person, and each map laid over it.
 
@@ -88,49 +43,56 @@ def attention_map_sheet(
 
     Args:
         picture: (H, W, 3) uint8 RGB, the keyframe.
-        attention: with boxes in pixels of `picture`.
-        max_persons: rows, the first persons.
+        keyframe: somebody's, with attention maps; boxes in pixels of `picture`.
+        colours: of the video.
 
     Returns:
         (H', W', 3) uint8 RGB.
-
-    Raises:
-        ValueError: there is nobody, or there are no maps.
     """
-    shown = [person for person in attention.persons if person.maps][:max_persons]
-    if not shown:
-        raise ValueError(f"no attention maps at {attention.timestamp:g} s")
-    values = np.concatenate([x.ravel() for person in shown for x in person.maps.values()])
+    attention = attention_of(keyframe)
+    maps = {name: x[:MAX_PERSONS] for name, x in attention.maps.items()}
+    values = np.concatenate([x.ravel() for x in maps.values()])
     limits = (min(values.min(), values.max() - 0.1), values.max())
+    map_boxes = attention.map_boxes[:MAX_PERSONS] * np.tile(picture.shape[1::-1], 2)
+    rgb = colours.of([person.person_id for person in keyframe.persons])
     tiles = []
-    for person in shown:
-        tiles += _row(picture, attention, person, limits)
-    return contact_sheet(tiles, columns=1 + len(shown[0].maps), tile_width=_PLACE[0])
+    for i, box in enumerate(map_boxes):
+        own = {name: x[i] for name, x in maps.items()}
+        tiles += _row(picture, keyframe, i, rgb, box, own, limits)
+    return contact_sheet(tiles, columns=1 + len(maps), tile_width=_PLACE[0])
 
 
 def _row(
     picture: np.ndarray,
-    attention: KeyframeAttention,
-    person: PersonAttention,
+    keyframe: KeyframeResult,
+    index: int,
+    rgb: Sequence[RGB],
+    map_box: np.ndarray,
+    maps: dict[str, np.ndarray],
     limits: tuple[float, float],
 ) -> list[Tile]:
-    view = view_around(person.map_box, picture.shape[1], picture.shape[0])
+    """The tiles of the person at that index."""
+    view = view_around(map_box, picture.shape[1], picture.shape[0])
     crop = scale_into(picture[view[1] : view[3], view[0] : view[2]], _PLACE)
     size = np.array(crop.shape[1::-1])
     scale = np.tile(size / (view[2:] - view[:2]), 2)  # with what rounding made of it
-    everybody = [person, *(other for other in attention.persons if other is not person)]
-    boxes = (np.array([x.person.box for x in everybody]) - np.tile(view[:2], 2)) * scale
+    persons = keyframe.persons
+    boxes = (np.array([person.box for person in persons]) - np.tile(view[:2], 2)) * scale
     inside = (np.minimum(boxes[:, 2:], size) - np.maximum(boxes[:, :2], 0) > 1).all(axis=1)
-    people = [x for x, visible in zip(everybody, inside) if visible]
-    labels = [[x.label if x is person else x.name] for x in people]
-    time = f"{format_time(attention.timestamp)}  {person.label}"
-    tiles = [Tile(crop, boxes[inside], labels, time, [x.rgb for x in people])]
-    own = boxes[:1][inside[:1]]
-    for name, values in person.maps.items():
+    order = [index, *(i for i in range(len(persons)) if i != index)]
+    visible = [i for i in order if inside[i]]
+    labels = [[name_person(persons[i].person_id, "person")] for i in visible]
+    label = name_with_action(persons[index])
+    if inside[index]:
+        labels[0] = [label]
+    time = f"{format_time(keyframe.timestamp)}  {label}"
+    tiles = [Tile(crop, boxes[visible], labels, time, [rgb[i] for i in visible])]
+    own = boxes[[index]][inside[[index]]]
+    for name, values in maps.items():
         title = f"{name}, {values.min():.2f} to {values.max():.2f}"
         stretched = (values - limits[0]) / (limits[1] - limits[0])
-        heated = overlay_map(crop, (person.map_box - np.tile(view[:2], 2)) * scale, stretched)
-        tiles.append(Tile(heated, own, [[]] * len(own), title, [person.rgb]))
+        heated = overlay_map(crop, (map_box - np.tile(view[:2], 2)) * scale, stretched)
+        tiles.append(Tile(heated, own, [[]] * len(own), title, [rgb[index]]))
     return tiles
 
 
@@ -156,7 +118,7 @@ def overlay_map(picture: np.ndarray, box: np.ndarray, values: np.ndarray) -> np.
     Args:
         picture: (H, W, 3) uint8 RGB.
         box: (4,) XYXY in pixels; what lies outside the picture is not seen.
-        values: (K, K) in [0, 1], rows first: from clear to bright.
+        values: (G, G) in [0, 1], rows first: from clear to bright.
 
     Returns:
         (H, W, 3) uint8 RGB, a copy.

@@ -29,7 +29,7 @@ from .figures import (
     write_beside,
 )
 from .palette import RGB, group_colour, hex_colour, identity_colours, mix
-from .text import shorten
+from .text import name_person, shorten
 
 _INCHES_PER_ROW = 0.25
 _GAIN, _LOSS = group_colour(0), group_colour(1)
@@ -302,8 +302,7 @@ def timeline_chart(
     for person_id, strips in shown:
         (colour,) = colours.of([person_id])
         height = max(1, len(strips))
-        name = f"#{person_id}" if person_id >= 0 else "unknown"
-        _person_label(axes, y, height, name, colour)
+        _person_label(axes, y, height, name_person(person_id, "unknown"), colour)
         style = {"ha": "right", "fontsize": 8.5}
         for row, (action, scores) in enumerate(strips):
             _strip(axes, y + row, scores, colour, result.period, min_score)

@@ -19,7 +19,7 @@ from ..formats.results import PersonResult
 from ..formats.writing import write_atomically
 from .layout import Placement, place_panels
 from .palette import RGB, mix, text_colour_on
-from .text import fit, load_font
+from .text import fit, load_font, name_person
 
 # Smaller pictures are enlarged until their short side has so many pixels, as long as their long
 # side stays below this: text on them can then be read.
@@ -242,9 +242,9 @@ class PersonDrawer:
         return np.array([[0, 0, *panel.size]], dtype=np.float64)
 
     def _label(self, person: PersonResult, colour: RGB) -> tuple[str, Rows, RGB]:
-        identity = f"#{person.person_id}" if person.person_id >= 0 else ""
         actions = person.best_actions(MAX_ACTIONS, self.min_score)
-        return identity, tuple((name, round(100 * score)) for name, score in actions), colour
+        rows = tuple((name, round(100 * score)) for name, score in actions)
+        return name_person(person.person_id), rows, colour
 
     def _draw_labels(
         self,

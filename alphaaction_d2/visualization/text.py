@@ -19,6 +19,11 @@ def format_time(seconds: float) -> str:
     return f"{clock}:{tenths // 10:02d}.{tenths % 10}"
 
 
+def name_person(person_id: int, unknown: str = "") -> str:
+    """`#7`, or what to call somebody without an id."""
+    return f"#{person_id}" if person_id >= 0 else unknown
+
+
 def printable(text: str) -> str:
     """`text` in one line and without what a font renderer refuses."""
     text = text.encode("utf-8", errors="replace").decode("utf-8")

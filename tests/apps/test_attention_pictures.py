@@ -5,23 +5,18 @@ from __future__ import annotations
 import copy
 
 import cv2
+import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
 
 from alphaaction_d2 import register_datasets
-from alphaaction_d2.apps.attention_pictures import (
-    AttendedKeyframe,
-    KeyframeChoice,
-    attended_keyframe,
-    keyframe_attention,
-)
+from alphaaction_d2.apps.attention_pictures import KeyframeChoice
 from alphaaction_d2.apps.video_results import keyframe_result, process_video
 from alphaaction_d2.engine import AttentionPredictor, Trainer, VideoPredictor
 from alphaaction_d2.engine.box_sources import KeyframeBoxes
 from alphaaction_d2.engine.inference import AttentiveInference, build_delayed_inference
-from alphaaction_d2.formats.results import KeyframeResult, PersonResult
-from alphaaction_d2.visualization.palette import IdentityColours
+from alphaaction_d2.formats.results import ClipAttention, KeyframeResult, PersonResult
 from tests.engine.test_inference import stream
 from tests.helpers import small_cfg, write_dataset
 from tests.modeling.test_igmn import igmn_cfg
@@ -69,29 +64,26 @@ def test_attention_belongs_to_its_persons_and_seconds():
         results = delayed(copy.deepcopy(clips)) + delayed([])
     ids = {(x["video_id"], x["timestamp"]): x["proposals"].person_ids.tolist() for x in clips}
     for x in results:
-        keyframe = keyframe_result(x["timestamp"], x["instances"], NAMES)
-        attended = attended_keyframe(x, keyframe)
-        assert (
-            len(attended.rows) == len(keyframe.persons) == len(ids[x["video_id"], x["timestamp"]])
-        )
-        drawn = keyframe_attention(attended, (128, 96), IdentityColours())
-        for person in drawn.persons:
+        keyframe = keyframe_result(x, NAMES)
+        seen = ids[x["video_id"], x["timestamp"]]
+        assert len(keyframe.attention.map_boxes) == len(keyframe.persons) == len(seen)
+        for box, person in zip(keyframe.attention.map_boxes, keyframe.persons):
             # In the middle of the box that is reported: nothing is enlarged here.
-            torch.testing.assert_close(
-                torch.tensor(person.map_box), torch.tensor(person.person.box), atol=1e-3, rtol=0
-            )
-            for memory in person.memory:
-                assert memory.weights.sum() + memory.elsewhere == pytest.approx(1, abs=1e-5)
-                for time, person_id in zip(memory.times, memory.person_ids):
+            np.testing.assert_allclose(box * [128, 96, 128, 96], person.box, atol=1e-3)
+        for memory in keyframe.attention.memory:
+            np.testing.assert_allclose(memory.weights.sum(axis=1), 1, atol=1e-5)
+            for there in memory.seen:
+                seconds = x["timestamp"] + memory.offsets[there]
+                for time, person_id in zip(seconds, memory.person_ids[there]):
                     assert person_id in ids[x["video_id"], int(time)]
 
 
 # -------------------------------------------------------------------------------------- the choice
 
 
-def keyframe(time: float, persons: int, score: float) -> AttendedKeyframe:
+def keyframe(time: float, persons: int, score: float) -> KeyframeResult:
     person = PersonResult.from_scores([0, 0, 9, 9], [score], ["walk"], 1)
-    return AttendedKeyframe(KeyframeResult(time, [person] * persons), range(persons), None)
+    return KeyframeResult(time, [person] * persons, ClipAttention(np.zeros((persons, 4)), {}, []))
 
 
 def choose(count: int, keyframes, **options) -> list[float]:
@@ -99,7 +91,7 @@ def choose(count: int, keyframes, **options) -> list[float]:
     for x in keyframes:
         choice.add(x)
         assert len(choice.chosen) <= count
-    return [x.result.timestamp for x in choice.chosen]
+    return [x.timestamp for x in choice.chosen]
 
 
 def test_the_fullest_keyframes_are_chosen_and_then_the_surest():

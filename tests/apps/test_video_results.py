@@ -7,6 +7,7 @@ import torch
 from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2.apps.video_results import keyframe_result
+from alphaaction_d2.formats.results import ClipAttention, MemoryWeights
 
 
 def test_a_kept_keyframe_keeps_nothing_else():
@@ -16,11 +17,28 @@ def test_a_kept_keyframe_keeps_nothing_else():
     instances = Instances((100, 100), pred_boxes=Boxes(torch.tensor([[1.0, 2, 30, 40]] * 160)))
     instances.person_index, instances.person_ids = index, index + 7
     instances.action_scores = torch.rand(persons, classes)[index]
-    result = keyframe_result(3, instances, [f"class {i}" for i in range(classes)])
+    names = [f"class {i}" for i in range(classes)]
+    result = keyframe_result({"timestamp": 3, "instances": instances}, names)
     assert [person.person_id for person in result.persons] == [7, 8]
     for i, person in enumerate(result.persons):
         expected = instances.action_scores[i * classes].numpy()
         np.testing.assert_array_equal(person.scores, expected)
         assert not np.shares_memory(person.scores, instances.action_scores.numpy())
-    nobody = keyframe_result(3, instances[:0], ["class 0"])
+    nobody = keyframe_result({"timestamp": 3, "instances": instances[:0]}, names)
     assert nobody.persons == []
+
+
+def test_attention_follows_its_persons():
+    """With SCORE_THRESH_TEST, who has no action left is not reported: attention neither."""
+    instances = Instances((100, 100), pred_boxes=Boxes(torch.rand(2, 4)))
+    instances.person_index = instances.person_ids = torch.tensor([0, 2])
+    instances.action_scores = torch.rand(2, 1)
+    rows = np.arange(3.0)[:, None]
+    memory = MemoryWeights("layer 1", 1.0, np.zeros(1), np.zeros(1, int), rows > 1, rows)
+    attention = ClipAttention(rows.repeat(4, axis=1), {"semantic": rows[..., None]}, [memory])
+    result = {"timestamp": 3, "instances": instances, "attention": attention}
+    kept = keyframe_result(result, ["walk"]).attention
+    assert kept.map_boxes[:, 0].tolist() == [0, 2]
+    assert kept.maps["semantic"].ravel().tolist() == [0, 2]
+    assert kept.memory[0].weights.ravel().tolist() == [0, 2]
+    assert kept.memory[0].seen.ravel().tolist() == [False, True]

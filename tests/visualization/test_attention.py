@@ -6,17 +6,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alphaaction_d2.formats.results import PersonResult
+from alphaaction_d2.formats.results import (
+    ClipAttention,
+    KeyframeResult,
+    MemoryWeights,
+    PersonResult,
+)
 from alphaaction_d2.visualization.attention import (
-    AttendedMemory,
-    KeyframeAttention,
-    PersonAttention,
+    MAX_PERSONS,
     attention_map_sheet,
     overlay_map,
     view_around,
 )
-from alphaaction_d2.visualization.attention_chart import memory_attention_chart
-from alphaaction_d2.visualization.palette import IDENTITY_COLOURS, IdentityColours, mix
+from alphaaction_d2.visualization.attention_chart import MAX_ROWS, memory_attention_chart
+from alphaaction_d2.visualization.palette import (
+    IDENTITY_COLOURS,
+    UNKNOWN_COLOUR,
+    IdentityColours,
+    mix,
+)
 
 BLACK = np.zeros((100, 160, 3), np.uint8)
 CORNER = np.zeros((7, 7))
@@ -85,61 +93,59 @@ def test_a_view_has_the_pictures_proportions_and_its_box(box):
     assert (view[:2] <= inside[:2]).all() and (view[2:] >= inside[2:]).all()
 
 
-def person(number: int, box, maps=True, memory=()) -> PersonAttention:
-    result = PersonResult.from_scores(box, [0.9, 0.2], ["walk", "stand"], number)
-    values = {"semantic": CORNER, "identity": 0.5 * CORNER} if maps else {}
-    rgb = IDENTITY_COLOURS[max(number, 0)]
-    return PersonAttention(result, rgb, np.array(box, float), values, memory)
+def keyframe(ids, boxes, *memory: MemoryWeights, time: float = 5.0) -> KeyframeResult:
+    """Persons with maps in the pixels of BLACK."""
+    persons = [
+        PersonResult.from_scores(box, [0.9, 0.2], ["walk", "stand"], i)
+        for i, box in zip(ids, boxes)
+    ]
+    map_boxes = np.array(boxes[: len(ids)], float) / [160, 100, 160, 100]
+    maps = np.stack([CORNER] * len(ids))
+    attention = ClipAttention(map_boxes, {"semantic": maps, "identity": 0.5 * maps}, memory)
+    return KeyframeResult(time, persons, attention)
 
 
 def test_a_sheet_has_a_row_per_person_and_a_column_per_map():
-    boxes = [[20, 10, 90, 80], [60, 20, 120, 90], [5, 5, 15, 30], [0, 0, 160, 100]]
-    persons = [person(i, box) for i, box in enumerate(boxes)]
+    boxes = [[20, 10, 90, 80], [60, 20, 120, 90], [5, 5, 15, 30], [0, 0, 160, 100]] * 2
     heights = []
-    for count in (1, 2, 4):
-        sheet = attention_map_sheet(BLACK, KeyframeAttention(3.0, persons[:count]))
+    for count in (1, 2, 4, MAX_PERSONS, 8):
+        sheet = attention_map_sheet(BLACK, keyframe(range(count), boxes), IdentityColours())
         heights.append(sheet.shape[0])
         assert sheet.dtype == np.uint8 and sheet.shape[1] > 3 * 440
-    assert heights[0] < heights[1] < heights[2]
-    short = attention_map_sheet(BLACK, KeyframeAttention(3.0, persons), max_persons=2)
-    assert short.shape[0] == heights[1]
+    assert heights[0] < heights[1] < heights[2] < heights[3] == heights[4]
     # The identity map is half as strong everywhere: one scale for both shows it.
-    one = attention_map_sheet(BLACK, KeyframeAttention(3.0, [persons[3]]))
+    one = attention_map_sheet(BLACK, keyframe([3], [boxes[3]]), IdentityColours())
     corners = [one[14:50, 8 + 448 * i + 380 : 8 + 448 * i + 430] for i in (1, 2)]
     semantic, identity = (brightness(corner).mean() for corner in corners)
     assert semantic > 2 * identity > 0
 
 
 def test_a_sheet_shows_whose_boxes_they_are():
-    persons = [person(2, [20, 10, 90, 80]), person(-1, [60, 20, 120, 90])]
-    sheet = attention_map_sheet(BLACK, KeyframeAttention(0.0, persons))
-    counts = [(sheet == IDENTITY_COLOURS[i]).all(axis=2).sum() for i in (2, 0, 5)]
+    persons = keyframe([2, -1], [[20, 10, 90, 80], [60, 20, 120, 90]])
+    sheet = attention_map_sheet(BLACK, persons, IdentityColours())
+    colours = IDENTITY_COLOURS[2], UNKNOWN_COLOUR, IDENTITY_COLOURS[0]
+    counts = [(sheet == colour).all(axis=2).sum() for colour in colours]
     assert counts[0] > 500 and counts[1] > 500 and counts[2] == 0
-
-
-def test_no_maps_and_nobody():
-    for persons in ([], [person(1, [0, 0, 9, 9], maps=False)]):
-        with pytest.raises(ValueError, match="no attention maps at 7 s"):
-            attention_map_sheet(BLACK, KeyframeAttention(7.0, persons))
 
 
 # ------------------------------------------------------------------------------------- the memory
 
 
-def memory(times, ids, weights, **options) -> AttendedMemory:
-    options = {"name": "layer 1", "step": 1.0, **options}
-    return AttendedMemory(
-        times=np.array(times, float),
-        person_ids=np.array(ids, int),
-        weights=np.array(weights, float),
-        **options,
+def memory(times, ids, weights, elsewhere=0.0, persons=1, step=1.0) -> MemoryWeights:
+    """What persons at second 5 all see alike."""
+    return MemoryWeights(
+        name="layer 1",
+        step=step,
+        offsets=np.array([*times, 0], float) - 5,
+        person_ids=np.array([*ids, -1], int),
+        seen=np.array([[True] * len(times) + [False]] * persons),
+        weights=np.array([[*weights, elsewhere]] * persons, float),
     )
 
 
-def draw(tmp_path, persons, **options) -> np.ndarray:
-    path = memory_attention_chart(
-        tmp_path / "chart.png", KeyframeAttention(5.0, persons), IdentityColours(), **options
-    )
+def draw(tmp_path, ids, *attended) -> np.ndarray:
+    shown = keyframe(ids, [[0, 0, 9, 9]] * len(ids), *attended)
+    path = memory_attention_chart(tmp_path / "chart.png", shown, IdentityColours())
     with Image.open(path) as image:
         assert image.format == "PNG"
         return np.asarray(image.convert("RGB"))
@@ -154,7 +160,7 @@ def pixels(picture: np.ndarray, colour_index: int) -> np.ndarray:
 def test_bars_stand_where_the_weight_is(tmp_path):
     # Person 4 has three quarters at second 2, person 5 a quarter at 8.
     attended = memory([2, 2, 8, 8], [4, 5, 4, 5], [0.75, 0, 0, 0.25])
-    picture = draw(tmp_path, [person(4, [0, 0, 9, 9], memory=[attended])])
+    picture = draw(tmp_path, [4], attended)
     first, second = np.argwhere(pixels(picture, 4)), np.argwhere(pixels(picture, 5))
     assert len(first) > 2.5 * len(second) > 0
     width = picture.shape[1]
@@ -166,7 +172,7 @@ def test_a_coarse_level_has_wide_bars(tmp_path):
     sizes = []
     for step in (1.0, 4.0):
         attended = memory([1, 9], [3, 3], [1, 0], step=step)
-        picture = draw(tmp_path, [person(3, [0, 0, 9, 9], memory=[attended])])
+        picture = draw(tmp_path, [3], attended)
         sizes.append(pixels(picture, 3).any(axis=0).sum() / (9 + step))
     assert sizes[1] > 1.5 * sizes[0]
 
@@ -175,21 +181,18 @@ def test_rows_up_to_the_limit_and_a_sum_of_the_others(tmp_path):
     def attended(count):
         return memory(np.arange(count), np.arange(count), np.full(count, 1 / count))
 
-    heights = [
-        draw(tmp_path, [person(0, [0, 0, 9, 9], memory=[attended(n)])], max_rows=6).shape[0]
-        for n in (2, 6, 7, 60)
-    ]
+    heights = [draw(tmp_path, [0], attended(n)).shape[0] for n in (2, MAX_ROWS, MAX_ROWS + 1, 60)]
     assert heights[0] < heights[1] == heights[2] == heights[3]
 
 
 def test_blocks_columns_and_strange_cases(tmp_path):
-    nothing = memory([], [], [])
-    unknown = memory([1, 1, 2], [-1, -1, -1], [0.2, 0.3, 0.1], elsewhere=0.4)
-    several = [person(i, [0, 0, 9, 9], memory=[unknown, nothing]) for i in (-1, 3)]
-    both = draw(tmp_path, several)
-    one = draw(tmp_path, several[:1])
+    def attended(persons):
+        unknown = memory([1, 1, 2], [-1, -1, -1], [0.2, 0.3, 0.1], 0.4, persons)
+        return unknown, memory([], [], [], persons=persons)
+
+    both = draw(tmp_path, [-1, 3], *attended(2))
+    one = draw(tmp_path, [-1], *attended(1))
     assert both.shape[0] > one.shape[0] and both.shape[1] == one.shape[1]
-    assert draw(tmp_path, several, max_persons=1).shape == one.shape
-    single = [person(1, [0, 0, 9, 9], memory=[nothing])]
-    assert draw(tmp_path, single).shape[1] < one.shape[1]
-    assert (draw(tmp_path, []) < 128).any()  # says that there is nobody
+    full, more = (draw(tmp_path, range(n), *attended(n)) for n in (MAX_PERSONS, MAX_PERSONS + 2))
+    assert full.shape == more.shape
+    assert draw(tmp_path, [1], memory([], [], [])).shape[1] < one.shape[1]

@@ -43,7 +43,7 @@ class AttentionWeights(nn.Module):
     """Softmax over the valid others.
 
     A module of its own, without parameters, so that a forward hook sees who looks at whom: see
-    :class:`inspection.AttentionRecorder`.
+    :func:`inspection.record_attention`.
     """
 
     def forward(self, logits: Tensor, mask: Tensor | None) -> Tensor:

@@ -72,7 +72,7 @@ class InteractionModule(nn.Module, ABC):
         """
 
     def memory_attention(self) -> list[MemoryAttention]:
-        """Say where it attends to the memory, for :class:`inspection.AttentionRecorder`."""
+        """Say where it attends to the memory, for :func:`inspection.record_attention`."""
         return []
 
     @property
