@@ -103,6 +103,16 @@ class DelayedInference(nn.Module):
         self._video: str | None = None
         self.train(model.training)
 
+    def train(self, mode: bool = True) -> DelayedInference:
+        """See torch. Raises ValueError when somebody, such as detectron2's `inference_on_dataset`,
+        is done with a stream that did not end: its last results would be lost without a word."""
+        if self._waiting:
+            raise ValueError(
+                f"{len(self._waiting)} clips still wait for their results: end the stream with an "
+                "empty batch, as the loaders of Trainer.build_test_loader do"
+            )
+        return super().train(mode)
+
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         """Extract these clips; return the results of all clips that are ready."""
         if not batched_inputs:
@@ -219,6 +229,18 @@ class AttentiveInference(DelayedInference):
         return result
 
 
+class PlainInference(nn.Module):
+    """A model that has no halves, in a stream: batch by batch, and nothing at the stream's end."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batched_inputs: list[dict]) -> list[dict]:
+        """Give the model's results of these clips."""
+        return self.model(batched_inputs) if batched_inputs else []
+
+
 class WithEnd:
     """A loader followed by one empty batch."""
 
@@ -263,9 +285,9 @@ def _with_first_new_id(keyframes: list[dict]) -> list[dict]:
     return [{**x, "first_new_id": first[x["video_id"]]} for x in keyframes]
 
 
-def uses_memory(model: ActionRCNN) -> bool:
-    """Tell whether a model looks at the memory."""
-    interaction = model.roi_heads.interaction
+def uses_memory(model: nn.Module) -> bool:
+    """Tell whether a model looks at the memory; one of another kind than ActionRCNN does not."""
+    interaction = getattr(getattr(model, "roi_heads", None), "interaction", None)
     return interaction is not None and interaction.needs_memory
 
 

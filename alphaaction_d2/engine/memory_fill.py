@@ -1,22 +1,27 @@
-"""Pools for training, and filling one with what a network says of every training keyframe."""
+"""Pools for training, in any training loop, and filling one with what a network says of every
+training keyframe."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.data import get_detection_dataset_dicts
 from detectron2.evaluation import inference_context
+from detectron2.structures import Instances
 from detectron2.utils import comm
+from torch import nn
 
 from ..memory.pool import MemoryPool, MemoryWrite
 from ..modeling.meta_arch import ActionRCNN
-from ..structures import AnnotatedPersons
+from ..structures import AnnotatedPersons, Losses
 from .distributed.exchange import gather_numbers, store_everywhere
 from .distributed.shared_tensors import shared_zeros
-from .inference import build_stream, extract, uses_memory
+from .inference import build_frozen_model, build_stream, extract, uses_memory
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +51,62 @@ def build_training_pool(
         writes=comm.get_local_rank() == 0,
     )
     logger.info("Memory pool: %.2f GB", pool.num_bytes / 1e9)
+    return pool
+
+
+def attach_memory(
+    cfg: CfgNode, model: nn.Module, keyframes: Sequence[dict] | None = None
+) -> MemoryPool | None:
+    """Give a model its memory in a training loop that is not `Trainer`'s.
+
+    From now on every forward pass in training first gets the clips' windows, and stores what it has
+    computed with its loss. All processes call this together.
+
+    Args:
+        model: an `ActionRCNN`, before or after it is made parallel.
+        keyframes: dataset dicts that training draws from; default: those of `cfg.DATASETS.TRAIN`.
+
+    Returns:
+        The pool, for a checkpointer; None for a model without memory, which stays as it is.
+    """
+    network: Any = getattr(model, "module", model)
+    if keyframes is None:
+        filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
+        keyframes = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=filter_empty)
+    pool = build_training_pool(cfg, network, keyframes)
+    if pool is None:
+        return None
+    frozen = bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
+    if frozen:
+        fill_memory(cfg, build_frozen_model(cfg), pool, keyframes, tag=1.0)
+    kept: list[Instances] = []
+
+    def trains() -> bool:
+        # Statistics of normalisation are estimated in training mode, too, but without gradients.
+        return network.training and torch.is_grad_enabled()
+
+    def read(_: nn.Module, inputs: tuple) -> None:
+        kept.clear()
+        if network.training:
+            pool.attach(inputs[0], training=True)
+
+    def keep(_: nn.Module, inputs: tuple, result: object) -> None:
+        if trains():
+            kept.extend(clip.detach().persons for clip in inputs[0])
+
+    def write(_: nn.Module, inputs: tuple, losses: Losses) -> None:
+        if trains():
+            loss = float(gather_numbers([float(sum(x.detach() for x in losses.values()))]).mean())
+            writes = [pool.prepare(x, persons) for x, persons in zip(inputs[0], kept, strict=True)]
+            store_everywhere(pool, writes, loss)
+            pool.err = loss
+
+    network.register_forward_pre_hook(read)
+    if not frozen:
+        interaction = network.roi_heads.interaction
+        assert interaction is not None  # or there was no pool
+        interaction.register_forward_hook(keep)
+        network.register_forward_hook(write)
     return pool
 
 

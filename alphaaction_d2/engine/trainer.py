@@ -33,7 +33,13 @@ from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
 from .distributed.exchange import wait_for_all
 from .hooks import BestCheckpoint, MemoryHook, RepeatablePreciseBN
-from .inference import DelayedInference, build_delayed_inference, build_frozen_model, build_stream
+from .inference import (
+    DelayedInference,
+    PlainInference,
+    build_delayed_inference,
+    build_frozen_model,
+    build_stream,
+)
 from .memory_fill import build_training_pool, fill_memory
 from .solver import build_optimizer, scale_to_batch
 from .stored_features import store_features
@@ -78,13 +84,14 @@ class Trainer(DefaultTrainer):
             pool=None if self.fills_once else self.pool,
             trainer=weakref.proxy(self),
         )
-        if has_frozen_normalisation(model.backbone) and not cfg.MODEL.WEIGHTS:
+        backbone = getattr(model, "backbone", model)
+        if has_frozen_normalisation(backbone) and not cfg.MODEL.WEIGHTS:
             logger.warning(
                 "MODEL.WEIGHTS is empty and the backbone's normalisation is frozen "
                 "(MODEL.SLOWFAST.NORM FrozenBN): such a network hardly learns from nothing; give "
                 "Kinetics weights or use BN."
             )
-        if cfg.DATALOADER.STORED_VARIANTS > 0 and not stands_still(model.backbone):
+        if cfg.DATALOADER.STORED_VARIANTS > 0 and not stands_still(backbone):
             raise ValueError(
                 "DATALOADER.STORED_VARIANTS needs a backbone that stands still: set "
                 "MODEL.SLOWFAST.FROZEN True, or STORED_VARIANTS 0"
@@ -223,11 +230,21 @@ class Trainer(DefaultTrainer):
     def test(
         cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
     ) -> dict[str, Any]:
-        """Evaluate in one delayed pass; see DefaultTrainer.test."""
+        """Evaluate in one delayed pass; see DefaultTrainer.test.
+
+        A model without the two halves of `ActionRCNN`, `extract` and `classify`, is asked batch by
+        batch, as detectron2 does.
+        """
         if not isinstance(model, DelayedInference):
-            model = build_delayed_inference(cfg, unwrap(model))
+            network = unwrap(model)
+            compare_class_names(cfg, network)
+            if hasattr(network, "extract"):
+                model = build_delayed_inference(cfg, network)
+            else:
+                kind = type(network).__name__
+                logger.info("%s has no extract(): tested batch by batch, without memory", kind)
+                model = PlainInference(network)
         share_buffers(model)
-        compare_class_names(cfg, getattr(model, "model", model))
         return super().test(cfg, model, evaluators)
 
 

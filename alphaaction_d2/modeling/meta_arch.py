@@ -5,6 +5,8 @@ Shape letters: N clips, C colour channels, T frames, H W picture.
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_roi_heads
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 from ..structures import ClipFeatures, Losses, MemoryWindow, precision
 from .box_finder import BoxFinder
 from .roi_heads import ActionROIHeads, no_objects, whole_picture
+
+logger = logging.getLogger(__name__)
 
 # What a result repeats of its input, so that results which come later can be told apart.
 IDENTIFICATION = ("file_name", "video_id", "timestamp", "image_id", "height", "width")
@@ -73,6 +77,8 @@ class ActionRCNN(nn.Module):
         self.backbone = backbone
         self.roi_heads = roi_heads
         self.num_frames = num_frames
+        self._last_video: str | None = None  # these two only for a warning
+        self._told_of_memory = False
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1, 1), False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1, 1), False)
 
@@ -112,6 +118,11 @@ class ActionRCNN(nn.Module):
             return []
         if self.box_finder is not None:
             batched_inputs = [x if "proposals" in x else self.box_finder(x) for x in batched_inputs]
+        for x in batched_inputs:
+            video = x.get("video_id")
+            if "memory" not in x and video is not None and video == self._last_video:
+                self._tell_memory_is_empty("testing", "build_delayed_inference(cfg, model)")
+            self._last_video = video
         clips = self.extract(batched_inputs)
         instances = self.classify(clips, [x.get("memory") for x in batched_inputs])
         return [self.postprocess(r, x) for r, x in zip(instances, batched_inputs)]
@@ -184,11 +195,27 @@ class ActionRCNN(nn.Module):
     def _memory(self, windows: list[MemoryWindow | None]) -> MemoryWindow | None:
         """Batch the windows; a clip without one gets an empty one. None when no clip has one."""
         if all(w is None for w in windows):
+            if self.training:
+                self._tell_memory_is_empty("training", "attach_memory(cfg, model)")
             return None
         (empty,) = self.roi_heads.empty_memory(1, device=torch.device("cpu")).unstack()
         # Autocast on the CPU cannot stack float16, the usual type of a memory.
         with torch.autocast(self.device.type, enabled=False):
             return MemoryWindow.stack([w or empty for w in windows]).to(self.device)
+
+    def _tell_memory_is_empty(self, when: str, remedy: str) -> None:
+        """Warn, once, that inputs of a model with memory come without."""
+        interaction = self.roi_heads.interaction
+        if self._told_of_memory or interaction is None or not interaction.needs_memory:
+            return
+        self._told_of_memory = True
+        if len(self.roi_heads.empty_memory(1, device=torch.device("cpu")).offsets) > 1:
+            logger.warning(
+                "THE MEMORY IS EMPTY in %s: inputs come without `memory`, so the model sees every "
+                "clip alone, and its results are worse than they could be. `%s` of "
+                "alphaaction_d2.engine gives it one in any loop, see docs/training.md",
+                *(when, remedy),
+            )
 
 
 def _shows_persons(clip: dict) -> bool:
