@@ -155,8 +155,9 @@ class Trainer(DefaultTrainer):
         """detectron2's hooks and ours; their order matters."""
         cfg, main = self.cfg, comm.is_main_process()
         built: list[HookBase] = [hooks.IterationTimer()]
-        interaction = unwrap(self.model).roi_heads.interaction
-        if self.pool is not None and interaction is not None and not self.fills_once:
+        if self.pool is not None and not self.fills_once:
+            interaction = unwrap(self.model).roi_heads.interaction
+            assert interaction is not None  # or there was no pool
             # On every worker, and before anything that runs the model again or saves it.
             built.append(MemoryHook(self.pool, interaction))
         built.append(hooks.LRScheduler())
