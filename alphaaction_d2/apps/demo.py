@@ -24,10 +24,10 @@ from ..data import VideoError
 from ..data.video import probe_video, video_name
 from ..engine import AttentionPredictor
 from ..engine.predictor import class_names
-from ..visualization import write_report
+from ..visualization import VideoSection, write_report
 from .command_line import describe_error
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
-from .video_results import VideoFolder, process_video
+from .video_results import process_video
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +60,14 @@ def main(args: argparse.Namespace) -> int:
     name, count = Counter(map(video_name, args.input)).most_common(1)[0]
     if count > 1:
         raise ValueError(f"several videos are called {name}; rename one")
-    folders: list[VideoFolder] = []
+    sections: list[VideoSection] = []
     failed: list[str] = []
     for video in args.input:
         try:
             probe_video(video)  # a broken video is a broken video, whether it has boxes or not
             boxes = boxes_of(video)
             folder = output / video_name(video) if len(args.input) > 1 else output
-            folders.append(
+            sections.append(
                 process_video(predictor, video, boxes, folder, names, min_score=args.min_score)
             )
         except (VideoError, ValueError) as error:
@@ -75,15 +75,14 @@ def main(args: argparse.Namespace) -> int:
             line = line if Path(video).name in line else f"{video}: {line}"
             logger.error("%s", line)
             failed.append(line)
-    if folders:
+    if sections:
         report = write_report(
             output,
-            title="Actions in " + ", ".join(x.result.video_id for x in folders),
-            videos=[x.section() for x in folders],
+            title="Actions in " + ", ".join(section.title for section in sections),
+            videos=sections,
             warnings=failed,
             command=shlex.join(["tools/demo.py", *sys.argv[1:]]),
             config=cfg.dump(),
-            downloads=[path for x in folders for path in (x.csv, x.json)],
             min_score=args.min_score,
         )
         logger.info("Report: %s", report)

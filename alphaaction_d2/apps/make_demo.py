@@ -70,12 +70,12 @@ def main(args: argparse.Namespace) -> int:
     predictor = AttentionPredictor(cfg)
     names = class_names(cfg, predictor.model)
     boxes_file = puppets / "boxes" / "val_persons.csv"
-    folders = []
+    sections = []
     for video in sorted((puppets / "videos").glob("val_*.mp4"))[: args.num_videos]:
         boxes = KeyframeBoxes.from_files(
             [boxes_file, puppets / "boxes" / "val_objects.csv"], video.stem
         )
-        folders.append(process_video(predictor, video, boxes, output / video.stem, names))
+        sections.append(process_video(predictor, video, boxes, output / video.stem, names))
 
     logger.info("4/4 Writing the report")
     classes, protocol = read_evaluation(results)
@@ -84,17 +84,13 @@ def main(args: argparse.Namespace) -> int:
         output,
         title="Who does what in Puppets",
         subtitle=f"{Path(args.config_file).stem}, {cfg.SOLVER.MAX_ITER} training steps",
-        videos=[x.section() for x in folders],
+        videos=sections,
         classes=classes,
         protocol=protocol,
         charts={"Average precision per class": chart},
         command=shlex.join(["tools/make_demo.py", *sys.argv[1:]]),
         config=cfg.dump(),
-        downloads=[
-            results,
-            results.with_name("ava_detections.csv"),
-            *(path for x in folders for path in (x.csv, x.json)),
-        ],
+        downloads=[results, results.with_name("ava_detections.csv")],
     )
     logger.info("Done in %.1f minutes: %s", (time.monotonic() - start) / 60, report)
     return 0

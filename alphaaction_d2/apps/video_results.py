@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +28,12 @@ from ..formats.results import (
     write_results_csv,
     write_results_json,
 )
-from ..visualization import FrameAnnotator, VideoSection
+from ..visualization import VideoSection
+from ..visualization.annotate import persons_at
 from ..visualization.charts import timeline_chart
-from ..visualization.drawing import write_picture
+from ..visualization.drawing import PersonDrawer, write_picture
+from ..visualization.palette import identity_colours
+from ..visualization.text import format_time
 from .attention_pictures import (
     KeyframeChoice,
     remove_attention_pictures,
@@ -43,34 +46,6 @@ MIN_FPS, MAX_FPS = 1.0, 60.0  # of annotated videos
 ATTENTION_KEYFRAMES = 3  # of which attention is drawn, per video
 
 
-@dataclass(frozen=True)
-class VideoFolder:
-    """What :func:`process_video` left."""
-
-    result: VideoResult
-    video: Path
-    timeline: Path
-    poster: Path
-    csv: Path
-    json: Path
-    attention: Mapping[str, Path]  # what a picture shows -> its file
-    begin: float = 0.0  # seconds of the video's first frame
-    cuts: Sequence[tuple[float, float]] = ()  # see `constant_rate`
-
-    def section(self) -> VideoSection:
-        """The part of the report about this video."""
-        return VideoSection(
-            title=self.result.video_id,
-            video=self.video,
-            result=self.result,
-            timeline=self.timeline,
-            poster=self.poster,
-            attention=self.attention,
-            begin=self.begin,
-            cuts=self.cuts,
-        )
-
-
 def process_video(
     predictor: VideoPredictor,
     video: str | Path,
@@ -79,7 +54,7 @@ def process_video(
     class_names: list[str],
     *,
     min_score: float = 0.3,
-) -> VideoFolder:
+) -> VideoSection:
     """Predict, then write annotated.mp4, timeline.png, poster.png, results.csv and results.json.
 
     The video is decoded twice, since labels are known only when their memory window is complete;
@@ -107,25 +82,29 @@ def process_video(
     folder.mkdir(parents=True, exist_ok=True)
     # those of an earlier run show other keyframes, which no report would link
     remove_attention_pictures(folder)
-    files = VideoFolder(
-        result=result,
-        video=folder / "annotated.mp4",
-        timeline=folder / "timeline.png",
-        poster=folder / "poster.png",
-        csv=folder / "results.csv",
-        json=folder / "results.json",
-        attention=write_attention_pictures(video, folder, choice.chosen, result),
-        begin=info.begin,
-    )
-    write_results_csv(files.csv, result)
-    write_results_json(files.json, result)
-    timeline_chart(files.timeline, result, min_score=min_score)
+    attention = write_attention_pictures(video, folder, choice.chosen, result)
+    tables = [
+        write_results_csv(folder / "results.csv", result),
+        write_results_json(folder / "results.json", result),
+    ]
+    timeline = timeline_chart(folder / "timeline.png", result, min_score=min_score)
+    drawn, poster = folder / "annotated.mp4", folder / "poster.png"
     fps = min(max(info.average_fps, MIN_FPS), MAX_FPS)
-    cuts = write_annotated_video(video, files.video, files.poster, result, fps, min_score)
+    cuts = write_annotated_video(video, drawn, poster, result, fps, min_score)
     persons = sum(len(k.persons) for k in keyframes)
     name = one_line(result.video_id)
     logger.info("%s: %d persons on %d keyframes", name, persons, len(keyframes))
-    return replace(files, cuts=cuts)
+    return VideoSection(
+        title=result.video_id,
+        video=drawn,
+        result=result,
+        tables=tables,
+        timeline=timeline,
+        poster=poster,
+        attention=attention,
+        begin=info.begin,
+        cuts=cuts,
+    )
 
 
 def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
@@ -205,20 +184,22 @@ def write_annotated_video(
         What was cut out of the time, see :func:`constant_rate`.
     """
     cuts: list[tuple[float, float]] = []
-    annotator = FrameAnnotator(
-        result.width, result.height, period=result.period, min_score=min_score
-    )
+    drawer = PersonDrawer(result.width, result.height, min_score=min_score)
+    # Of whole keyframes, though not all of their persons may be drawn: as in the charts.
+    colours, period = identity_colours(result), result.period
     times = [k.timestamp for k in result.keyframes]
     fullest = max(result.keyframes, key=lambda k: len(k.persons), default=None)
     poster_time = 0.0 if fullest is None else fullest.timestamp
     poster_frame = None
     # Small pictures are enlarged before anything is drawn: encoding them is most of the work here.
-    with VideoWriter(path, fps, *annotator.output_size, preset="veryfast") as writer:
+    with VideoWriter(path, fps, *drawer.output_size, preset="veryfast") as writer:
         for time, frame in constant_rate(iterate_frames(video, threads=0), fps, cuts):
             i = int(np.searchsorted(times, time, side="right"))
             before = result.keyframes[i - 1] if i else None
             after = result.keyframes[i] if i < len(times) else None
-            drawn = annotator.annotate(frame, time, before, after)
+            persons = persons_at(time, before, after, period=period)
+            rgb = colours.of([person.person_id for person in persons])
+            drawn = drawer.draw(frame, persons, rgb, format_time(time))
             writer.write(drawn)
             if poster_frame is None or time <= poster_time:
                 poster_frame = drawn

@@ -4,7 +4,6 @@ Everything here draws the plain results of `formats/results.py`, without torch o
 `charts` is not imported here: matplotlib takes a moment to load, and drawing does without.
 """
 
-from .annotate import FrameAnnotator
 from .report import VideoSection, write_report
 
-__all__ = ["FrameAnnotator", "VideoSection", "write_report"]
+__all__ = ["VideoSection", "write_report"]

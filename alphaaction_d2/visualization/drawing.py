@@ -95,15 +95,12 @@ class PanelRenderer:
 
     Args:
         width, height: of the pictures in pixels.
-        font_path: a TrueType font for scripts that the built-in font lacks (Chinese, ...).
         capacity: how many panels are kept.
     """
 
-    def __init__(
-        self, width: int, height: int, font_path: str | None = None, capacity: int = 512
-    ) -> None:
+    def __init__(self, width: int, height: int, capacity: int = 512) -> None:
         self.font_size = int(np.clip(round(min(height * 0.025, width * 0.036)), 13, 64))
-        self._font = load_font(self.font_size, font_path)
+        self._font = load_font(self.font_size)
         self._max_text_width = max(4 * self.font_size, int(0.3 * width))
         self._text_top = self._font.getbbox("Ag(|")[1]
         self._row_height = round(1.45 * self.font_size)
@@ -170,20 +167,17 @@ class PersonDrawer:
     Args:
         width, height: of the frames that come in, in pixels.
         min_score: actions with a lower score are not shown.
-        font_path: see `PanelRenderer`.
 
     Attributes:
         output_size: width and height of the drawn frames (small ones are enlarged by `scale`).
     """
 
-    def __init__(
-        self, width: int, height: int, *, min_score: float = 0.3, font_path: str | None = None
-    ) -> None:
+    def __init__(self, width: int, height: int, *, min_score: float = 0.3) -> None:
         self.min_score = min_score
         self.frame_size = (width, height)
         self.scale = enlargement(width, height)
         self.output_size = (width * self.scale, height * self.scale)
-        self._panels = PanelRenderer(*self.output_size, font_path)
+        self._panels = PanelRenderer(*self.output_size)
         self._line = max(2, round(min(self.output_size) / 300))
         self._previous: dict[int, tuple[tuple, Placement]] = {}  # by person id
 

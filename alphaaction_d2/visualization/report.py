@@ -28,12 +28,13 @@ MAX_KEYFRAMES_LISTED = 600
 
 @dataclass(frozen=True)
 class VideoSection:
-    """What the page shows about one video; whatever is missing doesn't appear.
+    """What there is to show of one video; whatever is missing doesn't appear.
 
     Attributes:
         title: heading, such as the video's name.
         video: the annotated video file, played by the browser (H.264 in mp4).
         result: for the table of detections.
+        tables: files with the result, to link.
         timeline: PNG of `charts.timeline_chart`.
         poster: PNG or JPEG, shown until the video plays.
         attention: what a picture (PNG or JPEG) shows of what the model looked at -> its file.
@@ -44,6 +45,7 @@ class VideoSection:
     title: str
     video: str | os.PathLike | None = None
     result: VideoResult | None = None
+    tables: Sequence[str | os.PathLike] = ()
     timeline: str | os.PathLike | None = None
     poster: str | os.PathLike | None = None
     attention: Mapping[str, str | os.PathLike] = field(default_factory=dict)
@@ -75,16 +77,15 @@ def write_report(
 
     Args:
         directory: where the page goes.
-        title: of the page.
-        subtitle: a line below it.
-        videos: sections with an annotated video, its timeline and its detections.
+        title, subtitle: at its top.
+        videos: a section each.
         classes: average precision per class, for the table and the mean; empty without evaluation.
         protocol: the evaluation protocol's name, shown with the mean AP.
         charts: heading to PNG file; the pictures are copied into the page.
         warnings: one line each, shown at the top.
         command: the command that made the results.
         config: the configuration, shown folded.
-        downloads: files to link, such as the CSV and JSON results.
+        downloads: files to link, besides the tables of the videos.
         min_score: actions with a lower score are left out of the detection tables.
 
     Returns:
@@ -100,26 +101,23 @@ def write_report(
         path = _existing(path, "link to this file")
         return quote(Path(os.path.relpath(path, directory)).as_posix())
 
-    page = (
-        _environment()
-        .get_template("report.html.jinja")
-        .render(
-            title=title,
-            subtitle=subtitle,
-            videos=videos,
-            classes=classes,
-            protocol=protocol,
-            charts=charts or {},
-            warnings=warnings,
-            command=command,
-            config=config,
-            downloads=downloads,
-            min_score=min_score,
-            max_actions=MAX_ACTIONS,
-            max_keyframes=MAX_KEYFRAMES_LISTED,
-            link=link,
-            embed=_data_url,
-        )
+    template = _environment().get_template("report.html.jinja")
+    page = template.render(
+        title=title,
+        subtitle=subtitle,
+        videos=videos,
+        classes=classes,
+        protocol=protocol,
+        charts=charts or {},
+        warnings=warnings,
+        command=command,
+        config=config,
+        downloads=[*downloads, *(path for section in videos for path in section.tables)],
+        min_score=min_score,
+        max_actions=MAX_ACTIONS,
+        max_keyframes=MAX_KEYFRAMES_LISTED,
+        link=link,
+        embed=_data_url,
     )
     return write_atomically(directory / "report.html", page)
 

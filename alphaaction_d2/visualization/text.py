@@ -36,9 +36,9 @@ def shorten(text: str, length: int) -> str:
 
 
 @lru_cache(maxsize=16)
-def load_font(size: int, path: str | None = None) -> Font:
-    """A TrueType font, or the built-in one, which lacks many scripts (Chinese, ...)."""
-    font = ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+def load_font(size: int) -> Font:
+    """The built-in font, which lacks many scripts (Chinese, ...)."""
+    font = ImageFont.load_default(size)
     assert isinstance(font, Font)  # as always when a size is asked for
     return font
 

@@ -108,9 +108,9 @@ def test_results_folder(predictor, tmp_path):
     assert len(list(iterate_frames(files.video))) == len(list(iterate_frames(path)))
     assert cv2.imread(str(files.timeline)) is not None
     assert cv2.imread(str(files.poster)).shape[:2] == (info.height, info.width)
-    rows = list(csv.DictReader(files.csv.open()))
+    rows = list(csv.DictReader((tmp_path / "results.csv").open()))
     assert len(rows) == 4 * 3 and {r["action_name"] for r in rows} == set(names)
-    assert len(json.loads(files.json.read_text())["keyframes"]) == 5
+    assert len(json.loads((tmp_path / "results.json").read_text())["keyframes"]) == 5
 
 
 def test_boxes_at_other_times_are_told(predictor, tmp_path, caplog):

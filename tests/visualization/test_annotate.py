@@ -3,13 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from alphaaction_d2.formats.results import KeyframeResult, PersonResult, VideoResult
-from alphaaction_d2.visualization.annotate import FrameAnnotator, persons_at
+from alphaaction_d2.formats.results import KeyframeResult, PersonResult
+from alphaaction_d2.visualization.annotate import persons_at
 from alphaaction_d2.visualization.palette import (
     IDENTITY_COLOURS,
     UNKNOWN_COLOUR,
     IdentityColours,
-    identity_colours,
     text_colour_on,
 )
 
@@ -74,20 +73,6 @@ def test_colours_last_and_differ_among_those_seen_together():
     many = IdentityColours().of(list(range(100)))
     assert max(many.count(colour) for colour in IDENTITY_COLOURS) <= 13
     assert colours.of([-1, 0, -1]) == [UNKNOWN_COLOUR, first[0], UNKNOWN_COLOUR]
-
-
-def test_colours_of_a_video_are_those_of_its_frames():
-    ids = [[0, 8], [16, 8], [0, 24], [16, 24, 32]]
-    keyframes = [
-        keyframe(float(t), *(person([200 * i, 60, 200 * i + 90, 300], n) for i, n in enumerate(x)))
-        for t, x in enumerate(ids)
-    ]
-    result = VideoResult("v", 640, 480, ["walk"], keyframes)
-    annotator = FrameAnnotator(640, 480)
-    for x, shown in zip(ids, keyframes):
-        drawn = annotator.annotate(np.zeros((480, 640, 3), np.uint8), shown.timestamp, shown)
-        for place, colour in enumerate(identity_colours(result).of(x)):
-            assert (drawn[200, 200 * place : 200 * place + 9] == colour).all(axis=1).any()
 
 
 def test_text_can_be_read_on_every_colour():

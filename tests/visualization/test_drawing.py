@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from alphaaction_d2.formats.results import KeyframeResult, PersonResult, VideoResult
-from alphaaction_d2.visualization.annotate import FrameAnnotator
+from alphaaction_d2.visualization.annotate import persons_at
 from alphaaction_d2.visualization.drawing import PanelRenderer, PersonDrawer, enlargement
-from alphaaction_d2.visualization.palette import IDENTITY_COLOURS, UNKNOWN_COLOUR, IdentityColours
+from alphaaction_d2.visualization.palette import (
+    IDENTITY_COLOURS,
+    UNKNOWN_COLOUR,
+    IdentityColours,
+    identity_colours,
+)
 from alphaaction_d2.visualization.text import fit, format_time, load_font, printable
 
 NAMES = ["stand", "talk to (e.g., self, a person, a group)", "walk"]
@@ -160,16 +165,17 @@ def columns_of(drawn, colour):
     return np.flatnonzero((drawn[200] == colour).all(axis=1))
 
 
-def annotated(annotator, result, seconds):
+def annotated(drawer, result, seconds):
     before = [k for k in result.keyframes if k.timestamp <= seconds]
     after = [k for k in result.keyframes if k.timestamp > seconds]
-    neighbours = before[-1] if before else None, after[0] if after else None
-    return annotator.annotate(gray(640, 480), seconds, *neighbours)
+    persons = persons_at(seconds, before[-1] if before else None, after[0] if after else None)
+    colours = identity_colours(result).of([p.person_id for p in persons])
+    return drawer.draw(gray(640, 480), persons, colours, format_time(seconds))
 
 
 def test_boxes_move_with_the_video_and_vanish_after_the_last_keyframe():
-    annotator, result = FrameAnnotator(640, 480), moving_result()
-    drawn = [annotated(annotator, result, t) for t in (0.0, 0.5, 1.0, 3.4, 3.6)]
+    drawer, result = PersonDrawer(640, 480), moving_result()
+    drawn = [annotated(drawer, result, t) for t in (0.0, 0.5, 1.0, 3.4, 3.6)]
     lefts = [columns_of(picture, IDENTITY_COLOURS[4]) for picture in drawn]
     assert [abs(left[0] - x) <= 3 for left, x in zip(lefts[:4], (50, 80, 110, 230))] == [True] * 4
     assert (drawn[4][50:] == 100).all()  # below the time
@@ -178,16 +184,8 @@ def test_boxes_move_with_the_video_and_vanish_after_the_last_keyframe():
 def test_frames_depend_little_on_those_before():
     """Panels stay where they are for a while, boxes and their colours never differ."""
     result = moving_result()
-    annotator = FrameAnnotator(640, 480)
+    drawer = PersonDrawer(640, 480)
     for n in range(16):
-        drawn = annotated(annotator, result, n / 5)
-        alone = annotated(FrameAnnotator(640, 480), result, n / 5)
+        drawn = annotated(drawer, result, n / 5)
+        alone = annotated(PersonDrawer(640, 480), result, n / 5)
         np.testing.assert_array_equal(drawn[150:290], alone[150:290])
-
-
-def test_live_use_needs_no_keyframe_after():
-    annotator = FrameAnnotator(64, 48)
-    for t in range(3):
-        keyframe = KeyframeResult(float(t), [person([5, 5, 30, 40], t)])
-        drawn = annotator.annotate(gray(64, 48), t + 0.2, keyframe)
-        assert (drawn == IDENTITY_COLOURS[t]).all(axis=2).any()

@@ -72,14 +72,17 @@ def test_a_full_page(tmp_path, picture):
         folder,
         title="Puppets demo",
         subtitle="four minutes",
-        videos=[VideoSection("first video", video, result_of(3), picture, poster=picture)],
+        videos=[
+            VideoSection(
+                "first video", video, result_of(3), [table], timeline=picture, poster=picture
+            )
+        ],
         classes=classes,
         protocol="official2018",
         charts={"Average precision": picture},
         warnings=["stopped at 1.87 of 4.47 s"],
         command="make demo",
         config="MODEL: x",
-        downloads=[table],
     )
     assert path == folder / "report.html"
     page = Page(path)
@@ -126,7 +129,7 @@ def test_all_text_is_escaped(tmp_path, picture):
             tmp_path,
             title=EVIL,
             subtitle=EVIL,
-            videos=[VideoSection(EVIL, None, result_of(2, name=EVIL), picture)],
+            videos=[VideoSection(EVIL, None, result_of(2, name=EVIL), timeline=picture)],
             classes=[ClassAP(EVIL, 5.0, EVIL)],
             protocol=EVIL,
             charts={EVIL: picture},
@@ -158,6 +161,7 @@ def test_a_missing_file_is_named(tmp_path):
         {"videos": [VideoSection("v", missing)]},
         {"videos": [VideoSection("v", timeline=missing)]},
         {"charts": {"c": missing}},
+        {"videos": [VideoSection("v", tables=[missing])]},
         {"downloads": [missing]},
     ):
         with pytest.raises(FileNotFoundError, match="missing.mp4"):

@@ -139,7 +139,7 @@ def test_prediction_gives_the_same(folders, predictor, form, tmp_path):
     # What is drawn begins with the first frame, and the report's buttons lead to the right place.
     results = process_video(predictor, video, boxes[form], tmp_path, ["left", "right", "bright"])
     assert len(list(iterate_frames(results.video))) == 40
-    assert results.section().begin == START
+    assert results.begin == START
     assert results.result.keyframes[0].timestamp == START
 
 
