@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.measure import Row, machine_facts
 from tabulate import tabulate
 
-from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.apps.command_line import start, tool_parser
 
 NOT_AREAS = {"__init__", "measure"}
 
@@ -33,9 +33,7 @@ def area_names() -> list[str]:
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--rows",
         nargs="+",
@@ -116,4 +114,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_tool(lambda: main(parse_args())))
+    start(parse_args, main)

@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Write the Puppets data set: small rendered videos with AVA-style tables, ready to train on."""
 
-import sys
-
-from alphaaction_d2.apps.puppets import main
+from alphaaction_d2.apps.command_line import start
+from alphaaction_d2.apps.puppets import main, parse_args
 
 if __name__ == "__main__":
-    sys.exit(main())
+    start(parse_args, main)

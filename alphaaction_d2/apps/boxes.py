@@ -25,7 +25,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ from ..data.video import (
 from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector, load_detector
-from .command_line import describe_error
+from .command_line import describe_error, tell_failed, tool_parser
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +65,7 @@ _LONG_NAME = 200  # bytes: with the endings of its files a longer one is too muc
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--detector",
         required=True,
@@ -445,7 +442,7 @@ def main(args: argparse.Namespace) -> int:
         opts=args.opts,
     )
     settings = {name: vars(args)[name.replace("-", "_")] for name in _SETTINGS}
-    failed, total = [], sum(len(task.jobs) for task in tasks)
+    failed = []
     for task in tasks:
         lost = write_boxes(
             task.jobs,
@@ -460,6 +457,4 @@ def main(args: argparse.Namespace) -> int:
         if not lost:
             shutil.rmtree(task.parts)
         failed += lost
-    if failed:
-        print(f"{len(failed)} of {total} videos failed:", *failed, sep="\n  ", file=sys.stderr)
-    return 1 if failed else 0
+    return tell_failed(failed, sum(len(task.jobs) for task in tasks))

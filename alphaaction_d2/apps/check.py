@@ -17,7 +17,6 @@ import logging
 import textwrap
 from pathlib import Path
 
-import cv2
 import numpy as np
 from detectron2.config import CfgNode, get_cfg
 from tabulate import tabulate
@@ -41,17 +40,17 @@ from ..data.dataset_summary import (
 from ..data.datasets import registered_files
 from ..formats.config_files import setup_cfg
 from ..formats.label_map import class_names
-from ..formats.writing import write_atomically
 from ..visualization.contact_sheet import Tile, contact_sheet
+from ..visualization.drawing import write_picture
+from ..visualization.text import name_person
+from .command_line import tool_parser
 
 WIDTH = 100  # characters of the tables
 MAX_SAME = 30  # findings of one file that are shown
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "data", nargs="+", metavar="FOLDER|NAME", help="folder with own data, or registered names"
     )
@@ -157,15 +156,14 @@ def draw_sheet(
             continue
         height, width = picture.shape[:2]
         labels = [
-            ([f"#{person}"] if person >= 0 else []) + classes
+            [line for line in (name_person(person), *classes) if line]
             for person, classes in zip(keyframe.person_ids, keyframe.classes)
         ]
         boxes = keyframe.boxes * [width, height, width, height]
         title = f"{keyframe.split}: {keyframe.key[0]}, {keyframe.key[1]} s"
         tiles.append(Tile(picture, boxes, labels, title))
     if tiles:
-        image = cv2.cvtColor(contact_sheet(tiles), cv2.COLOR_RGB2BGR)
-        write_atomically(path, cv2.imencode(".png", image)[1].tobytes())
+        write_picture(path, contact_sheet(tiles))
     return bool(tiles)
 
 

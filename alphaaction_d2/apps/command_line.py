@@ -8,12 +8,33 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
+from typing import NoReturn
 
 INTERRUPTED = 130  # what shells give for a command that was ended by Ctrl-C
 # Raised with a message that says what is wrong and where.
 USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
+
+
+def tool_parser(description: str | None) -> ArgumentParser:
+    """A parser whose help shows a module's docstring as it is written."""
+    return ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+
+
+def start(parse_args: Callable[[], Namespace], main: Callable[[Namespace], int | None]) -> NoReturn:
+    """Run a tool of `tools/`: its command line, then its main function; ends the process."""
+    args = parse_args()
+    sys.exit(run_tool(lambda: main(args)))
+
+
+def tell_failed(failed: Sequence[str], num_videos: int) -> int:
+    """List the videos that could not be used; the tool's exit code."""
+    if failed:
+        lines = [f"{len(failed)} of {num_videos} videos failed:", *failed]
+        print(*lines, sep="\n  ", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def run_tool(main: Callable[[], int | None]) -> int:
@@ -69,23 +90,18 @@ def report_error(error: Exception) -> int:
     Returns:
         The exit code: 2 for a user's mistake, 1 for any other error.
     """
-    line = user_error_line(error)
+    line = None
+    if isinstance(error, USER_ERRORS):
+        line = describe_error(error)
+    elif isinstance(error, RuntimeError):
+        # Errors of loading workers come as text with a traceback.
+        line = _last_line_of_user_error(str(error))
     if line is None or "ALPHAACTION_TRACEBACK" in os.environ:
         traceback.print_exception(error)
     else:
         sys.stderr.write(f"error: {line}\n")
     sys.stderr.flush()
     return 1 if line is None else 2
-
-
-def user_error_line(error: BaseException) -> str | None:
-    """What to tell about a user's mistake; None for an error that is none."""
-    if isinstance(error, USER_ERRORS):
-        return describe_error(error)
-    if isinstance(error, RuntimeError):
-        # Errors of loading workers come as text with a traceback.
-        return _last_line_of_user_error(str(error))
-    return None
 
 
 def describe_error(error: BaseException) -> str:

@@ -13,11 +13,10 @@ from tabulate import tabulate
 
 from ..data.datasets import datasets_root
 from ..data.datasets.puppets.generate import generate_puppets
-from ..formats.config_files import setup_cfg
 from ..formats.results import group_classes, mean_ap, read_evaluation
 from ..formats.writing import write_atomically
 from ..visualization.charts import comparison_chart
-from .experiment import PUPPETS_CONFIGS, run_experiment
+from .experiment import PUPPETS_CONFIGS, experiment_cfg, run_experiment
 
 METHODS = {
     "none": "none",
@@ -45,11 +44,11 @@ def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) ->
 
     All methods with interaction start from the backbone of "none" and leave it as it is.
     """
-    cfg = setup_cfg(str(PUPPETS_CONFIGS / f"{METHODS[method]}.yaml"), opts)
+    name = METHODS[method]
+    config = PUPPETS_CONFIGS / f"{name}.yaml"
+    cfg = experiment_cfg(config, opts, puppets, output / f"{name}_seed{seed}")
     if method != "none":
         cfg.MODEL.WEIGHTS = str(output / f"{METHODS['none']}_seed{seed}" / "model_final.pth")
-    cfg.DATASETS.FOLDERS = (str(puppets),)
-    cfg.OUTPUT_DIR = str(output / f"{METHODS[method]}_seed{seed}")
     cfg.SEED = seed
     results = run_experiment(cfg)
     groups = group_classes(read_evaluation(results)[0])
@@ -75,10 +74,13 @@ def main(args: argparse.Namespace) -> int:
     print(text)
     write_atomically(output / "compare.md", text + "\n")
     write_atomically(output / "compare.json", json.dumps(table, indent=1))
+    means = {
+        method: {group: float(np.mean(aps)) for group, aps in of_group.items()}
+        for method, of_group in table.items()
+    }
     comparison_chart(
         output / "compare.png",
-        groups,
-        {method: [float(np.mean(values[g])) for g in groups] for method, values in table.items()},
+        means,
         title="What each idea is good for",
         subtitle=f"Puppets, {len(args.seeds)} seed(s), AP in % per group of classes",
     )

@@ -25,7 +25,7 @@ from ..data.video import probe_video, video_name
 from ..engine import AttentionPredictor
 from ..engine.predictor import class_names
 from ..visualization import VideoSection, write_report
-from .command_line import describe_error
+from .command_line import describe_error, tell_failed, tool_parser
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
 from .video_results import process_video
 
@@ -33,9 +33,7 @@ logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--input",
         required=True,
@@ -86,11 +84,4 @@ def main(args: argparse.Namespace) -> int:
             min_score=args.min_score,
         )
         logger.info("Report: %s", report)
-    if failed:
-        print(
-            f"{len(failed)} of {len(args.input)} videos failed:",
-            *failed,
-            sep="\n  ",
-            file=sys.stderr,
-        )
-    return 1 if failed else 0
+    return tell_failed(failed, len(args.input))

@@ -17,7 +17,7 @@ from ..formats.epic55 import NUM_NOUNS, NUM_VERBS, read_epic_scores, read_epic_s
 from ..formats.label_map import read_label_map
 from ..formats.ucf101_24 import read_ucf_annotations, read_ucf_detections
 from ..formats.writing import write_atomically
-from .command_line import run_tool
+from .command_line import run_tool, tool_parser
 
 _CSV = {"metavar": "CSV", "required": True}
 _FILE = {"metavar": "FILE", "required": True}
@@ -133,9 +133,7 @@ def _run(
     argv: Sequence[str] | None,
 ) -> int:
     """Parse a command line, and print what `score` makes of it; it also gives that as JSON."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(description)
     for names, keywords in options.items():
         parser.add_argument(*names, **keywords)
     parser.add_argument("--output", metavar="JSON", help="write all numbers to this file, too")

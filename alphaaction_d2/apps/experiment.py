@@ -10,11 +10,22 @@ from detectron2.utils.env import seed_all_rng
 
 from ..data.datasets import register_datasets
 from ..engine.trainer import Trainer
+from ..formats.config_files import setup_cfg
 
 # of the checkout that this package is in
 PUPPETS_CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Puppets"
 
 logger = logging.getLogger(__name__)
+
+
+def experiment_cfg(
+    config_file: str | Path, opts: list[str], puppets: Path, output: Path
+) -> CfgNode:
+    """The configuration of a run on the Puppets in that folder."""
+    cfg = setup_cfg(str(config_file), opts)
+    cfg.DATASETS.FOLDERS = (str(puppets),)
+    cfg.OUTPUT_DIR = str(output)
+    return cfg
 
 
 def run_experiment(cfg: CfgNode) -> Path:

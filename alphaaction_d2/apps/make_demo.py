@@ -20,21 +20,17 @@ from ..data.datasets.puppets.generate import generate_puppets
 from ..engine import AttentionPredictor
 from ..engine.box_sources import KeyframeBoxes
 from ..engine.predictor import class_names
-from ..formats.config_files import setup_cfg
 from ..formats.results import read_evaluation
 from ..visualization import write_report
 from ..visualization.charts import class_ap_chart
-from .experiment import PUPPETS_CONFIGS, run_experiment
+from .command_line import tool_parser
+from .experiment import PUPPETS_CONFIGS, experiment_cfg, run_experiment
 from .video_results import process_video
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--output", default="demo_output", help="folder for everything that is made"
-    )
+    parser = tool_parser(__doc__)
+    parser.add_argument("--output", default="demo_output", help="folder of all that is made")
     parser.add_argument("--config-file", default=str(PUPPETS_CONFIGS / "igmn.yaml"))
     parser.add_argument("--num-videos", type=int, default=2, help="validation videos to annotate")
     parser.add_argument(
@@ -52,14 +48,12 @@ def main(args: argparse.Namespace) -> int:
 
     logger.info("1/4 Generating the Puppets data set")
     puppets = generate_puppets(datasets_root() / "puppets")
-    cfg = setup_cfg(args.config_file, args.opts)
-    cfg.DATASETS.FOLDERS = (str(puppets),)
-    cfg.OUTPUT_DIR = str(output / "training")
+    cfg = experiment_cfg(args.config_file, args.opts, puppets, output / "training")
 
     logger.info("2/4 Training the backbone, then %s", Path(args.config_file).name)
-    backbone = setup_cfg(str(PUPPETS_CONFIGS / "none.yaml"), args.opts)
-    backbone.DATASETS.FOLDERS, backbone.DATASETS.TEST = cfg.DATASETS.FOLDERS, ()
-    backbone.OUTPUT_DIR = str(output / "backbone")
+    none = PUPPETS_CONFIGS / "none.yaml"
+    backbone = experiment_cfg(none, args.opts, puppets, output / "backbone")
+    backbone.DATASETS.TEST = ()
     run_experiment(backbone)
     cfg.MODEL.WEIGHTS = str(Path(backbone.OUTPUT_DIR) / "model_final.pth")
     results = run_experiment(cfg)
@@ -69,12 +63,10 @@ def main(args: argparse.Namespace) -> int:
     register_datasets(cfg)
     predictor = AttentionPredictor(cfg)
     names = class_names(cfg, predictor.model)
-    boxes_file = puppets / "boxes" / "val_persons.csv"
+    files = [puppets / "boxes" / f"val_{kind}.csv" for kind in ("persons", "objects")]
     sections = []
     for video in sorted((puppets / "videos").glob("val_*.mp4"))[: args.num_videos]:
-        boxes = KeyframeBoxes.from_files(
-            [boxes_file, puppets / "boxes" / "val_objects.csv"], video.stem
-        )
+        boxes = KeyframeBoxes.from_files(files, video.stem)
         sections.append(process_video(predictor, video, boxes, output / video.stem, names))
 
     logger.info("4/4 Writing the report")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import sys
 from dataclasses import fields
 
 from ..data.datasets.puppets.generate import generate_puppets
@@ -25,7 +24,6 @@ PARAMETERS = {
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--output", default="datasets/puppets", help="folder of the data set")
     for field in fields(PuppetParams):
@@ -35,14 +33,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the tool and return its exit code."""
-    args = parse_args(argv)
+def main(args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     parameters = {name: getattr(args, name) for name in PARAMETERS}
-    try:
-        generate_puppets(args.output, num_workers=args.num_workers, **parameters)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    generate_puppets(args.output, num_workers=args.num_workers, **parameters)

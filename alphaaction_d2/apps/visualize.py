@@ -28,6 +28,7 @@ from .attention_pictures import (
     KeyframeChoice,
     write_attention_pictures,
 )
+from .command_line import tool_parser
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
 from .video_results import ATTENTION_KEYFRAMES, keyframe_result
 
@@ -35,9 +36,7 @@ logger = logging.getLogger(__name__)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = tool_parser(__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     command = commands.add_parser("attention", help="what a model looks at in a video")
     command.add_argument(

@@ -32,6 +32,8 @@ from .palette import RGB, group_colour, hex_colour, identity_colours, mix
 from .text import name_person, shorten
 
 _INCHES_PER_ROW = 0.25
+MAX_BLOCKS = 16  # persons of a timeline, those who are seen the longest
+_MAX_STRIPS = 5  # actions of each, those with the largest sum of scores
 _GAIN, _LOSS = group_colour(0), group_colour(1)
 
 
@@ -213,38 +215,29 @@ def _gain_legend(figure: Figure, names: tuple[str, str]) -> None:
 
 def comparison_chart(
     path: str | os.PathLike,
-    groups: Sequence[str],
-    runs: Mapping[str, Sequence[float]],
+    runs: Mapping[str, Mapping[str, float]],
     *,
-    title: str = "Methods compared",
-    subtitle: str = "",
+    title: str,
+    subtitle: str,
 ) -> Path:
     """Grouped bars: one group of bars per class group, one bar per run.
 
     Args:
         path: PNG file to write.
-        groups: G names, such as the class groups.
-        runs: name of a run to its G values in percent (NaN where there is none).
+        runs: name of a run -> class group -> percent (NaN where there is none). All have the groups
+            of the first one.
         title: headline.
         subtitle: second line.
-
-    Raises:
-        ValueError: when there is nothing to draw or a run has another number of values.
     """
-    if not groups or not runs:
-        raise ValueError(f"{path}: no groups or no runs to compare")
-    for name, values in runs.items():
-        if len(values) != len(groups):
-            raise ValueError(
-                f"{path}: run {name!r} has {len(values)} values for {len(groups)} groups"
-            )
+    groups = list(next(iter(runs.values())))
     page_width = max(7, min(16, 1.6 + 0.3 * len(groups) * (len(runs) + 1)))
     figure = new_figure(page_width, 4.6, title, subtitle)
     axes = bare_axes(figure, left=0.65, right=0.2, top=1.2, bottom=0.5)
     width = 0.82 / len(runs)
-    for index, (name, values) in enumerate(runs.items()):
+    for index, (name, of_group) in enumerate(runs.items()):
+        values = [of_group[group] for group in groups]
         x = np.arange(len(groups)) + (index - (len(runs) - 1) / 2) * width
-        heights = np.clip(np.nan_to_num(np.asarray(values, dtype=np.float64)), 0, 100)
+        heights = np.clip(np.nan_to_num(values), 0, 100)
         bars = axes.bar(x, heights, width * 0.92, color=group_colour(index), label=name)
         texts = ["\u2013" if math.isnan(value) else f"{value:.0f}" for value in values]
         axes.bar_label(bars, texts, padding=2, fontsize=8.5, color=SOFT)
@@ -271,8 +264,6 @@ def timeline_chart(
     result: VideoResult,
     *,
     min_score: float = 0.3,
-    max_actions: int = 5,
-    max_persons: int = 16,
 ) -> Path:
     """Actions over time: a block per person, a strip per action, darker where the score is higher.
 
@@ -283,11 +274,9 @@ def timeline_chart(
         path: PNG file to write.
         result: of one video.
         min_score: actions that never reach it are left out, and so are weaker moments.
-        max_actions: strips per person, those with the largest sum of scores.
-        max_persons: blocks, those who are seen the longest.
     """
     persons = _persons_over_time(result, min_score)
-    shown = [(i, list(strips.items())[:max_actions]) for i, strips in persons[:max_persons]]
+    shown = [(i, list(strips.items())[:_MAX_STRIPS]) for i, strips in persons[:MAX_BLOCKS]]
     num_rows = max(2, sum(max(1, len(strips)) + 0.5 for _, strips in shown))
     subtitle = f"scores from {min_score:.0%} to 100%, pale to full colour"
     if len(persons) > len(shown):
