@@ -10,7 +10,10 @@ never reads one; tests/test_configs.py holds this.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from detectron2.config import CfgNode as CN
+from detectron2.config import get_cfg
 
 
 def add_alphaaction_config(cfg: CN) -> None:
@@ -334,3 +337,74 @@ def _add_solver_and_test(cfg: CN) -> None:
     # Clips that testing takes through the network together. For a GPU: results are the same (on a
     # CPU to the bit), only faster.
     cfg.TEST.IMS_PER_BATCH = 1
+
+
+# Keys and sections of detectron2 that would mean something here but that nothing reads, by the part
+# of the model that its user would expect to read them, with what there is instead.
+_CLASSES = "MODEL.ROI_ACTION_HEAD.GROUP_SIZES says how many classes there are"
+_PROPOSALS = "found persons are the data set's boxes/ files, or of MODEL.PERSON_DETECTOR"
+_UNREAD = {
+    "model": {
+        "MODEL.LOAD_PROPOSALS": _PROPOSALS,
+        "MODEL.PROPOSAL_GENERATOR": _PROPOSALS,
+        "DATASETS.PROPOSAL_FILES_TRAIN": "training uses the annotated persons",
+        "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TRAIN": "training uses the annotated persons",
+        "DATASETS.PROPOSAL_FILES_TEST": _PROPOSALS,
+        "DATASETS.PRECOMPUTED_PROPOSAL_TOPK_TEST": "INPUT.PERSON_SCORE_THRESH_TEST chooses persons",
+        "MODEL.MASK_ON": "there are no masks",
+        "INPUT.MASK_FORMAT": "there are no masks",
+        "MODEL.KEYPOINT_ON": "there are no keypoints",
+        "TEST.KEYPOINT_OKS_SIGMAS": "there are no keypoints",
+        "TEST.AUG.ENABLED": "testing sees every clip once, as it is",
+        "TEST.DETECTIONS_PER_IMAGE": "MODEL.ROI_ACTION_HEAD.SCORE_THRESH_TEST chooses actions",
+        "DATALOADER.REPEAT_SQRT": "repeat factors are square roots",
+        "VIS_PERIOD": "tools/visualize.py draws",
+    },
+    "heads": {
+        "MODEL.ROI_HEADS.NUM_CLASSES": _CLASSES,
+        "MODEL.ROI_HEADS.SCORE_THRESH_TEST": "MODEL.ROI_ACTION_HEAD.SCORE_THRESH_TEST is the key",
+        "MODEL.ROI_HEADS.IN_FEATURES": "all maps of the backbone are used",
+        "MODEL.ROI_HEADS": "boxes are given, they are neither sampled nor matched nor suppressed",
+        "MODEL.ROI_BOX_HEAD": "MODEL.ROI_ACTION_HEAD has the keys of pooling and layers",
+    },
+    "backbone": {
+        "MODEL.BACKBONE.FREEZE_AT": "MODEL.SLOWFAST.FROZEN freezes the backbone",
+        "MODEL.RESNETS": "MODEL.SLOWFAST has the keys of this backbone",
+    },
+}
+
+
+def refuse_unread(cfg: CN, part: str) -> None:
+    """Refuse keys of detectron2 that somebody has set but that nothing here reads.
+
+    Args:
+        part: "model", "heads" or "backbone", which asks when it is built: strangers that take its
+            place read what they like.
+
+    Raises:
+        ValueError: a key is not at detectron2's default; the line says what there is instead.
+    """
+    defaults = dict(_leaves(get_cfg()))
+    # What says what is so anyway.
+    allowed = {
+        "MODEL.ROI_HEADS.NUM_CLASSES": sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES),
+        "MODEL.ROI_HEADS.NAME": cfg.MODEL.ROI_HEADS.NAME,
+        "MODEL.PROPOSAL_GENERATOR.NAME": "PrecomputedProposals",
+    }
+    for key, value in _leaves(cfg):
+        if key not in defaults or value in (defaults[key], allowed.get(key, defaults[key])):
+            continue
+        for name, instead in _UNREAD[part].items():
+            if key == name or key.startswith(f"{name}."):
+                raise ValueError(
+                    f"{key} {value!r}: no action model reads this key of detectron2: {instead}; "
+                    f"leave it at {defaults[key]!r}"
+                )
+
+
+def _leaves(cfg: CN, prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in cfg.items():
+        if isinstance(value, CN):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

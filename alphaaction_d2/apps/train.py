@@ -19,6 +19,7 @@ import torch
 from detectron2.checkpoint import Checkpointer
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 from torch import nn
@@ -62,7 +63,10 @@ def main(args: Namespace) -> dict:
     if args.eval_only:
         model = Trainer.build_model(cfg)
         load_for_inference(model, weights_to_evaluate(cfg, resume=args.resume))
-        return Trainer.test(cfg, model)
+        results = Trainer.test(cfg, model)
+        if comm.is_main_process():
+            verify_results(cfg, results)  # of TEST.EXPECTED_RESULTS
+        return results
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume, rebuild_memory=args.rebuild_memory)
     return trainer.train()

@@ -53,15 +53,17 @@ class ClipResizeTransform(T.Transform):
 
 
 class ResizeShortSide(T.Augmentation):
-    """Scale the short side to one of the given lengths, keeping the aspect ratio."""
+    """Scale the short side to one of the given lengths, keeping the aspect ratio. 0 keeps all."""
 
     def __init__(self, short_sides: tuple[int, ...], max_long_side: int) -> None:
         super().__init__()
         self.short_sides, self.max_long_side = tuple(short_sides), max_long_side
 
-    def get_transform(self, image: np.ndarray) -> ClipResizeTransform:
+    def get_transform(self, image: np.ndarray) -> T.Transform:
         height, width = image.shape[:2]
         short_side = int(np.random.choice(self.short_sides))
+        if short_side == 0:
+            return T.NoOpTransform()
         return ClipResizeTransform(
             height, width, *resized_size(height, width, short_side, self.max_long_side)
         )

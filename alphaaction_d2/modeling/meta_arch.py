@@ -9,11 +9,19 @@ import logging
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone, build_roi_heads
+from detectron2.modeling import (
+    FPN,
+    META_ARCH_REGISTRY,
+    Backbone,
+    ResNet,
+    build_backbone,
+    build_roi_heads,
+)
 from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
+from ..config import refuse_unread
 from ..structures import ClipFeatures, Losses, MemoryWindow, precision
 from .box_finder import BoxFinder
 from .roi_heads import ActionROIHeads, no_objects, whole_picture
@@ -84,7 +92,13 @@ class ActionRCNN(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
+        refuse_unread(cfg, "model")
         backbone = build_backbone(cfg)
+        if isinstance(backbone, ResNet | FPN):
+            raise ValueError(
+                f"MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME!r} is a backbone of pictures; "
+                "ActionRCNN needs one of videos, such as build_slowfast_backbone"
+            )
         return {
             "backbone": backbone,
             "roi_heads": build_roi_heads(cfg, backbone.output_shape()),
@@ -167,7 +181,9 @@ class ActionRCNN(nn.Module):
                 clip = x["image"].to(self.device)[:, None].expand(-1, self.num_frames, -1, -1)
             clip = clip.to(torch.float32, copy=True)  # a clip is large: the rest is done in place
             clips.append(clip.sub_(self.pixel_mean).div_(self.pixel_std))
-        return ImageList.from_tensors(clips, self.backbone.size_divisibility)
+        constraints = getattr(self.backbone, "padding_constraints", None)  # not of detectron2 0.6
+        options = {"padding_constraints": constraints} if constraints else {}
+        return ImageList.from_tensors(clips, self.backbone.size_divisibility, **options)
 
     def _pool(self, batched_inputs: list[dict]) -> list[ClipFeatures]:
         """Compute the features of the clips' persons and objects."""

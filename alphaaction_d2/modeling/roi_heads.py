@@ -18,6 +18,7 @@ from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
+from ..config import refuse_unread
 from ..memory.window import empty_window, insert_clips, weighted
 from ..structures import UNKNOWN_PERSON, ClipFeatures, Losses, MemoryWindow
 from .action_output import ActionOutputLayers
@@ -80,6 +81,7 @@ class ActionROIHeads(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        refuse_unread(cfg, "heads")
         node, memory = cfg.MODEL.ROI_ACTION_HEAD, cfg.MODEL.MEMORY
         in_features = list(input_shape)
         channels = sum(spec.channels for spec in input_shape.values())
@@ -116,6 +118,13 @@ class ActionROIHeads(nn.Module):
             "pool_to_last_pixel": node.POOL_TO_LAST_PIXEL,
         }
 
+    def forward(self, *args: object, **kwargs: object) -> None:
+        """Refuse detectron2's call of ROI heads, TypeError: there is no memory in its signature."""
+        raise TypeError(
+            "ActionROIHeads work in two steps, pool() and then losses() or classify(), as "
+            "ActionRCNN calls them: set MODEL.META_ARCHITECTURE to ActionRCNN"
+        )
+
     def pool(
         self,
         images: ImageList,
@@ -133,6 +142,13 @@ class ActionROIHeads(nn.Module):
             proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
             objects: per clip `boxes`, `scores`.
         """
+        for name in self.in_features:
+            if features[name].dim() != 5:
+                shape = tuple(features[name].shape)
+                raise ValueError(
+                    f"map {name!r} of shape {shape}: ActionROIHeads need maps of clips, "
+                    " (N, C, T, H, W); MODEL.BACKBONE.NAME must be a backbone of videos"
+                )
         maps = [features[name].mean(dim=2) for name in self.in_features]
         person_boxes = [self._boxes_to_pool(x) for x in proposals]
         boxes = [Boxes.cat([p, o.boxes]) for p, o in zip(person_boxes, objects)]

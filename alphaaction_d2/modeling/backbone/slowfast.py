@@ -15,7 +15,7 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from pytorchvideo.models.net import MultiPathWayWithFuse, Net
 from torch import Tensor, nn
 
-from ...config import add_alphaaction_config
+from ...config import add_alphaaction_config, refuse_unread
 from .activation_checkpoint import run_blocks
 from .frames import FrameSampling
 from .resnet import Pathway, ResNet
@@ -127,6 +127,7 @@ class Slow(SlowFast):
 
 def _from_config(cfg: CfgNode, alpha: int, joining: int = 0, **others: Pathway) -> dict:
     """The arguments of a network with the slow pathway of `cfg`, and other pathways."""
+    refuse_unread(cfg, "backbone")
     node = cfg.MODEL.SLOWFAST
     temporal = tuple(node.TEMPORAL_BLOCKS) or (None,) * 4
     slow = Pathway(
