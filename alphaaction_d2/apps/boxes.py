@@ -18,12 +18,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import io
 import itertools
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,6 +46,7 @@ from ..data.video import (
     one_line,
     video_name,
 )
+from ..formats.names import file_name
 from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector, load_detector
@@ -61,7 +60,6 @@ _SETTINGS = (
     "looks-per-second",
 )
 _SETTINGS_FILE = "settings.json"
-_LONG_NAME = 200  # bytes: with the endings of its files a longer one is too much for file systems
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -393,10 +391,7 @@ def merge_parts(
 
 
 def _part(parts: Path, job: VideoJob) -> Path:
-    name = job.video_id
-    if len(os.fsencode(name)) > _LONG_NAME:
-        name = f"{name[:50]}.{hashlib.sha256(os.fsencode(name)).hexdigest()[:16]}"
-    return parts / f"{name}.csv"
+    return parts / f"{file_name(job.video_id)}.csv"
 
 
 def _claim(parts: Path, settings: Mapping[str, object]) -> None:

@@ -21,9 +21,10 @@ from pathlib import Path
 from detectron2.utils.logger import setup_logger
 
 from ..data import VideoError
-from ..data.video import probe_video, video_name
+from ..data.video import one_line, probe_video, video_name
 from ..engine import AttentionPredictor
 from ..engine.predictor import class_names
+from ..formats.names import file_name
 from ..visualization import VideoSection, write_report
 from .command_line import describe_error, tell_failed, tool_parser
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
@@ -57,20 +58,22 @@ def main(args: argparse.Namespace) -> int:
     output = Path(args.output)
     name, count = Counter(map(video_name, args.input)).most_common(1)[0]
     if count > 1:
-        raise ValueError(f"several videos are called {name}; rename one")
+        raise ValueError(f"several videos are called {one_line(name)}; rename one")
     sections: list[VideoSection] = []
     failed: list[str] = []
     for video in args.input:
         try:
             probe_video(video)  # a broken video is a broken video, whether it has boxes or not
             boxes = boxes_of(video)
-            folder = output / video_name(video) if len(args.input) > 1 else output
+            folder = output
+            if len(args.input) > 1:
+                folder = output / file_name(video_name(video), reserved=["report.html"])
             sections.append(
                 process_video(predictor, video, boxes, folder, names, min_score=args.min_score)
             )
         except (VideoError, ValueError) as error:
             line = describe_error(error)
-            line = line if Path(video).name in line else f"{video}: {line}"
+            line = one_line(line if one_line(Path(video).name) in line else f"{video}: {line}")
             logger.error("%s", line)
             failed.append(line)
     if sections:

@@ -67,7 +67,8 @@ def _describe(path: str | os.PathLike, text: str, error: yaml.MarkedYAMLError) -
     mark = error.problem_mark or error.context_mark
     where = str(path) if mark is None else f"{path}:{mark.line + 1}"
     problem = error.problem or error.context or "not YAML"
-    line = "" if mark is None else text.split("\n")[mark.line]
+    lines = text.split("\n")
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""  # or its end
     if "cannot start any token" in problem and "\t" in line:
         problem = "a tab: indent with spaces"
     elif problem.startswith("could not determine a constructor for the tag"):

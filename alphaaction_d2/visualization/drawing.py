@@ -39,7 +39,9 @@ def enlargement(width: int, height: int) -> int:
 def write_picture(path: Path, picture: np.ndarray) -> Path:
     """Write (H, W, 3) uint8 RGB as the PNG or JPEG file that its name says, whole or not at all."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
-    _, content = cv2.imencode(path.suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    options = [cv2.IMWRITE_JPEG_QUALITY, 90] if path.suffix == ".jpg" else []
+    # Not cv2.imwrite: it crashes at a name that is not UTF-8.
+    _, content = cv2.imencode(path.suffix, bgr, options)
     return write_atomically(path, content.tobytes())
 
 

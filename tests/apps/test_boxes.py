@@ -53,6 +53,33 @@ def test_rows():
     ]
 
 
+def test_ids_that_lead_elsewhere_take_no_foreign_rows(tmp_path):
+    foreign = "foreign,0001,0,0,1,1,,0.9\n"
+    (tmp_path / "secret.csv").write_text(foreign)
+    walk = write_walk(tmp_path / "walk.mp4")
+    ids = [
+        "../../secret",
+        "..",
+        "/etc/passwd",
+        str(tmp_path / "secret"),
+        "two\nlines",
+        "caf\udce9",
+        "",
+    ]
+    jobs = [VideoJob(name, None) for name in ids] + [VideoJob(name, walk) for name in ids]
+    parts, output = tmp_path / "deep" / "parts", tmp_path / "out.csv"
+    before = set(tmp_path.iterdir())
+    failed = write_boxes(jobs[: len(ids)], find_square, parts, settings={})
+    assert len(failed) == len(ids), "nothing is taken for a video's boxes"
+    merge_parts(jobs[: len(ids)], parts, {output: ("person", "object")})
+    assert output.read_text() == ""
+    assert write_boxes(jobs[len(ids) :], find_square, parts, settings={}) == []
+    merge_parts(jobs[len(ids) :], parts, {output: ("person", "object")})
+    assert len(list(parts.glob("*.csv"))) == len(ids) and "foreign" not in output.read_text()
+    assert (tmp_path / "secret.csv").read_text() == foreign
+    assert set(tmp_path.iterdir()) == before | {tmp_path / "deep", output}
+
+
 def test_a_run_that_was_killed_goes_on(tmp_path):
     jobs = [VideoJob(n, write_walk(tmp_path / f"{n}.mp4")) for n in ("a", "b, c", "d")]
     parts, calls = tmp_path / "parts", []

@@ -19,6 +19,7 @@ from alphaaction_d2.data.transforms import (
 )
 from alphaaction_d2.data.video import VideoReader, VideoWriter
 from alphaaction_d2.structures import BoxChoice, FoundBoxes
+from tests.helpers import small_cfg
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +106,12 @@ def test_in_order_reading_decodes_each_frame_once(keyframe):
     for t in (1, 2, 3):
         reading({**keyframe, "timestamp": t})
     assert 24 <= reading.frames_decoded <= 32
+
+
+def test_testing_keeps_two_videos_open():
+    cfg = small_cfg(None, "INPUT.MAX_OPEN_VIDEOS", 16)
+    assert ActionDatasetMapper(cfg, is_train=True).max_open_videos == 16
+    assert ActionDatasetMapper(cfg, is_train=False).max_open_videos == 2
 
 
 def test_decoded_frames_of_closed_videos_count(keyframe, noise):

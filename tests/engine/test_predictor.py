@@ -171,6 +171,42 @@ def test_detectron2s_own_predictor_takes_an_image(predictor):
     assert rows.image_size == (96, 128) and rows.pred_classes.tolist() == [0, 1, 2]
 
 
+def test_times_that_are_none_are_named(predictor):
+    predict, _ = predictor
+    picture = np.zeros((48, 64, 3), np.uint8)
+    for times, message in {
+        (0.0, float("nan")): "frame 1: its time is nan",
+        (0.0, 0.5, float("inf")): "frame 2: its time is inf",
+        (0.5, 0.4): "frame 1: its time is 0.4 s, before the 0.5 s of the frame before it",
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            list(predict((time, picture) for time in times))
+    with pytest.raises(ValueError, match=r"frame 0: expected \(seconds, frame\)"):
+        list(predict([picture]))
+    for fps in (0, -25, float("nan")):
+        with pytest.raises(ValueError, match="fps is .*: give the frames per second"):
+            predict(np.zeros((2, 48, 64, 3), np.uint8), fps=fps)
+
+
+def test_a_stream_with_a_hole_has_no_keyframes_in_it(predictor, caplog):
+    predict, _ = predictor
+    picture = np.zeros((48, 64, 3), np.uint8)
+    times = [*np.arange(20) / 8, *(5000 + np.arange(20) / 8)]
+    results = list(predict([(time, picture) for time in times], video_id="camera"))
+    assert [x["timestamp"] for x in results] == [0, 1, 2, 3, 4, 5000, 5001, 5002]
+    holes = [x.getMessage() for x in caplog.records if "no frames up to 5000.0 s" in x.getMessage()]
+    assert len(holes) == 1 and holes[0].startswith("camera: ")
+
+
+def test_holes_are_cut_out_of_annotated_videos():
+    frames = [(t, t) for t in (0.0, 0.5, 1.0, 7.0, 7.5, 100.0)]
+    cuts = []
+    shown = list(constant_rate(frames, 2.0, cuts))
+    assert [frame for _, frame in shown] == [0, 0.5, *[1.0] * 5, 7.0, *[7.5] * 5, 100.0]
+    assert [time for time, _ in shown][6:9] == [3, 7, 7.5]
+    assert cuts == [(7.0, 3.5), (100.0, 90.0)]
+
+
 def test_constant_rate():
     frames = [(t, t) for t in (0.0, 0.1, 0.35, 0.4, 1.0)]
     shown = list(constant_rate(frames, 10.0))

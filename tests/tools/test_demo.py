@@ -65,6 +65,33 @@ def test_a_bad_video_is_named_and_the_others_go_on(demo, scene, tmp_path, capsys
         assert [len(k["persons"]) for k in result["keyframes"]] == [1, 1]
 
 
+def test_videos_with_any_names_stay_in_the_output(demo, scene, tmp_path, capsys):
+    hostile = tmp_path / "hostile"
+    hostile.mkdir()
+    names = ["...mp4", "....mp4", "two\nlines.mp4", "caf\udce9.mp4", "report.html.mp4"]
+    for name in names:
+        (hostile / name).write_bytes((scene / "one.mp4").read_bytes())
+    videos = [hostile / name for name in names]
+    assert demo([scene / "two.mp4", *videos], "--boxes", "whole-frame") == 0
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["hostile", "out"]
+    folders = [x for x in (tmp_path / "out").iterdir() if x.is_dir()]
+    assert len(folders) == 1 + len(names)
+    for folder in folders:
+        assert (folder / "annotated.mp4").is_file() and (folder / "poster.png").is_file()
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_addresses_are_named_as_they_were_given(scene, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    addresses = ["rtsp://127.0.0.1:9/stream", "http://127.0.0.1:9/a.mp4", "0"]
+    given = ("--config-file", CONFIG, "--weights", scene / "weights.pth", "--output", "out")
+    with loaded_tool(TOOL) as run:
+        assert run(*given, "--boxes", "whole-frame", "--input", *addresses) == 1
+    errors = capsys.readouterr().err
+    for address in addresses:
+        assert f"{address}: addresses and cameras are not read: record to a file first" in errors
+
+
 def test_whole_frame_without_boxes(scene, tmp_path):
     """In a process of its own, as a user calls it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -158,6 +158,7 @@ def test_folder_data_set_gets_its_boxes(detector, tool, tmp_path, capsys):
         (["--input", "."], "--input needs --output"),
         (["--dataset", "nothing"], "data set 'nothing' is not registered"),
         (["--input", "x.mp4", "--output", "x.csv", "--batch-size", "0"], "from 1 on"),
+        (["--input", "rtsp://a/b", "--output", "x.csv"], "rtsp://a/b: addresses and cameras are"),
         (["--input", "x.mp4", "--output", "x.csv", "--opts", "MODEL.X", "1"], "MODEL.X"),
     ],
 )

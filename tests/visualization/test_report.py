@@ -118,6 +118,14 @@ def test_the_buttons_of_a_film_that_begins_later_lead_into_the_video(tmp_path):
     assert [button["data-time"] for button in page.of("button")] == ["900", "901", "902"]
 
 
+def test_the_buttons_know_what_the_video_leaves_out(tmp_path):
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"video")
+    section = VideoSection("v", video, result_of(3), cuts=[(1.0, 0.5), (2.0, 0.25)])
+    page = Page(write_report(tmp_path, title="t", videos=[section]))
+    assert [button["data-time"] for button in page.of("button")] == ["0", "0.5", "1.25"]
+
+
 def test_a_result_without_a_video_has_no_buttons(tmp_path):
     page = Page(write_report(tmp_path, title="t", videos=[VideoSection("v", None, result_of(2))]))
     assert page.of("button") == [] and "0:01.0" in page.text

@@ -39,6 +39,10 @@ _REORDER_WINDOW = 32
 # A step back in time up to this long is a misplaced picture (skipped), a longer one a new start of
 # the clock (the times continue from there).
 _CLOCK_RESTART_SECONDS = 1.0
+# In these the clock ends after 26.5 hours and begins anew. FFmpeg takes every step back for that
+# and adds those hours, also where it is another recording: a step as long as this was one back.
+_SHORT_CLOCKS = ("mpegts", "mpeg")
+_SHORT_CLOCK_SECONDS = (1 << 33) / 90_000
 # Headers round durations, and some count from the container's zero, not from the first frame.
 _DURATION_TOLERANCE = 0.25
 # FFmpeg reads bare compressed streams with this time base, which no container has, and counts 25
@@ -65,6 +69,7 @@ class _FrameClock:
         time_base: seconds per tick of a frame's times.
         period: seconds between frames, for frames without a time.
         begin: seconds of the first frame.
+        longest_step: seconds; a longer one is one back to a new start of the clock.
         usual_ticks: how long a frame is shown by the stream's own account; when counting, one of
             another length (film shown as television repeats fields) counts as what it is. None
             where the stream has no account of that.
@@ -76,17 +81,24 @@ class _FrameClock:
         time_base: Fraction,
         period: float,
         begin: float = 0.0,
+        longest_step: float = math.inf,
         usual_ticks: float | None = None,
     ) -> None:
         self.kind = kind
         self.time_base = float(time_base)
         self.period = period
         self.begin = begin
+        self._longest_step = longest_step
         self._usual_ticks = usual_ticks
         self._origin: int | None = None  # ticks at which the first frame is
         self._last: float | None = None  # seconds of the previous frame
         self._shift = 0.0
         self._fields = 0  # half frames that have been counted
+
+    @property
+    def has_restarted(self) -> bool:
+        """Whether the file's own times have gone back to a new start, and these went on."""
+        return self._shift != 0
 
     def after_seek(self) -> None:
         """Forget the previous frame: the next one may have any time."""
@@ -112,6 +124,9 @@ class _FrameClock:
         if self._origin is None:
             self._origin = ticks - round((following - self.begin) / self.time_base)
         seconds = self.seconds_of(ticks) + self._shift
+        if self._last is not None and seconds > self._last + self._longest_step:
+            self._shift += following - seconds
+            seconds = following
         if self._last is not None and seconds <= self._last:
             restart = max(_CLOCK_RESTART_SECONDS, _REORDER_WINDOW * self.period)
             if self.kind == "pts" and self._last - seconds < restart:
@@ -195,6 +210,10 @@ class VideoFile(FrameSource):
         is_raw = self._stream.time_base == _RAW_TIME_BASE
         return is_raw or self._container.format.name in _RAW_FORMATS
 
+    @property
+    def _has_short_clock(self) -> bool:
+        return self._container.format.name in _SHORT_CLOCKS
+
     def _find_rate(self, kind: str) -> float:
         """Give the frames per second: what is said of a file without times, else what it says."""
         own = _own_rate(self._stream) if self._is_raw else _average_fps(self._stream)
@@ -226,6 +245,8 @@ class VideoFile(FrameSource):
         rotation, is_mirrored = _orientation(frame)
         start_time = float((frame.pts or 0) * _time_base(stream))
         duration = None if self._is_raw else _promised_duration(self._container, stream)
+        if self._has_short_clock and (duration or 0) > _SHORT_CLOCK_SECONDS / 2:
+            duration = None  # of a clock that has begun anew
         if duration is not None and "matroska" in self._container.format.name:
             duration = max(duration - start_time, 0.0)  # it is the time of the end
         width, height = frame.width, frame.height
@@ -255,8 +276,9 @@ class VideoFile(FrameSource):
             kind,
             time_base,
             1 / self._fps,
-            self._timing.start,
-            1 / (own * float(time_base)) if own else None,
+            begin=self._timing.start,
+            longest_step=_SHORT_CLOCK_SECONDS / 2 if self._has_short_clock else math.inf,
+            usual_ticks=1 / (own * float(time_base)) if own else None,
         )
         self._stills = StillLimit()
         self._frames = self._timed(self._decode(packets))
@@ -319,7 +341,8 @@ class VideoFile(FrameSource):
         promised = self.info.duration
         tolerance = _DURATION_TOLERANCE + 2 * self._clock.period
         end = self._end - self._timing.start
-        if promised is not None and end + tolerance < promised:
+        is_one_clock = not self._clock.has_restarted  # of several the header promises anything
+        if promised is not None and is_one_clock and end + tolerance < promised:
             self._warned = True
             what = f"stopped at {end:.2f} of {promised:.2f} s, the rest is missing or damaged"
             warn(self.path, what)
@@ -442,7 +465,8 @@ class VideoWriter:
         self._size = (height, width)
         self._padding = ((0, height % 2), (0, width % 2), (0, 0))
         self._partial = self.path.with_name(
-            f".{self.path.stem[:100]}.{os.getpid()}.partial{self.path.suffix}"
+            # Not longer than the name itself may be.
+            f".{self.path.stem[:20]}.{os.getpid()}.partial{self.path.suffix}"
         )
         self._reformatter = VideoReformatter()
         self._container: av.container.OutputContainer | None = None
@@ -712,7 +736,9 @@ def _average_fps(stream: av.VideoStream) -> float | None:
 
 def _own_rate(stream: av.VideoStream) -> float | None:
     """Give the rate that the compressed stream itself tells (H.264 in its VUI), if it does."""
-    return _first_rate(stream.codec_context.framerate)
+    told = stream.codec_context.framerate
+    # MPEG-4 tells its ticks a second and the times of pictures in them: FFmpeg sees the rate there.
+    return _first_rate(told, stream.guessed_rate) if told else None
 
 
 def _first_rate(*rates: Fraction | None) -> float | None:

@@ -63,17 +63,30 @@ class PictureSeries:
     count: int
 
     @functools.cached_property
+    def _gaps(self) -> np.ndarray:
+        """How far each run is from the one before it; 2 where one number is left out."""
+        starts, positions = np.array(self.runs), np.array(self.positions)
+        lasts = starts + np.diff(positions, append=self.count) - 1
+        return starts[1:] - lasts[:-1]
+
+    @functools.cached_property
     def num_missing(self) -> int:
         """How many numbers are left out; a video is opened often, its folder listed once.
 
         Every n-th picture of a video, with its numbers kept, is no hole but a lower rate: 0.
         """
-        starts, positions = np.array(self.runs), np.array(self.positions)
-        lasts = starts + np.diff(positions, append=self.count) - 1
-        gaps = starts[1:] - lasts[:-1]
+        gaps = self._gaps
         if len(gaps) == self.count - 1 and len(np.unique(gaps)) == 1:
             return 0
         return int((gaps - 1).sum())
+
+    @functools.cached_property
+    def step(self) -> int:
+        """The usual distance of two numbers: 1, but for every n-th picture of a video."""
+        distances, counts = np.unique(self._gaps, return_counts=True)
+        if not len(counts) or counts.max() <= self.count - 1 - counts.sum():
+            return 1  # as most of them, which follow each other in runs
+        return int(distances[np.argmax(counts)])
 
     def number(self, index: int) -> int:
         """The number of a picture, by its place in the order."""
@@ -195,7 +208,7 @@ class FrameFolder(FrameSource):
             path=path,
             width=width,
             height=height,
-            average_fps=float(timing.fps),
+            average_fps=float(timing.fps) / series.step,
             duration=float((series.number(series.count - 1) - smallest + 1) / timing.fps),
             rotation=0,
             codec=series.suffix.lower().removeprefix("."),

@@ -68,7 +68,10 @@ def write_clips(folder: Path, seconds, name="{:04d}.mp4", extra: int = 0, **opti
     return folder
 
 
-@pytest.mark.parametrize("name", ["{}.mp4", "{:04d}.mkv", "{:03d}.MP4"])
+@pytest.mark.parametrize(
+    "name",
+    ["{}.mp4", "{:04d}.mkv", "{:03d}.MP4", "film_2_second_{}.mp4", "{:05d}_x.mov", "s-{}_.mp4"],
+)
 def test_the_clips_are_one_video(tmp_path, name, caplog):
     folder = write_clips(tmp_path / "film", range(98, 103), name)
     times, frames = assert_reads_like_decoding(folder, np.random.default_rng(0))
@@ -106,6 +109,48 @@ def test_clips_may_have_different_rates(tmp_path):
     write_clip(folder / "0002.mp4", range(30, 40), rate=10)
     times, _ = assert_reads_like_decoding(folder, np.random.default_rng(2))
     np.testing.assert_allclose(times[30:], 2 + np.arange(10) / 10, atol=1e-3)
+
+
+def test_first_says_what_clips_numbered_otherwise_show(tmp_path, caplog):
+    folder = write_clips(tmp_path / "film", range(1, 4), "film_{}.mp4")
+    timing = tmp_path / "frames.yaml"
+    timing.write_text("start: 900\nfirst: 1")
+    assert (probe_video(folder).begin, probe_video(folder).end) == (900, 903)
+    times, _ = assert_reads_like_decoding(folder, np.random.default_rng(4))
+    np.testing.assert_allclose(times, 900 + np.arange(45) / FPS, atol=1e-3)
+    assert caplog.text == ""
+    timing.write_text("start: 900")
+    assert probe_video(folder).begin == 1
+    assert "'start' in" in caplog.text and "not used; with 'first: 1' there" in caplog.text
+
+
+def test_films_that_differ_in_a_number_are_told_from_clips(tmp_path):
+    clips = write_clips(tmp_path / "clips", range(3), "walk_{}.mp4")
+    assert is_video_folder(clips)
+    write_clip(clips / "walk_2.mp4", range(2 * FPS))
+    assert not is_video_folder(clips), "one lasts two seconds"
+    single = write_clips(tmp_path / "single", [7], "walk_{}.mp4")
+    assert not is_video_folder(single)
+    several = write_clips(tmp_path / "several", range(3), "walk_{}.mp4")
+    write_clip(several / "run_1.mp4", range(FPS))
+    assert not is_video_folder(several)
+    with pytest.raises(VideoError, match="or film_0902.mp4, alike but for the number"):
+        probe_video(several)
+    posters = write_clips(tmp_path / "posters", range(3), "walk_{}.mp4")
+    (posters / "walk_1.jpg").write_bytes(b"")
+    assert not is_video_folder(posters)
+    twice = write_clips(tmp_path / "twice", range(3), "walk_{}.mp4")
+    (twice / "walk_01.mp4").write_bytes(b"")
+    assert not is_video_folder(twice)
+
+
+def test_clips_with_other_texts_around_the_second(shared):
+    """The layout of HIT's author."""
+    folder = shared / "cases" / "16" / "data" / "videos" / "clip_a"
+    info = probe_video(folder)
+    assert (info.begin, info.end) == (1, 8)
+    times = [seconds for seconds, _ in iterate_frames(folder)]
+    assert times[0] == 1 and 7.9 < times[-1] < 8
 
 
 def test_missing_and_broken_seconds_leave_the_frame_before(tmp_path, caplog):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -186,6 +187,14 @@ def test_optical_flow_beside_the_pictures_is_left_alone(tmp_path):
     assert len(list(iterate_frames(folder))) == 10
 
 
+LAUGHS = (
+    "a: &a ["
+    + "x," * 99
+    + "x]\n"
+    + "".join(f"{b}: &{b} [" + f"*{a}," * 99 + f"*{a}]\n" for a, b in zip("abcd", "bcde"))
+)
+
+
 def _refused(folder: Path) -> dict[str, Path]:
     """Folders that can't be used, by what is said about them."""
     names = [f"{n:03d}.png" for n in range(1, 9)]
@@ -200,6 +209,22 @@ def _refused(folder: Path) -> dict[str, Path]:
         "fps is None": write_pictures(folder / "nothing", names, timing="fps:"),
         "first is 1.5": write_pictures(folder / "half", names, timing="fps: 5\nfirst: 1.5"),
         "start is nan": write_pictures(folder / "nan", names, timing="fps: 5\nstart: .nan"),
+        "fps is '1e400000000', expected a number up to 1000": write_pictures(
+            folder / "huge", names, timing="fps: 1e400000000"
+        ),
+        "fps is a number of thousands of digits": write_pictures(
+            folder / "hex", names, timing="fps: 0x" + "f" * 100_000
+        ),
+        "fps is [25, 30]": write_pictures(folder / "two", names, timing="fps: [25, 30]"),
+        "fps is -25": write_pictures(folder / "minus", names, timing="fps: -25"),
+        "fps is inf": write_pictures(folder / "inf", names, timing="fps: .inf"),
+        "start is 1000000000000": write_pictures(
+            folder / "late", names, timing="fps: 25\nstart: 1000000000000"
+        ),
+        "more than 100,000 values": write_pictures(folder / "aliases", names, timing=LAUGHS),
+        "write 'fps: 25', or what is right, into": write_pictures(
+            folder / "started", names, timing="start: 900"
+        ),
         "'rate'": write_pictures(folder / "keys", names, timing="fps: 5\nrate: 5"),
         "'first' in frames.yaml is 2": write_pictures(
             folder / "first", names, timing="fps: 5\nfirst: 2"
@@ -240,6 +265,37 @@ def test_a_size_that_changes_in_the_middle_is_refused(tmp_path):
             reader.read([6 / FPS])
 
 
+def test_pictures_that_claim_to_be_huge_are_not_made(tmp_path):
+    folder = write_pictures(tmp_path / "film", ["1.png"])
+    Image.new("1", (9000, 9000)).save(folder / "1.png")
+    start = time.monotonic()
+    with pytest.raises(VideoError, match="can be read, 1.png: 9000x9000, at most 36,000,000"):
+        probe_video(folder)
+    Image.new("RGB", (8192, 4320)).save(folder / "1.png")
+    assert probe_video(folder).width == 8192, "8K is read"
+    assert time.monotonic() - start < 10
+
+
+def test_other_kinds_of_files_are_no_pictures(tmp_path):
+    """PIL would start Ghostscript for one of them."""
+    folder = write_pictures(tmp_path / "film", ["1.png"])
+    Image.new("RGB", (9, 9)).save(folder / "1.png", format="EPS")
+    with pytest.raises(VideoError, match="none of its 1 pictures can be read, 1.png: no picture"):
+        probe_video(folder)
+
+
+def test_numbers_far_apart_cost_nothing(tmp_path, caplog):
+    names = ["1.png", "2.png", "999999999.png", "999999999999999.png"]
+    folder = write_pictures(tmp_path / "film", names, timing="fps: 1")
+    start = time.monotonic()
+    assert len(list(iterate_frames(folder))) == 4
+    clips = iterate_clips(iterate_frames(folder), 2, 1, 1)
+    timestamps = [timestamp for timestamp, _, _ in clips]
+    assert timestamps[:2] == [0, 1] and len(timestamps) < 100
+    assert time.monotonic() - start < 2
+    assert "999999999999995 of 999999999999999 pictures are missing" in caplog.text
+
+
 def test_the_nearest_timing_counts(tmp_path):
     folder = write_pictures(tmp_path / "a" / "b" / "film", ["1.png", "2.png"], timing=None)
     (tmp_path / "frames.yaml").write_text("fps: 1")
@@ -264,6 +320,14 @@ def test_a_pipe_named_like_a_picture_is_not_waited_for(tmp_path):
 )
 def test_series_knows_what_it_lacks(numbers, missing):
     assert picture_series(Path("film"), [f"{n}.jpg" for n in numbers]).num_missing == missing
+
+
+@pytest.mark.parametrize(
+    ("numbers", "step"),
+    [([7], 1), ([1, 2, 5], 1), ([0, 4, 8, 13], 4), ([0, 30, 60, 61, 90], 30), ([5, 9], 4)],
+)
+def test_series_knows_its_step(numbers, step):
+    assert picture_series(Path("film"), [f"{n}.jpg" for n in numbers]).step == step
 
 
 def test_what_a_folder_lacks_is_counted_once(tmp_path, monkeypatch):

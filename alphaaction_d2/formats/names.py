@@ -1,0 +1,35 @@
+"""Ids of videos as names of files: whatever an id holds, its files stay where they are put."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+
+MAX_BYTES = 200  # with the endings of its files a longer name is too much for file systems
+_KEPT = 50  # characters of a name that is changed
+_HASHED = re.compile(r"\.[0-9a-f]{16}")  # how a changed name ends
+_SEPARATORS = "/\\:"  # of any system
+
+
+def file_name(video_id: str, reserved: Collection[str] = ()) -> str:
+    """Make the name of a file or folder out of a video's id.
+
+    Most ids are that name. One that could lead elsewhere, be hidden or not be stored (separators,
+    dots and spaces at an end, control characters, bytes that are no UTF-8, too long, empty) is
+    cleaned, and gets a checksum, so that two ids never have one name.
+
+    Args:
+        video_id: any text.
+        reserved: names that something else has in the folder.
+
+    Returns:
+        A name without separators, of `MAX_BYTES` at most.
+    """
+    clean = "".join("_" if c in _SEPARATORS or not c.isprintable() else c for c in video_id)
+    clean = clean.strip(". ")
+    data = video_id.encode("utf-8", errors="surrogatepass")
+    is_free = clean not in reserved and not _HASHED.fullmatch(clean[-17:])
+    if clean == video_id and clean and len(data) <= MAX_BYTES and is_free:
+        return clean
+    return f"{clean[:_KEPT].strip('. ') or 'video'}.{hashlib.sha256(data).hexdigest()[:16]}"
