@@ -17,7 +17,7 @@ class FixedSlots:
 
     Attributes:
         starts: (P + 1,) int64, first row of every slot; slot p owns rows starts[p] : starts[p + 1].
-        videos: in the order of the tables. numbers: video -> its place in that order.
+        videos: in the order of the tables.
     """
 
     def __init__(
@@ -46,7 +46,6 @@ class FixedSlots:
             slots = wanted.setdefault(video, {})
             slots[slot] = max(count, slots.get(slot, 0))
         self.videos = sorted(wanted)
-        self.numbers = {video: number for number, video in enumerate(self.videos)}
         self.first_slots = [min(wanted[video]) for video in self.videos]
         capacities: list[int] = []
         self._places: dict[str, tuple[int, int, int]] = {}  # first position, first slot, length

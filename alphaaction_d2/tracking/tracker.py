@@ -90,14 +90,10 @@ class PersonTracker(BaseTracker):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         node = cfg.TRACKER_HEADS
+        own = ("box_margin", "max_gap", "motion", "appearance_weight", "min_cosine", "first_id")
         return {
             "min_iou": node.TRACK_IOU_THRESHOLD,
-            "box_margin": node.BOX_MARGIN,
-            "max_gap": node.MAX_GAP,
-            "motion": node.MOTION,
-            "appearance_weight": node.APPEARANCE_WEIGHT,
-            "min_cosine": node.MIN_COSINE,
-            "first_id": node.FIRST_ID,
+            **{name: node[name.upper()] for name in own},
         }
 
     @property

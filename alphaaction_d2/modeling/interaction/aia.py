@@ -12,6 +12,7 @@ import math
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, pad_sets, projection, unpad_sets
-from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention
+from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention, common_options
 
 
 class InteractionAggregation(InteractionModule):
@@ -40,14 +41,13 @@ class InteractionAggregation(InteractionModule):
         dim_out: int,
         blocks: tuple[str, ...],
         num_slots: int,
-        layer_norm: bool = True,
         temporal_position: bool = True,
         dropout: float = 0.0,
+        init_std: float = 0.01,
         attend_padding: bool = False,
         max_persons: int = 25,
         max_objects: int = 5,
-        init_std: float = 0.01,
-        position_scale: float = 0.0,
+        **of_blocks: Any,
     ) -> None:
         """
         Args:
@@ -56,17 +56,18 @@ class InteractionAggregation(InteractionModule):
             dim_out: width of the result.
             blocks: types "P", "O", "M" in order, any number of each.
             num_slots: S, slots of the memory window.
+            temporal_position: M-blocks have learned temporal positions.
+            dropout, init_std: of projections and blocks.
             attend_padding: attention also falls on empty slots, as in the released models; persons
                 and objects are then padded to `max_persons` and `max_objects`.
+            of_blocks: further options of :class:`InteractionBlock`.
         """
         super().__init__()
         unknown = sorted(set(blocks) - set("POM"))
         if unknown or not blocks:
-            raise ValueError(
-                f"MODEL.INTERACTION.BLOCKS {tuple(blocks)}: use one or more of P, O, M"
-            )
+            raise ValueError(f"MODEL.INTERACTION.BLOCKS {blocks}: use one or more of P, O, M")
         self.dim_out = dim_out
-        self.kinds = tuple(blocks)
+        self.kinds = blocks
         self.needs_memory = "M" in blocks
         self.attend_padding = attend_padding
         self.max_persons, self.max_objects = max_persons, max_objects
@@ -91,29 +92,19 @@ class InteractionAggregation(InteractionModule):
                 dim_inner=dim_inner,
                 dim_out=dim_out if i in last else dim_inner,
                 num_slots=num_slots if kind == "M" and temporal_position else 0,
-                layer_norm=layer_norm,
                 dropout=dropout,
                 init_std=init_std,
-                position_scale=position_scale,
+                **of_blocks,
             )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
-        node, memory = cfg.MODEL.INTERACTION, cfg.MODEL.MEMORY
+        node = cfg.MODEL.INTERACTION
+        own = ("blocks", "temporal_position", "attend_padding", "max_persons", "max_objects")
         return {
-            "dim_in": num_channels,
-            "dim_inner": node.DIM,
-            "dim_out": node.DIM_OUT or num_channels,
-            "blocks": tuple(node.BLOCKS),
-            "num_slots": sum(memory.WINDOW) + 1,
-            "layer_norm": node.LAYER_NORM,
-            "temporal_position": node.TEMPORAL_POSITION,
-            "dropout": node.DROPOUT,
-            "attend_padding": node.ATTEND_PADDING,
-            "max_persons": node.MAX_PERSONS,
-            "max_objects": node.MAX_OBJECTS,
-            "init_std": node.INIT_STD,
-            "position_scale": node.POSITION_SCALE,
+            **common_options(cfg, num_channels),
+            **{name: node[name.upper()] for name in own},
+            "num_slots": sum(cfg.MODEL.MEMORY.WINDOW) + 1,
         }
 
     def memory_attention(self) -> list[MemoryAttention]:

@@ -81,6 +81,18 @@ class InteractionModule(nn.Module, ABC):
         return None
 
 
+def common_options(cfg: CfgNode, num_channels: int) -> dict:
+    """Read the widths, and what every `InteractionBlock` is made with."""
+    node = cfg.MODEL.INTERACTION
+    of_blocks = ("layer_norm", "dropout", "init_std", "position_scale")
+    return {
+        "dim_in": num_channels,
+        "dim_inner": node.DIM,
+        "dim_out": node.DIM_OUT or num_channels,
+        **{name: node[name.upper()] for name in of_blocks},
+    }
+
+
 def build_interaction(cfg: CfgNode, num_channels: int) -> InteractionModule | None:
     """Build the module that `cfg.MODEL.INTERACTION.NAME` names; None for an empty name."""
     name = cfg.MODEL.INTERACTION.NAME

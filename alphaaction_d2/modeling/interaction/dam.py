@@ -279,7 +279,10 @@ class DualAttentionModule(nn.Module):
     def from_config(cls, cfg: CfgNode, num_channels: int, dim_memory: int, dim_out: int) -> dict:
         node = cfg.MODEL.DAM
         groups = [g for g in build_class_groups(cfg) if not g.exclusive]
+        options = ("semantic", "identity", "losses", "loss_weight", "margin")
+        options += ("prior_on_product", "normalize_weights", "geometry_scale")
         return {
+            **{name: node[name.upper()] for name in options},
             "dim_in": num_channels,
             "dim_memory": dim_memory,
             "dim_out": dim_out,
@@ -287,14 +290,6 @@ class DualAttentionModule(nn.Module):
             "dim_reduced": node.DIM_MEMORY,
             "classes": [c for g in groups for c in range(g.start, g.stop)],
             "class_weights": [g.loss_weight for g in groups for _ in range(g.start, g.stop)],
-            "semantic": node.SEMANTIC,
-            "identity": node.IDENTITY,
-            "losses": tuple(node.LOSSES),
-            "loss_weight": node.LOSS_WEIGHT,
-            "margin": node.MARGIN,
-            "prior_on_product": node.PRIOR_ON_PRODUCT,
-            "normalize_weights": node.NORMALIZE_WEIGHTS,
-            "geometry_scale": node.GEOMETRY_SCALE,
             "init_std": cfg.MODEL.INTERACTION.INIT_STD,
         }
 

@@ -7,6 +7,8 @@ width of RoI features, D inner width. Nodes come actors first, then the memory s
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, projection, unpad_sets
-from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention
+from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention, common_options
 from .graph import NOBODY, TrackGraph, build_graph, down_sample, same_track, track_starts
 
 
@@ -178,10 +180,9 @@ class HGNN(InteractionModule):
         exclude_self: bool = False,
         window: tuple[int, int] = (0, 0),
         temporal_position: bool = False,
-        layer_norm: bool = True,
         dropout: float = 0.0,
         init_std: float = 0.01,
-        position_scale: float = 0.0,
+        **of_blocks: Any,
     ) -> None:
         """
         Args:
@@ -197,7 +198,8 @@ class HGNN(InteractionModule):
             window: slots before and after the clip, for temporal positions only.
             temporal_position: learned temporal positions of the memory in inter-clip attention, as
                 in AIA's M-blocks; the paper has none.
-            layer_norm, dropout, init_std, position_scale: see :class:`InteractionBlock`.
+            dropout, init_std: of projections, aggregators and blocks.
+            of_blocks: further options of :class:`InteractionBlock`.
         """
         super().__init__()
         if num_layers < 1:
@@ -218,10 +220,9 @@ class HGNN(InteractionModule):
                 dim_inner=dim_inner,
                 dim_out=dim_inner,
                 num_slots=num_slots if temporal_position else 0,
-                layer_norm=layer_norm,
                 dropout=dropout,
                 init_std=init_std,
-                position_scale=position_scale,
+                **of_blocks,
             )
 
         self.layers = nn.ModuleList()
@@ -240,23 +241,10 @@ class HGNN(InteractionModule):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
-        node, shared = cfg.MODEL.HGNN, cfg.MODEL.INTERACTION
         return {
-            "dim_in": num_channels,
-            "dim_inner": shared.DIM,
-            "dim_out": shared.DIM_OUT or num_channels,
-            "num_layers": node.NUM_LAYERS,
-            "aggregator": node.AGGREGATOR,
-            "down_sample": node.DOWN_SAMPLE,
-            "update_memory": node.UPDATE_MEMORY,
-            "keep_unreachable": node.KEEP_UNREACHABLE,
-            "exclude_self": node.EXCLUDE_SELF,
+            **common_options(cfg, num_channels),
+            **{key.lower(): value for key, value in cfg.MODEL.HGNN.items()},
             "window": tuple(cfg.MODEL.MEMORY.WINDOW),
-            "temporal_position": node.TEMPORAL_POSITION,
-            "layer_norm": shared.LAYER_NORM,
-            "dropout": shared.DROPOUT,
-            "init_std": shared.INIT_STD,
-            "position_scale": shared.POSITION_SCALE,
         }
 
     def memory_attention(self) -> list[MemoryAttention]:

@@ -6,13 +6,15 @@ features, K RoI grid side, D inner width.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
-from .build import INTERACTION_REGISTRY, InteractionModule
+from .build import INTERACTION_REGISTRY, InteractionModule, common_options
 
 
 @INTERACTION_REGISTRY.register()
@@ -35,16 +37,17 @@ class NonLocalInteraction(InteractionModule):
         dim_in: int,
         dim_inner: int,
         dim_out: int,
-        layer_norm: bool = True,
         dropout: float = 0.0,
         init_std: float = 0.01,
+        **of_block: Any,
     ) -> None:
         """
         Args:
             dim_in: width C of RoI features.
             dim_inner: width D of the attention.
             dim_out: width of the result.
-            layer_norm, dropout, init_std: see :class:`InteractionBlock`.
+            dropout, init_std: of projections and block.
+            of_block: further options of :class:`InteractionBlock`.
         """
         super().__init__()
         self.dim_out = dim_out
@@ -58,22 +61,14 @@ class NonLocalInteraction(InteractionModule):
             dim_other=dim_inner,
             dim_inner=dim_inner,
             dim_out=dim_out,
-            layer_norm=layer_norm,
             dropout=dropout,
             init_std=init_std,
+            **of_block,
         )
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
-        node = cfg.MODEL.INTERACTION
-        return {
-            "dim_in": num_channels,
-            "dim_inner": node.DIM,
-            "dim_out": node.DIM_OUT or num_channels,
-            "layer_norm": node.LAYER_NORM,
-            "dropout": node.DROPOUT,
-            "init_std": node.INIT_STD,
-        }
+        return common_options(cfg, num_channels)
 
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
         """See :class:`InteractionModule`; `memory` is not looked at."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 
@@ -23,11 +25,8 @@ def write(video: str, slot: int, persons: int, channels: int, dtype: torch.dtype
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("persons", [[], [0], [3], [2, 0, 1, 5]])
 def test_round_trip(dtype, persons):
-    videos = ["a", "b"]
-    writes = [write(videos[i % 2], i - 7, n, 5, dtype) for i, n in enumerate(persons)]
-    data = pack_writes(writes, {"a": 0, "b": 1})
-    assert data.dtype == torch.uint8
-    again = unpack_writes(data, videos, 5, dtype)
+    writes = [write("ab"[i % 2], i - 7, n, 5, dtype) for i, n in enumerate(persons)]
+    again = unpack_writes(pickle.loads(pickle.dumps(pack_writes(writes))), dtype)
     assert len(again) == len(writes)
     for one, two in zip(writes, again):
         assert (one.video_id, one.slot) == (two.video_id, two.slot)
@@ -38,4 +37,4 @@ def test_round_trip(dtype, persons):
 
 def test_a_step_of_four_clips_with_four_persons_is_small():
     writes = [write("a", i, 4, 2304, torch.float16) for i in range(4)]
-    assert len(pack_writes(writes, {"a": 0})) <= 80_000
+    assert len(pickle.dumps(pack_writes(writes))) <= 80_000
