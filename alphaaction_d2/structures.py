@@ -147,7 +147,7 @@ Place = Callable[[FoundBoxes], np.ndarray]  # to (n, 4) pixels of the network's 
 class BoxChoice:
     """Which of the found persons and objects a model is shown: the only place of the thresholds.
 
-    Found boxes become detectron2's `Instances` here and nowhere else.
+    What a model is shown becomes detectron2's `Instances` here and nowhere else.
 
     Attributes:
         min_person_score, min_object_score: lower ones are not shown.
@@ -165,18 +165,29 @@ class BoxChoice:
         return cls(node.PERSON_SCORE_THRESH_TEST, node.OBJECT_SCORE_THRESH, node.MAX_OBJECTS)
 
     def persons(self, found: FoundBoxes, place: Place, image_size: tuple[int, int]) -> Instances:
-        """Make `proposal_boxes`, `objectness_logits` and `person_ids` of persons."""
+        """Make proposals of persons, see :func:`as_proposals`."""
         found = found.above(self.min_person_score)
-        proposals = Instances(image_size, proposal_boxes=as_boxes(place(found)))
-        proposals.objectness_logits = torch.from_numpy(found.scores)
-        proposals.person_ids = torch.from_numpy(found.ids)
-        return proposals
+        return as_proposals(found, place(found), image_size)
 
     def objects(self, found: FoundBoxes, place: Place, image_size: tuple[int, int]) -> Instances:
         """Make `boxes` and `scores` of objects, in ascending order of score."""
         found = found.above(self.min_object_score).best(self.max_objects)
         boxes, scores = as_boxes(place(found)), torch.from_numpy(found.scores)
         return Instances(image_size, boxes=boxes, scores=scores)
+
+
+def as_proposals(found: FoundBoxes, pixels: np.ndarray, image_size: tuple[int, int]) -> Instances:
+    """Make `proposal_boxes`, `objectness_logits` and `person_ids` of persons.
+
+    Args:
+        pixels: (n, 4) where they are in a picture of `image_size` (height, width).
+    """
+    return Instances(
+        image_size,
+        proposal_boxes=as_boxes(pixels),
+        objectness_logits=torch.from_numpy(found.scores),
+        person_ids=torch.from_numpy(found.ids),
+    )
 
 
 def as_boxes(boxes: np.ndarray) -> Boxes:

@@ -146,28 +146,10 @@ class DelayedInference(nn.Module):
         """Complete the ids of a clip's persons; all views are of the same persons."""
         if self.linker is None:
             return views
-        persons = views[0].persons
-        first_id = x.get("first_new_id", first_new_id([]))
+        video, first_id = str(x["video_id"]), x.get("first_new_id", first_new_id([]))
         for seconds, seen in x.get("persons_between", ()):  # by their boxes: they have no features
-            self.linker(
-                str(x["video_id"]),
-                seconds,
-                seen.proposal_boxes.tensor,
-                seen.image_size,
-                person_ids=seen.person_ids,
-                scores=seen.objectness_logits,
-                first_id=first_id,
-            )
-        ids = self.linker(
-            str(x["video_id"]),
-            x["timestamp"],
-            persons.proposal_boxes.tensor,
-            persons.image_size,
-            person_ids=persons.person_ids,
-            scores=persons.objectness_logits,
-            features=persons.roi_features,
-            first_id=first_id,
-        )
+            self.linker(video, seconds, seen, first_id)
+        ids = self.linker(video, x["timestamp"], views[0].persons, first_id)
         return [view.with_ids(torch.from_numpy(ids)) for view in views]
 
     def _push(self, pool: MemoryPool, x: dict, views: list[ClipFeatures]) -> list[dict]:

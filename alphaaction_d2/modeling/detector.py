@@ -167,9 +167,18 @@ def load_detector(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     build = _build_lazy if path.endswith(".py") else _build_from_yaml
     try:
-        detector = build(path, device, score_threshold, short_side, class_names, opts)
+        model, augmentations, channel_order, datasets, num_classes = build(
+            path, device, score_threshold, short_side, opts
+        )
     except (KeyError, AssertionError, AttributeError) as error:
         raise _no_detector(config, error) from error
+    detector = Detector(
+        model,
+        augmentations=augmentations,
+        channel_order=channel_order,
+        class_names=_class_names(class_names, datasets, num_classes),
+        score_threshold=score_threshold,
+    )
     load_for_inference(detector.model, weights)
     return detector
 
@@ -224,14 +233,13 @@ def local_weights(weights: str) -> str:
         ) from error
 
 
+# model, augmentations, channel order, test sets, number of classes if it is known
+_Parts = tuple[nn.Module, list[T.Augmentation], str, Sequence[str], int | None]
+
+
 def _build_from_yaml(
-    path: str,
-    device: str,
-    score_threshold: float,
-    short_side: int,
-    class_names: Sequence[str],
-    opts: Sequence[str],
-) -> Detector:
+    path: str, device: str, score_threshold: float, short_side: int, opts: Sequence[str]
+) -> _Parts:
     cfg = get_cfg()
     try:
         merge_config_file(cfg, path)
@@ -250,24 +258,14 @@ def _build_from_yaml(
         num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
     shortest = short_side or cfg.INPUT.MIN_SIZE_TEST
     longest = max(cfg.INPUT.MAX_SIZE_TEST, shortest)
-    return Detector(
-        build_model(cfg),
-        # A short side of 0 means "as it is", see detectron2's ResizeShortestEdge.
-        augmentations=[T.ResizeShortestEdge([shortest, shortest], longest)],
-        channel_order=cfg.INPUT.FORMAT,
-        class_names=_class_names(class_names, cfg.DATASETS.TEST, num_classes),
-        score_threshold=score_threshold,
-    )
+    # A short side of 0 means "as it is", see detectron2's ResizeShortestEdge.
+    augmentations = [T.ResizeShortestEdge([shortest, shortest], longest)]
+    return build_model(cfg), augmentations, cfg.INPUT.FORMAT, cfg.DATASETS.TEST, num_classes
 
 
 def _build_lazy(
-    path: str,
-    device: str,
-    score_threshold: float,
-    short_side: int,
-    class_names: Sequence[str],
-    opts: Sequence[str],
-) -> Detector:
+    path: str, device: str, score_threshold: float, short_side: int, opts: Sequence[str]
+) -> _Parts:
     if opts:
         raise ValueError(f"{path}: KEY VALUE pairs are for .yaml configurations")
     cfg = LazyConfig.load(path)
@@ -277,13 +275,9 @@ def _build_lazy(
     else:
         augmentations = [instantiate(augmentation) for augmentation in test.mapper.augmentations]
     names = test.dataset.names
-    return Detector(
-        instantiate(cfg.model).to(device),
-        augmentations=augmentations,
-        channel_order=test.mapper.image_format,
-        class_names=_class_names(class_names, (names,) if isinstance(names, str) else names, None),
-        score_threshold=score_threshold,
-    )
+    datasets = (names,) if isinstance(names, str) else names
+    model = instantiate(cfg.model).to(device)
+    return model, augmentations, test.mapper.image_format, datasets, None
 
 
 def _class_names(

@@ -11,11 +11,10 @@ from dataclasses import replace
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import Instances
 from detectron2.tracking import TRACKER_HEADS_REGISTRY, BaseTracker, build_tracker_head
-from torch import Tensor
 
-from ..structures import UNKNOWN_PERSON, AnnotatedPersons, FoundBoxes
+from ..structures import UNKNOWN_PERSON, AnnotatedPersons, FoundBoxes, as_proposals
 from .tracker import PersonTracker
 
 FIRST_NEW_ID = 1
@@ -62,12 +61,7 @@ class IdentityLinker:
         self,
         video_id: str,
         timestamp: float,
-        boxes: np.ndarray | Tensor,
-        image_size: tuple[int, int],
-        *,
-        person_ids: np.ndarray | Tensor | None = None,
-        scores: np.ndarray | Tensor | None = None,
-        features: Tensor | None = None,
+        persons: Instances,
         first_id: int = FIRST_NEW_ID,
     ) -> np.ndarray:
         """Identify the persons of the next keyframe.
@@ -75,11 +69,9 @@ class IdentityLinker:
         Args:
             video_id: another one than before begins another video.
             timestamp: seconds.
-            boxes: (R, 4) XYXY, in the same pixels for all of a video.
-            image_size: height and width of the picture in these pixels.
-            person_ids: (R,) what is known already, -1 where nothing is.
-            scores: (R,) of the detector.
-            features: (R, C) appearance.
+            persons: `proposal_boxes`, in the same pixels for all of a video, `objectness_logits`,
+                `person_ids` (-1 where nothing is known) and, for a tracker that looks at the
+                appearance, `roi_features` (R, C).
             first_id: lowest new id of this video, see :func:`first_new_id`. Only its first keyframe
                 is asked.
 
@@ -91,23 +83,24 @@ class IdentityLinker:
         """
         if self._tracker is None or video_id != self._video:
             self._video, self._first_id = video_id, first_id
-            self._tracker = self.build_tracker(*image_size, first_id)
-        persons = Instances(tuple(image_size), pred_boxes=Boxes(_tensor(boxes, torch.float32)))
+            self._tracker = self.build_tracker(*persons.image_size, first_id)
         n = len(persons)
-        persons.scores = _tensor(np.ones(n) if scores is None else scores, torch.float32)
-        persons.pred_classes = torch.zeros(n, dtype=torch.int64)
-        if person_ids is None or not self.keep_given:
-            person_ids = np.full(n, UNKNOWN_PERSON)
-        given = _tensor(person_ids, torch.int64)
+        seen = Instances(
+            persons.image_size,
+            pred_boxes=persons.proposal_boxes.to("cpu"),
+            scores=persons.objectness_logits.cpu(),
+            pred_classes=torch.zeros(n, dtype=torch.int64),
+        )
+        given = persons.person_ids.cpu() if self.keep_given else torch.full((n,), UNKNOWN_PERSON)
         reads = getattr(self._tracker, "reads", ())
         if "timestamps" in reads:
-            persons.timestamps = torch.full((n,), float(timestamp), dtype=torch.float64)
-        if "roi_features" in reads and features is not None:
-            persons.roi_features = features.detach().cpu()
+            seen.timestamps = torch.full((n,), float(timestamp), dtype=torch.float64)
+        if "roi_features" in reads and persons.has("roi_features"):
+            seen.roi_features = persons.roi_features.detach().cpu()
         if "person_ids" in reads:
-            persons.person_ids = given
-            return np.array(self._tracker.update(persons).ID, dtype=np.int64)
-        return self._by_foreign_tracker(self._tracker, persons, given.numpy().copy())
+            seen.person_ids = given
+            return np.array(self._tracker.update(seen).ID, dtype=np.int64)
+        return self._by_foreign_tracker(self._tracker, seen, given.numpy().copy())
 
     def _by_foreign_tracker(
         self, tracker: BaseTracker, persons: Instances, ids: np.ndarray
@@ -212,18 +205,7 @@ def _linked(
     linker.reset()
     for i in sorted(persons, key=lambda i: (str(records[i]["video_id"]), records[i]["timestamp"])):
         video, size = str(records[i]["video_id"]), (records[i]["height"], records[i]["width"])
-        ids = linker(
-            video,
-            records[i]["timestamp"],
-            persons[i].in_pixels(*size[::-1]),
-            size,
-            person_ids=persons[i].ids,
-            scores=persons[i].scores,
-            first_id=first_new_id(given.get(video, ())),
-        )
-        yield i, ids
+        proposals = as_proposals(persons[i], persons[i].in_pixels(*size[::-1]), size)
+        first_id = first_new_id(given.get(video, ()))
+        yield i, linker(video, records[i]["timestamp"], proposals, first_id)
     linker.reset()
-
-
-def _tensor(values: np.ndarray | Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.as_tensor(values).detach().to("cpu", dtype)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from alphaaction_d2 import add_alphaaction_config
 from alphaaction_d2.data.datasets.puppets.generate import tabulate
 from alphaaction_d2.data.datasets.puppets.scripts import PuppetParams, plan_video
-from alphaaction_d2.structures import FoundBoxes
+from alphaaction_d2.structures import FoundBoxes, as_proposals
 from alphaaction_d2.tracking import (
     IdentityLinker,
     PersonTracker,
@@ -44,14 +44,22 @@ def at(*lefts: float, width: float = 20, top: float = 20, height: float = 60) ->
     return np.array([[x, top, x + width, top + height] for x in lefts], float).reshape(-1, 4)
 
 
+def proposals(boxes: np.ndarray, ids=-1, scores=1.0, size=SIZE, **fields) -> Instances:
+    """Make proposals of boxes in pixels."""
+    found = as_proposals(FoundBoxes.of(boxes, scores, ids), boxes, size)
+    for name, value in fields.items():
+        found.set(name, value)
+    return found
+
+
 def ids_of(keyframes: list, linker: IdentityLinker | None = None, **tracker) -> list[list[int]]:
     """Ids of keyframes, each (seconds, boxes[, given ids[, features]])."""
     linker = linker or IdentityLinker(lambda h, w, first: PersonTracker(first_id=first, **tracker))
     results = []
     for time, boxes, *more in keyframes:
-        given_ids = more[0] if more else None
-        features = torch.tensor(more[1]) if len(more) > 1 else None
-        ids = linker("v", time, boxes, SIZE, person_ids=given_ids, features=features)
+        given_ids = more[0] if more else -1
+        features = {"roi_features": torch.tensor(more[1])} if len(more) > 1 else {}
+        ids = linker("v", time, proposals(boxes, given_ids, **features))
         results.append(ids.tolist())
     return results
 
@@ -270,14 +278,14 @@ def test_given_ids_are_kept_and_continued():
 def test_an_id_given_twice_stays_with_the_better_score():
     linker = IdentityLinker()
     given_ids, scores = np.array([3, 3]), np.array([0.8, 0.9])
-    found = linker("v", 0, at(10, 100), SIZE, person_ids=given_ids, scores=scores, first_id=4)
+    found = linker("v", 0, proposals(at(10, 100), given_ids, scores), first_id=4)
     assert found.tolist() == [4, 3]
 
 
 def test_new_ids_stay_clear_of_announced_ones():
     linker = IdentityLinker()
     found = [
-        linker("v", t, at(10, 100 + 40 * t), SIZE, person_ids=given_ids, first_id=first_new_id([7]))
+        linker("v", t, proposals(at(10, 100 + 40 * t), given_ids), first_new_id([7]))
         for t, given_ids in enumerate([[-1, -1], [-1, 7]])
     ]
     assert [ids.tolist() for ids in found] == [[8, 9], [8, 7]]
@@ -377,7 +385,7 @@ def keyframes_of(video) -> list[tuple[float, np.ndarray, list[int]]]:
 
 def linked(keyframes, linker: IdentityLinker) -> list[list[int]]:
     return [
-        linker("v", t, boxes, SIZE, person_ids=np.array(ids, dtype=np.int64), first_id=5).tolist()
+        linker("v", t, proposals(boxes, np.array(ids, dtype=np.int64)), first_id=5).tolist()
         for t, boxes, ids in keyframes
     ]
 
@@ -408,7 +416,7 @@ def test_a_prefix_gets_the_same_ids(video, data):
     assert linked(keyframes[:length], IdentityLinker()) == whole[:length]
     # What another video left behind makes no difference.
     used = IdentityLinker()
-    used("other", 99.0, at(10, 50, 90), SIZE)
+    used("other", 99.0, proposals(at(10, 50, 90)))
     assert linked(keyframes, used) == whole
 
 
@@ -439,7 +447,7 @@ def test_another_registered_tracker_takes_its_place_by_configuration():
 def test_another_tracker_sees_only_persons_without_id():
     linker = build_identity_linker(tracker_cfg(TRACKER_NAME="ForgetfulTracker"))
     found = [
-        linker("v", t, at(10, 100), SIZE, person_ids=ids, first_id=8).tolist()
+        linker("v", t, proposals(at(10, 100), ids), first_id=8).tolist()
         for t, ids in enumerate([[7, -1], [-1, -1], [3, 7]])
     ]
     assert found == [[7, 8], [9, 10], [3, 7]]
@@ -502,10 +510,10 @@ def test_given_ids_can_be_ignored():
 
 def test_a_new_video_counts_from_the_start():
     linker = IdentityLinker()
-    found = [linker(v, t, at(10), SIZE).tolist() for v, t in (("a", 5), ("b", 2), ("b", 3))]
+    found = [linker(v, t, proposals(at(10))).tolist() for v, t in (("a", 5), ("b", 2), ("b", 3))]
     assert found == [[1], [1], [1]]
     linker.reset()
-    assert linker("b", 0, at(150), SIZE).tolist() == [1]
+    assert linker("b", 0, proposals(at(150))).tolist() == [1]
 
 
 # ------------------------------------------------------------------------------------- data sets
@@ -641,7 +649,7 @@ def score_video(times, true_ids, boxes, size=(1000, 1780), **tracker) -> Identit
     ids = np.full(len(times), -1)
     for time in np.unique(times):
         rows = np.flatnonzero(times == time)
-        ids[rows] = linker("v", time, boxes[rows] * (size[1::-1] * 2), size)
+        ids[rows] = linker("v", time, proposals(boxes[rows] * (size[1::-1] * 2), size=size))
     return identity_scores(times, true_ids, ids)
 
 

@@ -6,9 +6,11 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+from detectron2.structures import Instances
 
 from alphaaction_d2.data.datasets.puppets.generate import tabulate
 from alphaaction_d2.data.datasets.puppets.scripts import PuppetParams, plan_video
+from alphaaction_d2.structures import FoundBoxes, as_proposals
 from alphaaction_d2.tracking import IdentityLinker, PersonTracker
 from benchmarks.identity_scores import IdentityScores, identity_scores
 from benchmarks.measure import Row
@@ -72,9 +74,14 @@ def link_all(videos: list[Video], **tracker: float | bool) -> IdentityScores:
         found = np.full(len(times), -1)
         for now in np.unique(times):
             here = times == now
-            found[here] = linker(str(number), now, boxes[here], SIZE)
+            found[here] = linker(str(number), now, proposals(boxes[here]))
         total += identity_scores(times, true_ids, found)
     return total
+
+
+def proposals(boxes: np.ndarray) -> Instances:
+    """Make proposals of boxes in pixels."""
+    return as_proposals(FoundBoxes.of(boxes), boxes, SIZE)
 
 
 def keyframe_seconds(persons: int, keyframes: int) -> float:
@@ -85,7 +92,8 @@ def keyframe_seconds(persons: int, keyframes: int) -> float:
     for t in range(keyframes):
         boxes = np.concatenate([corners, corners + [30, 75]], axis=1)
         boxes += rng.normal(0, 3, boxes.shape)
+        crowd = proposals(boxes)
         start = time.perf_counter()
-        linker("crowd", t, boxes, SIZE)
+        linker("crowd", t, crowd)
         spent.append(time.perf_counter() - start)
     return float(np.median(spent))
