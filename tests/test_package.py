@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import runpy
 import subprocess
@@ -265,3 +266,14 @@ def test_another_missing_module_keeps_its_own_name():
     message = import_with_missing("torch")
     assert "No module named 'torch'" in message
     assert "install_detectron2" not in message
+
+
+def test_the_tests_are_ours_beside_another_checkout(tmp_path):
+    """detectron2's checkout has a package `tests`, too, and people put it on their path."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "__init__.py").touch()
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", "import tests; print(tests.__file__)"]
+    root = Path(__file__).resolve().parents[1]
+    found = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
+    assert Path(found.stdout.strip()) == root / "tests" / "__init__.py"

@@ -8,7 +8,8 @@ CSV         rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id], boxes a
             their class is empty, -1 (no action), or an action id, once for each action of a box.
 COCO json   detections {image_id, category_id, bbox [x, y, width, height], score} in pixels:
             a list of them, or "annotations" beside "images" and "categories". Category 1 is a
-            person. AlphAction's files are of this form.
+            person. AlphAction's files are of this form, and what detectron2's converter makes
+            of our data sets, whose categories are actions: all boxes there are persons.
 pickle      {"video_id,second": array (n, 5) of x1 y1 x2 y2 score as fractions}, persons:
             mmaction2's proposals. Nothing in the pickle is executed.
 ==========  ======================================================================================
@@ -493,6 +494,8 @@ class _Detections:
             numbered = any(isinstance(image, int) and image not in images for image in self.images)
             short_side = _KEYFRAME_SHORT_SIDE if numbered else math.inf
         class_names, label_of = _class_names(list(self.categories), categories)
+        if self.images and all(_own_keyframe(x, images.get(x, {})) for x in self.images):
+            class_names, label_of = [], np.full(len(label_of), -1)  # what persons do
         columns = {
             "videos": of_image[codes, 0],
             "seconds": of_image[codes, 1],
@@ -530,7 +533,9 @@ def _places(
     for identity in ids:
         entry = images.get(identity, {})
         name = entry.get("file_name", identity)
-        found = _IMAGE_NAME.fullmatch(name) if isinstance(name, str) else None
+        found = _own_keyframe(identity, entry)
+        if found is None and isinstance(name, str):
+            found = _IMAGE_NAME.fullmatch(name)
         if found:
             places.append(_Place(Path(found[1]).name, int(found[2]), _size(path, entry)))
         elif isinstance(identity, int):
@@ -542,6 +547,17 @@ def _places(
         else:
             places.append(None)
     return places
+
+
+def _own_keyframe(identity: int | str, entry: dict) -> re.Match | None:
+    """Match the id "video_id,second" of an image that is a keyframe of our data sets.
+
+    detectron2's `convert_to_coco_json` writes them so, with the video as the image's file and the
+    actions of persons as categories.
+    """
+    found = re.fullmatch(r"(.+),(\d{1,9})", identity) if isinstance(identity, str) else None
+    video = Path(str(entry.get("file_name", "")))
+    return found if found and found[1] in (video.name, video.stem) else None
 
 
 def _size(path: object, entry: dict) -> tuple[float, float] | None:

@@ -147,7 +147,7 @@ class ActionROIHeads(nn.Module):
                 shape = tuple(features[name].shape)
                 raise ValueError(
                     f"map {name!r} of shape {shape}: ActionROIHeads need maps of clips, "
-                    " (N, C, T, H, W); MODEL.BACKBONE.NAME must be a backbone of videos"
+                    "(N, C, T, H, W); MODEL.BACKBONE.NAME must be a backbone of videos"
                 )
         maps = [features[name].mean(dim=2) for name in self.in_features]
         person_boxes = [self._boxes_to_pool(x) for x in proposals]

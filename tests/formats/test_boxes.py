@@ -13,11 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectron2.data import DatasetCatalog
+from detectron2.data.datasets import convert_to_coco_json
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alphaaction_d2 import register_datasets
 from alphaaction_d2.formats.boxes import at_keyframes, keyframe_seconds, read_boxes
 from alphaaction_d2.formats.tables import DataFileError
+from tests.helpers import small_cfg, write_dataset
 
 # two persons and a cup on one keyframe of a picture of 200 x 100, one person on another video's
 BOXES = np.array([[0.1, 0.2, 0.5, 0.6], [0.3, 0.2, 0.9, 1], [0, 0, 0.25, 0.5], [0.5, 0.5, 1, 1]])
@@ -485,3 +489,37 @@ def test_any_csv(tmp_path_factory, rows):
 )
 def test_any_pickle(tmp_path_factory, entries):
     read_or_refuse(write(tmp_path_factory.mktemp("any"), pickle.dumps(entries)))
+
+
+def test_our_data_set_through_detectron2s_converter(tmp_path):
+    """A box comes once for each action; all of them are persons."""
+    folder = write_dataset(tmp_path / "own")
+    register_datasets(small_cfg(folder))
+    path = tmp_path / "own.json"
+    convert_to_coco_json("own_train", str(path))
+    rows = read_boxes(path, "persons").rows
+    assert len(read_boxes(path).rows) == len(rows)
+    found = sorted(
+        zip((rows.videos[c] for c in rows.video_codes), rows.timestamps, rows.boxes[:, 0])
+    )
+    expected = sorted(
+        (x["video_id"], x["timestamp"], a["bbox"][0] / x["width"])
+        for x in DatasetCatalog.get("own_train")
+        for a in x["annotations"]
+        if a["category_id"] < 2  # left or right: each person is one of them
+    )
+    assert [row[:2] for row in found] == [row[:2] for row in expected]
+    assert np.allclose([row[2] for row in found], [row[2] for row in expected], atol=1e-4)
+    assert (rows.labels == -1).all()
+
+
+def test_objects_in_folders_with_numbers_keep_their_classes(tmp_path):
+    """Ids of the same form, but of pictures: no data set of ours."""
+    images = [{"id": "a,0902", "file_name": "a/0902.jpg", "width": 640, "height": 480}]
+    content = {
+        "images": images,
+        "annotations": [detection(category_id=2)],
+        "categories": [{"id": 2, "name": "ball"}],
+    }
+    rows = read_boxes(write(tmp_path, json.dumps(content)), "objects").rows
+    assert rows.class_names == ["ball"] and rows.labels.tolist() == [0]
