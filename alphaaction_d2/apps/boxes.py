@@ -24,10 +24,11 @@ import json
 import logging
 import shutil
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from detectron2.utils.logger import setup_logger
@@ -51,6 +52,7 @@ from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector, load_detector
 from .command_line import describe_error, tell_failed, tool_parser
+from .video_arguments import DETECTOR_HELP
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +71,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         nargs="+",
         metavar=("CONFIG", "WEIGHTS"),
-        help="configuration of a detectron2 detector (file or name in its model zoo), and weights "
-        "(file or address; not needed for the zoo)",
+        help=DETECTOR_HELP,
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
@@ -117,17 +118,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 @dataclass(frozen=True)
 class VideoJob:
-    """One video to look at.
-
-    Attributes:
-        video_id: its name in the rows.
-        path: the file or folder; None for one that was not found.
-        timestamps: increasing seconds of the keyframes; None: every second.
-    """
+    """One video to look at."""
 
     video_id: str
-    path: Path | None
-    timestamps: tuple[int, ...] | None = None
+    path: Path | None  # None for one that was not found
+    timestamps: tuple[int, ...] | None = None  # increasing seconds; None: every second
 
 
 def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
@@ -166,16 +161,11 @@ def _is_one_video(path: Path) -> bool:
 
 
 def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
-    """Jobs for the keyframes of a split: those annotated or listed that are not excluded.
-
-    Args:
-        files: of the split.
-        every_second: look at every second of the split's videos.
-    """
+    """Jobs for the keyframes of a split: those annotated or listed that are not excluded."""
     found = find_videos(files.videos)
-    keyframes: dict[str, list[int]] = {}
+    keyframes: dict[str, list[int]] = defaultdict(list)
     for video, second in keyframes_of(str(files.videos), files):
-        keyframes.setdefault(video, []).append(second)
+        keyframes[video].append(second)
     return [
         VideoJob(name, _video_of(found.get(name, [])), None if every_second else tuple(seconds))
         for name, seconds in keyframes.items()
@@ -192,18 +182,17 @@ def _video_of(paths: Sequence[Path]) -> Path | None:
 
 @dataclass(frozen=True)
 class Task:
-    """One set of videos and the files that their boxes go into."""
+    """One set of videos, the folder of their parts, and files for kinds of boxes."""
 
     jobs: list[VideoJob]
     parts: Path
-    outputs: Mapping[Path, Sequence[str]]
+    outputs: Mapping[Path, Sequence[str]]  # see `merge_parts`
 
 
 def split_task(files: AVAFiles, prefix: Path, every_second: bool) -> Task:
     """The task of one split of a data set."""
     outputs = {
-        prefix.with_name(f"{prefix.name}_persons.csv"): ("person",),
-        prefix.with_name(f"{prefix.name}_objects.csv"): ("object",),
+        prefix.with_name(f"{prefix.name}_{kind}s.csv"): (kind,) for kind in ("person", "object")
     }
     jobs = dataset_jobs(files, every_second)
     return Task(jobs, prefix.with_name(f"{prefix.name}.parts"), outputs)
@@ -257,21 +246,15 @@ def keyframe_pictures(
         for timestamp, _, picture in clips:
             yield round(timestamp * looks_per_second) / looks_per_second, picture
         return
-    timestamps = _with_looks_between(timestamps, looks_per_second)
-    with VideoReader(path) as reader:
-        for timestamp in timestamps:
-            if reader.info.spans(timestamp):
-                yield timestamp, reader.pictures([timestamp])[0]
-
-
-def _with_looks_between(timestamps: Sequence[float], looks_per_second: int) -> list[float]:
-    """Keyframes, and before each that follows another after a second the moments in between."""
     moments, known = [], set(timestamps)
     for timestamp in timestamps:
         if timestamp - 1 in known:
             moments += [timestamp - 1 + n / looks_per_second for n in range(1, looks_per_second)]
         moments.append(timestamp)
-    return moments
+    with VideoReader(path) as reader:
+        for moment in moments:
+            if reader.info.spans(moment):
+                yield moment, reader.pictures([moment])[0]
 
 
 def detect_keyframes(
@@ -321,8 +304,7 @@ def write_boxes(
 
     Args:
         parts: the folder; made if needed.
-        settings: what the boxes depend on besides the videos. Parts with other settings are not
-            mixed with new ones.
+        settings: what the boxes depend on besides the videos.
         batch_size: pictures that go through the detector together.
         looks_per_second: see :func:`keyframe_pictures`.
 
@@ -330,7 +312,7 @@ def write_boxes(
         One line for each video that could not be used.
 
     Raises:
-        ValueError: `parts` was begun with other settings.
+        ValueError: `parts` was begun with other settings: what they give is not mixed.
     """
     _claim(parts, settings)
     missing = [job for job in jobs if not _part(parts, job).is_file()]
@@ -380,12 +362,9 @@ def merge_parts(
                 if not _part(parts, job).is_file():
                     continue
                 with _part(parts, job).open(newline="", encoding="utf-8") as part:
-                    rows = [
-                        row
-                        for row in csv.reader(part)
-                        if ("object" if row[6] else "person") in kinds
-                    ]
-                file.write(_csv_text(rows).encode())
+                    rows = csv.reader(part)
+                    kept = [row for row in rows if ("object" if row[6] else "person") in kinds]
+                file.write(_csv_text(kept).encode())
 
         write_atomically(path, write)
 
@@ -396,18 +375,18 @@ def _part(parts: Path, job: VideoJob) -> Path:
 
 def _claim(parts: Path, settings: Mapping[str, object]) -> None:
     """Make the folder of parts, or see that it was begun with the same settings."""
-    path, wanted = parts / _SETTINGS_FILE, dict(settings)
+    path = parts / _SETTINGS_FILE
     if not path.is_file():
-        write_atomically(path, json.dumps(wanted, indent=1))
+        write_atomically(path, json.dumps(dict(settings), indent=1))
         return
     known = json.loads(path.read_text(encoding="utf-8"))
-    differing = sorted(key for key in {*known, *wanted} if known.get(key) != wanted.get(key))
-    if differing:
-        key = differing[0]
-        raise ValueError(
-            f"{parts}: begun with {key} {known.get(key)!r}, not {wanted.get(key)!r}: go on with "
-            "that, or remove this folder"
-        )
+    for key in sorted({*known, *settings}):
+        old, new = known.get(key), settings.get(key)
+        if old != new:
+            raise ValueError(
+                f"{parts}: begun with {key} {old!r}, not {new!r}: go on with that, or remove this "
+                "folder"
+            )
 
 
 def _csv_text(rows: Iterable[Sequence[str]]) -> str:
@@ -416,14 +395,17 @@ def _csv_text(rows: Iterable[Sequence[str]]) -> str:
     return text.getvalue()
 
 
+def _value(args: argparse.Namespace, option: str) -> Any:
+    return getattr(args, option.replace("-", "_"))
+
+
 def main(args: argparse.Namespace) -> int:
     setup_logger(name="alphaaction_d2")
     if len(args.detector) > 2:
         raise ValueError(f"--detector takes CONFIG and WEIGHTS, got {len(args.detector)} words")
-    if args.batch_size < 1:
-        raise ValueError(f"--batch-size {args.batch_size}: give a number from 1 on")
-    if args.looks_per_second < 1:
-        raise ValueError(f"--looks-per-second {args.looks_per_second}: give a number from 1 on")
+    for option in ("batch-size", "looks-per-second"):
+        if (number := _value(args, option)) < 1:
+            raise ValueError(f"--{option} {number}: give a number from 1 on")
     tasks = make_tasks(args)
     for path in [path for task in tasks if not task.parts.is_dir() for path in task.outputs]:
         if path.exists() and not args.overwrite:  # and no unfinished run goes on
@@ -436,7 +418,7 @@ def main(args: argparse.Namespace) -> int:
         class_names=args.class_names,
         opts=args.opts,
     )
-    settings = {name: vars(args)[name.replace("-", "_")] for name in _SETTINGS}
+    settings = {option: _value(args, option) for option in _SETTINGS}
     failed = []
     for task in tasks:
         lost = write_boxes(

@@ -12,6 +12,10 @@ from ..engine.box_sources import BoxSource, KeyframeBoxes, WholeFrame
 from ..formats.config_files import setup_cfg
 
 WHOLE_FRAME = "whole-frame"
+DETECTOR_HELP = (
+    "configuration of a detectron2 detector (file or name in its model zoo), and weights (file or "
+    "address; not needed for the zoo)"
+)
 
 
 def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +30,7 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
         "--person-detector",
         nargs="+",
         metavar=("CONFIG", "WEIGHTS"),
-        help="configuration of a detectron2 detector (file or name in its model zoo), and weights "
-        "(file or address; not needed for the zoo)",
+        help=DETECTOR_HELP,
     )
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs of the configuration"
