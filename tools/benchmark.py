@@ -73,24 +73,12 @@ def table(rows: Sequence[Row]) -> str:
         if row.limit is not None:
             unit = row.unit if row.ratio is None else ""
             limit = (">= " if row.at_least else "<= ") + format_figure(row.limit, unit)
-        lines.append(
-            [
-                row.name + (f" ({row.note})" if row.note else ""),
-                format_figure(row.value, row.unit),
-                yardstick,
-                "" if row.ratio is None else f"{row.ratio:.2f}",
-                limit,
-                verdicts[row.ok],
-            ]
-        )
+        name = row.name + (f" ({row.note})" if row.note else "")
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        value = format_figure(row.value, row.unit)
+        lines.append([name, value, yardstick, ratio, limit, verdicts[row.ok]])
     headers = ["row", "measured", "yardstick", "ratio", "limit", ""]
-    return tabulate(lines, headers, tablefmt="simple", disable_numparse=True)
-
-
-def as_json(measured: Sequence[tuple[str, Row]], quick: bool) -> dict:
-    """Facts about the machine and every field of every row."""
-    rows = [{"area": area, **asdict(r), "ratio": r.ratio, "ok": r.ok} for area, r in measured]
-    return {"machine": machine_facts(), "quick": quick, "rows": rows}
+    return tabulate(lines, headers, disable_numparse=True)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -105,8 +93,9 @@ def main(args: argparse.Namespace) -> int:
     rows = [row for _, row in measured]
     print(table(rows))
     if args.json:
-        text = json.dumps(as_json(measured, args.quick), indent=2)
-        Path(args.json).write_text(text + "\n", encoding="utf-8")
+        fields = [{"area": area, **asdict(r), "ratio": r.ratio, "ok": r.ok} for area, r in measured]
+        content = {"machine": machine_facts(), "quick": args.quick, "rows": fields}
+        Path(args.json).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     missed = [row.name for row in rows if row.ok is False]
     if missed:
         print(f"missed: {'; '.join(missed)}", file=sys.stderr)

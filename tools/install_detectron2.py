@@ -196,15 +196,7 @@ def license_text() -> bytes:
 
 
 def build_wheel(source: Path, folder: Path) -> Path:
-    """Build the detectron2 wheel from the carrying wheel; equal input gives an equal file.
-
-    Args:
-        source: The wheel that carries detectron2.
-        folder: Where to write the new wheel.
-
-    Returns:
-        The path of the new wheel.
-    """
+    """Build the detectron2 wheel from the carrying wheel; equal input gives an equal file."""
     files = dict(sorted(read_sources(source).items()))
     files[f"{DIST_INFO}/LICENSE"] = license_text()
     files[f"{DIST_INFO}/NOTICE"] = NOTICE.encode()
@@ -236,14 +228,12 @@ def record(files: dict[str, bytes], own_name: str) -> str:
 def install_wheel(wheel: Path, *, force: bool) -> None:
     """Install the wheel, and of its requirements what is missing."""
     if force:
-        run_pip(
-            *("install", "--no-deps", "--force-reinstall", str(wheel)),
-            purpose=f"install {wheel.name}",
-        )
+        options = ("--no-deps", "--force-reinstall")
+        run_pip("install", *options, str(wheel), purpose=f"install {wheel.name}")
     run_pip("install", str(wheel), purpose=f"install {wheel.name} and what it requires")
 
 
-def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Install the pure-Python part of detectron2 0.6, unless a detectron2 is there."
     )
@@ -251,11 +241,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--wheel-dir", type=Path, metavar="DIR", help="only build the wheel, into this folder"
     )
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    options = parse_arguments(arguments)
+    options = parser.parse_args(arguments)
     present = installed_detectron2()
     if present and not options.force and options.wheel_dir is None:
         print(f"{present} is used as it is (--force replaces it)")

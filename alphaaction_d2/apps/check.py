@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import logging
 import textwrap
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -80,10 +81,10 @@ def read(data: list[str], report: DatasetReport) -> Path | None:
 def print_findings(report: DatasetReport) -> None:
     """One table: what is wrong, then what is unusual."""
     shown, left_out = [], 0
-    per_file: dict[str, int] = {}
+    per_file: Counter[str] = Counter()
     for finding in report.findings:
         name = finding.where.rpartition(":")[0] or finding.where
-        per_file[name] = per_file.get(name, 0) + 1
+        per_file[name] += 1
         if per_file[name] > MAX_SAME:
             left_out += 1
             continue
@@ -91,9 +92,7 @@ def print_findings(report: DatasetReport) -> None:
         where = textwrap.fill(finding.where, WIDTH // 3, break_long_words=False)
         shown.append((kind, where, textwrap.fill(finding.what, WIDTH // 2)))
     if shown:
-        print(
-            tabulate(shown, headers=("", "where", "what"), tablefmt="simple", disable_numparse=True)
-        )
+        print(tabulate(shown, headers=("", "where", "what"), disable_numparse=True))
     if left_out:
         print(f"... and {left_out} more, in files of which {MAX_SAME} are shown")
     wrong = sum(finding.wrong for finding in report.findings)
@@ -108,7 +107,7 @@ def print_summary(report: DatasetReport, cfg: CfgNode) -> None:
     print("\nWhat training and testing will see:\n")
     columns = ["split", "videos", "keyframes", "persons", "labels"]
     columns += ["detected persons", "objects", f"clips beyond an end ({seconds:.2f} s)"]
-    print(tabulate(summarise(report, *clip), headers=columns, tablefmt="simple"))
+    print(tabulate(summarise(report, *clip), headers=columns))
     label_map, counts = report.label_map, class_counts(report)
     if label_map is None:
         return
@@ -118,7 +117,7 @@ def print_summary(report: DatasetReport, cfg: CfgNode) -> None:
         for i in sorted(label_map.names)
     ]
     print("\nRows of each class:\n")
-    print(tabulate(rows, headers=("id", "class", "group", *counts), tablefmt="simple"))
+    print(tabulate(rows, headers=("id", "class", "group", *counts)))
 
 
 def print_keys(report: DatasetReport, folder: Path | None) -> None:

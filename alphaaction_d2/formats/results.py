@@ -25,8 +25,6 @@ CSV_HEADER = (
     *("video_id", "timestamp", "x1", "y1", "x2", "y2"),
     *("action_id", "action_name", "score", "person_id"),
 )
-JSON_FORMAT = "alphaaction_d2.video_result"
-JSON_VERSION = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +54,7 @@ class PersonResult:
     def from_scores(
         cls, box: np.ndarray, scores: np.ndarray, class_names: Sequence[str], person_id: int = -1
     ) -> PersonResult:
-        """Build a person from the (K,) scores and the K names of the classes.
-
-        Raises:
-            ValueError: the lengths differ.
-        """
+        """Build a person from the (K,) scores and the K names of the classes."""
         if len(scores) != len(class_names):
             raise ValueError(
                 f"{len(scores)} scores for {len(class_names)} class names: one score per class "
@@ -216,8 +210,8 @@ def write_results_json(path: str | os.PathLike, result: VideoResult) -> Path:
         ValueError: there are scores that are not numbers.
     """
     content = {
-        "format": JSON_FORMAT,
-        "version": JSON_VERSION,
+        "format": "alphaaction_d2.video_result",
+        "version": 1,
         "video_id": result.video_id,
         "width": int(result.width),
         "height": int(result.height),

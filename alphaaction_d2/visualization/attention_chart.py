@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
-from matplotlib.patches import Rectangle
 
 from ..formats.results import KeyframeResult, MemoryWeights, PersonResult
 from .attention import MAX_PERSONS, attention_of, name_with_action
@@ -23,6 +22,7 @@ from .figures import (
     inch,
     label_seconds,
     left_edge,
+    mark,
     new_figure,
     save,
     write_beside,
@@ -57,13 +57,13 @@ def memory_attention_chart(
     # One axes a column, in which heights are counted in rows: axes are what takes time to draw.
     tops = np.cumsum([_HEAD, *(max(1, len(ids)) + _HEAD for ids in rows)])
     width = 9 + 1.5 * (len(columns) - 1)
-    parts = ["height of a bar: share of the attention", "pale: the person was seen then"]
-    parts.append("line: the keyframe")
+    subtitle = "height of a bar: share of the attention; pale: the person was seen then; line: the "
+    subtitle += "keyframe"
     if len(keyframe.persons) > len(persons):
-        parts.append(f"{len(persons)} of {len(keyframe.persons)} persons")
+        subtitle += f"; {len(persons)} of {len(keyframe.persons)} persons"
     title = f"Attention to the memory at {format_time(keyframe.timestamp)}"
     height = 1.15 + _INCHES_PER_ROW * (tops[-1] - _HEAD)
-    figure = new_figure(width, height, title, "; ".join(parts))
+    figure = new_figure(width, height, title, subtitle)
 
     limits = _limits(keyframe.timestamp, columns, len(persons))
     column_width = (width - _LEFT - _RIGHT - _GAP * (len(columns) - 1)) / len(columns)
@@ -165,28 +165,17 @@ def _draw_bars(
     high = low - 0.9 * np.array(shares)
     corners = np.stack([left, low, left, high, right, high, right, low], axis=1)
     faces = [hex_colour(colour) for colour in colours]
-    bars = PolyCollection(
-        list(corners.reshape(-1, 4, 2)), facecolors=faces, linewidths=0, antialiaseds=False
-    )
-    bars.set_zorder(zorder)
+    style: dict = {"facecolors": faces, "linewidths": 0, "antialiaseds": False, "zorder": zorder}
+    bars = PolyCollection(list(corners.reshape(-1, 4, 2)), **style)
     axes.add_collection(bars, autolim=False)
 
 
 def _write_person(axes: Axes, top: float, person: PersonResult, colours: IdentityColours) -> None:
     """The heading of a block, from the figure's left edge: a coloured mark, who, and what."""
-    x = left_edge(axes)
-    mark = Rectangle(
-        (x, top - 1.75), 0.16 * inch(axes), 0.6, clip_on=False, edgecolor=INK, linewidth=0.5
-    )
-    mark.set(
-        facecolor=hex_colour(colours.of([person.person_id])[0]),
-        transform=axes.get_yaxis_transform(),
-    )
-    axes.add_patch(mark)
-    style = {"weight": "bold", "bbox": ABOVE_GRID}
-    write_beside(
-        axes, x + 0.25 * inch(axes), top - 1.45, shorten(name_with_action(person), 80), **style
-    )
+    x, rgb = left_edge(axes), colours.of([person.person_id])[0]
+    mark(axes, (x, top - 1.75, 0.16 * inch(axes), 0.6), rgb, rim=0.5)
+    label, style = shorten(name_with_action(person), 80), {"weight": "bold", "bbox": ABOVE_GRID}
+    write_beside(axes, x + 0.25 * inch(axes), top - 1.45, label, **style)
 
 
 def _label_rows(axes: Axes, top: float, ids: Sequence[int], own: int) -> None:

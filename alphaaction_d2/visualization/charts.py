@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 
 from ..formats.results import ClassAP, VideoResult, group_classes, mean_ap
 from .figures import (
@@ -23,6 +22,7 @@ from .figures import (
     inch,
     label_seconds,
     left_edge,
+    mark,
     new_figure,
     plain,
     save,
@@ -99,8 +99,8 @@ def _class_rows(
         limit: end of the axis.
         title, subtitle: of the page.
         top: inches above the rows.
-        colour_of: colour of the group with this index.
-        sign: how the groups' means are written.
+        colour_of: of the group with this index.
+        sign: of the groups' means, as a format.
     """
     if not classes:
         raise ValueError(f"{path}: no classes to draw")
@@ -226,8 +226,7 @@ def comparison_chart(
         path: PNG file to write.
         runs: name of a run -> class group -> percent (NaN where there is none). All have the groups
             of the first one.
-        title: headline.
-        subtitle: second line.
+        title, subtitle: of the page.
     """
     groups = list(next(iter(runs.values())))
     page_width = max(7, min(16, 1.6 + 0.3 * len(groups) * (len(runs) + 1)))
@@ -291,7 +290,8 @@ def timeline_chart(
     for person_id, strips in shown:
         (colour,) = colours.of([person_id])
         height = max(1, len(strips))
-        _person_label(axes, y, height, name_person(person_id, "unknown"), colour)
+        mark(axes, (-0.50, y + 0.1, 0.008, height - 0.2), colour)
+        write_beside(axes, -0.485, y + 0.5, name_person(person_id, "unknown"), weight="bold")
         style = {"ha": "right", "fontsize": 8.5}
         for row, (action, scores) in enumerate(strips):
             _strip(axes, y + row, scores, colour, result.period, min_score)
@@ -328,14 +328,6 @@ def _strip(
     faces = [hex_colour(mix(full, (255, 255, 255), strength)) for strength in strengths.tolist()]
     spans = [(time - period / 2, period) for time in scores]
     axes.broken_barh(spans, area, facecolors=faces, edgecolors=faces, linewidth=0.4)
-
-
-def _person_label(axes: Axes, y: float, height: float, label: str, colour: RGB) -> None:
-    """Coloured bar and name at the very left, outside the axes."""
-    bar = Rectangle((-0.50, y + 0.1), 0.008, height - 0.2, facecolor=hex_colour(colour))
-    bar.set(transform=axes.get_yaxis_transform(), clip_on=False, linewidth=0)
-    axes.add_patch(bar)
-    write_beside(axes, -0.485, y + 0.5, label, weight="bold")
 
 
 def _persons_over_time(

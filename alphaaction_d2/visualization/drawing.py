@@ -129,10 +129,8 @@ class PanelRenderer:
             return None
         block = self._width(identity) + 2 * self._pad if identity else max(4, self._pad)
         names = [fit(name, self._font, self._max_text_width) for name, _ in rows]
-        row_width = 0
-        if rows:
-            widest = max(self._width(name) for name in names)
-            row_width = widest + self._percent_width + 4 * self._pad
+        widths = [self._width(name) + self._percent_width + 4 * self._pad for name in names]
+        row_width = max(widths, default=0)
         height = max(1, len(rows)) * self._row_height
         image = Image.new("RGBA", (block + row_width, height), (*_PANEL, _OPACITY))
         draw = ImageDraw.Draw(image)
@@ -146,9 +144,8 @@ class PanelRenderer:
                 area = (block, top + 1, block + bar - 1, top + self._row_height - 2)
                 draw.rectangle(area, fill=(*bar_colour, 225))
             self._write(draw, block + self._pad, top, name, _TEXT)
-            number = f"{percent}%"
-            x = block + row_width - self._pad - self._width(number)
-            self._write(draw, x, top, number, _TEXT)
+            x = block + row_width - self._pad - self._width(f"{percent}%")
+            self._write(draw, x, top, f"{percent}%", _TEXT)
         return Panel.of(image)
 
     def _caption(self, text: str) -> Panel | None:
@@ -212,9 +209,8 @@ class PersonDrawer:
                 draw_box(canvas, boxes[i], colours[i], line)
         visible = np.flatnonzero((sides >= 1).all(axis=1)).tolist()
         obstacles = self._draw_caption(canvas, caption)
-        labels = [self._label(persons[i], colours[i]) for i in visible]
-        ids = [persons[i].person_id for i in visible]
-        self._draw_labels(canvas, boxes[visible], ids, labels, obstacles)
+        shown, colours = [persons[i] for i in visible], [colours[i] for i in visible]
+        self._draw_labels(canvas, boxes[visible], shown, colours, obstacles)
         return canvas
 
     def _canvas(self, frame: np.ndarray) -> np.ndarray:
@@ -232,29 +228,29 @@ class PersonDrawer:
     def _draw_caption(self, canvas: np.ndarray, caption: str) -> np.ndarray | None:
         """The area (1, 4) that the caption takes."""
         panel = self._panels.caption(caption)
-        if panel is None or panel.size[0] > canvas.shape[1] or panel.size[1] > canvas.shape[0]:
+        if panel is None or (np.array(panel.size) > self.output_size).any():
             return None
         panel.paste(canvas, 0, 0)
         return np.array([[0, 0, *panel.size]], dtype=np.float64)
-
-    def _label(self, person: PersonResult, colour: RGB) -> tuple[str, Rows, RGB]:
-        actions = person.best_actions(MAX_ACTIONS, self.min_score)
-        rows = tuple((name, round(100 * score)) for name, score in actions)
-        return name_person(person.person_id), rows, colour
 
     def _draw_labels(
         self,
         canvas: np.ndarray,
         boxes: np.ndarray,
-        ids: Sequence[int],
-        labels: Sequence[tuple[str, Rows, RGB]],
+        persons: Sequence[PersonResult],
+        colours: Sequence[RGB],
         obstacles: np.ndarray | None,
     ) -> None:
         """All actions where there is room, else the best one, else the identity alone."""
-        panels = [
-            [self._panels.label(identity, rows[:n], colour) for n in (len(rows), 1, 0)]
-            for identity, rows, colour in labels
-        ]
+        ids, labels, panels = [person.person_id for person in persons], [], []
+        for person, colour in zip(persons, colours):
+            actions = person.best_actions(MAX_ACTIONS, self.min_score)
+            rows: Rows = tuple((name, round(100 * score)) for name, score in actions)
+            label = name_person(person.person_id), rows, colour
+            labels.append(label)
+            panels.append(
+                [self._panels.label(label[0], rows[:n], colour) for n in (len(rows), 1, 0)]
+            )
         sizes = [[panel.size if panel else (0, 0) for panel in levels] for levels in panels]
         # Another text is a new panel: it may find a better place.
         known = [self._previous.get(i, (None, None)) for i in ids]

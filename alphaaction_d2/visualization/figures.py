@@ -14,10 +14,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from ..formats.writing import write_atomically
+from .palette import RGB, hex_colour
 from .text import format_time, printable
 
 DPI = 120
@@ -72,10 +74,17 @@ def write_beside(axes: Axes, x: float, y: float, text: str, **style: Any) -> Tex
     return write(axes, x, y, text, va="center", transform=axes.get_yaxis_transform(), **style)
 
 
+def mark(axes: Axes, place: tuple[float, float, float, float], rgb: RGB, rim: float = 0) -> None:
+    """A patch of colour at x, y (as in :func:`write_beside`) with width, height; also outside."""
+    x, y, width, height = place
+    patch = Rectangle((x, y), width, height, clip_on=False, edgecolor=INK, linewidth=rim)
+    patch.set(facecolor=hex_colour(rgb), transform=axes.get_yaxis_transform())
+    axes.add_patch(patch)
+
+
 def label_seconds(axes: Axes, nbins: int) -> None:
     """Times below the axes."""
-    steps = [1, 2, 2.5, 5, 10]  # matplotlib's own
-    axes.xaxis.set_major_locator(MaxNLocator(nbins, steps=steps, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins, steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.xaxis.set_major_formatter(lambda value, _: format_time(value)[:-2] if value >= 0 else "")
 
 

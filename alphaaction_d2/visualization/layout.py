@@ -54,11 +54,7 @@ def _covered(panels: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 
 
 def _slot_costs(
-    index: int,
-    panels: np.ndarray,
-    boxes: np.ndarray,
-    heads: np.ndarray,
-    moved: np.ndarray,
+    index: int, panels: np.ndarray, boxes: np.ndarray, heads: np.ndarray, moved: np.ndarray
 ) -> np.ndarray:
     """What a panel hides and how far it was pushed, for (S, 4) panels of one person: (S,)."""
     hidden = 0.4 * _covered(panels, boxes) + _covered(panels, heads)
@@ -93,9 +89,8 @@ def place_panels(
     Returns:
         P placements, None where there is nothing to place.
     """
-    num_persons = len(boxes)
-    placements: list[Placement | None] = [None] * num_persons
-    if num_persons == 0:
+    placements: list[Placement | None] = [None] * len(boxes)
+    if not placements:
         return placements
     limits = np.asarray(frame_size)
     heads = boxes.copy()

@@ -76,7 +76,6 @@ def write_report(
     """Write `report.html`. Parts without content don't appear.
 
     Args:
-        directory: where the page goes.
         title, subtitle: at its top.
         videos: a section each.
         classes: average precision per class, for the table and the mean; empty without evaluation.
@@ -87,9 +86,6 @@ def write_report(
         config: the configuration, shown folded.
         downloads: files to link, besides the tables of the videos.
         min_score: actions with a lower score are left out of the detection tables.
-
-    Returns:
-        Path of the page.
 
     Raises:
         FileNotFoundError: when a chart, a video or a download does not exist.
