@@ -56,10 +56,7 @@ def _rank(keyframe: KeyframeResult) -> tuple[int, float]:
 
 
 def write_attention_pictures(
-    video: str | Path,
-    folder: Path,
-    keyframes: Sequence[KeyframeResult],
-    result: VideoResult,
+    video: str | Path, folder: Path, keyframes: Sequence[KeyframeResult], result: VideoResult
 ) -> dict[str, Path]:
     """Draw the maps over the keyframes, and the attention to the memory over time.
 

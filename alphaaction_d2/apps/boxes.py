@@ -67,11 +67,7 @@ _SETTINGS_FILE = "settings.json"
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
     parser.add_argument(
-        "--detector",
-        required=True,
-        nargs="+",
-        metavar=("CONFIG", "WEIGHTS"),
-        help=DETECTOR_HELP,
+        "--detector", required=True, nargs="+", metavar=("CONFIG", "WEIGHTS"), help=DETECTOR_HELP
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(

@@ -27,10 +27,7 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--boxes", nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'")
     parser.add_argument(
-        "--person-detector",
-        nargs="+",
-        metavar=("CONFIG", "WEIGHTS"),
-        help=DETECTOR_HELP,
+        "--person-detector", nargs="+", metavar=("CONFIG", "WEIGHTS"), help=DETECTOR_HELP
     )
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs of the configuration"

@@ -11,14 +11,7 @@ import numpy as np
 import torch
 
 from ..data.clip_sampling import StillLimit, is_shown_by
-from ..data.video import (
-    VideoInfo,
-    VideoWriter,
-    iterate_frames,
-    one_line,
-    probe_video,
-    video_name,
-)
+from ..data.video import VideoInfo, VideoWriter, iterate_frames, one_line, probe_video, video_name
 from ..engine.box_sources import BoxSource
 from ..engine.predictor import VideoPredictor
 from ..formats.results import (
@@ -34,11 +27,7 @@ from ..visualization.charts import timeline_chart
 from ..visualization.drawing import PersonDrawer, write_picture
 from ..visualization.palette import identity_colours
 from ..visualization.text import format_time
-from .attention_pictures import (
-    KeyframeChoice,
-    remove_attention_pictures,
-    write_attention_pictures,
-)
+from .attention_pictures import KeyframeChoice, remove_attention_pictures, write_attention_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -171,12 +160,7 @@ def constant_rate(
 
 
 def write_annotated_video(
-    video: str | Path,
-    path: Path,
-    poster: Path,
-    result: VideoResult,
-    fps: float,
-    min_score: float,
+    video: str | Path, path: Path, poster: Path, result: VideoResult, fps: float, min_score: float
 ) -> list[tuple[float, float]]:
     """Draw persons and actions on every frame; the poster is the keyframe with the most persons.
 

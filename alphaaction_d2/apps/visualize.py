@@ -24,10 +24,7 @@ from ..engine import AttentionPredictor
 from ..engine.predictor import class_names
 from ..formats.results import VideoResult, read_evaluation
 from ..visualization.charts import class_gain_chart
-from .attention_pictures import (
-    KeyframeChoice,
-    write_attention_pictures,
-)
+from .attention_pictures import KeyframeChoice, write_attention_pictures
 from .command_line import tool_parser
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
 from .video_results import ATTENTION_KEYFRAMES, keyframe_result

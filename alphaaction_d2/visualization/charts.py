@@ -214,11 +214,7 @@ def _gain_legend(figure: Figure, names: tuple[str, str]) -> None:
 
 
 def comparison_chart(
-    path: str | os.PathLike,
-    runs: Mapping[str, Mapping[str, float]],
-    *,
-    title: str,
-    subtitle: str,
+    path: str | os.PathLike, runs: Mapping[str, Mapping[str, float]], *, title: str, subtitle: str
 ) -> Path:
     """Grouped bars: one group of bars per class group, one bar per run.
 
@@ -258,12 +254,7 @@ def comparison_chart(
     return save(figure, path)
 
 
-def timeline_chart(
-    path: str | os.PathLike,
-    result: VideoResult,
-    *,
-    min_score: float = 0.3,
-) -> Path:
+def timeline_chart(path: str | os.PathLike, result: VideoResult, *, min_score: float = 0.3) -> Path:
     """Actions over time: a block per person, a strip per action, darker where the score is higher.
 
     Colours are those of the persons' boxes in the annotated video. Persons without an id share one
