@@ -196,7 +196,7 @@ def as_boxes(boxes: np.ndarray) -> Boxes:
 
 
 def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Intersection over union of XYXY boxes (..., 4), broadcast against others (..., 4).
+    """Compute intersection over union of XYXY boxes (..., 4), broadcast against others (..., 4).
 
     Returns:
         (...) in [0, 1]; 0 where a box has no area.

@@ -14,7 +14,7 @@ DEPTHS = {(1, 1, 1, 1): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3):
 
 
 def describe(weights: Mapping[str, Tensor]) -> dict[str, object]:
-    """What the configuration says of a model with these weights, as far as names and shapes tell.
+    """Tell the configuration of a model with these weights, as far as names and shapes show it.
 
     Strides, dilations and frame rates (TAU, ALPHA) leave no trace in the weights.
 
@@ -59,7 +59,7 @@ def _describe_backbone(weights: Mapping[str, Tensor]) -> dict[str, object]:
 
 
 def _temporal_kernels(weights: Mapping[str, Tensor], inside: str) -> list[list[int]]:
-    """Frames that the first convolutions look at, by stage and block."""
+    """Count the frames that the first convolutions look at, by stage and block."""
     pattern = rf"backbone\.blocks\.(\d)\.{inside}res_blocks\.\d+\.branch2\.conv_a\.weight"
     kernels: dict[str, list[int]] = {}
     for name, value in weights.items():
@@ -95,12 +95,12 @@ def _describe_heads(weights: Mapping[str, Tensor]) -> dict[str, object]:
 
 
 def _numbers(names: Iterable[str], pattern: str) -> set[str]:
-    """What the names have in the place of the group."""
+    """Collect what the names have in the place of the group."""
     return {match[1] for name in names if (match := re.match(pattern, name))}
 
 
 def differences(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> list[str]:
-    """What would have to change in the configuration for `weights` to fit `model`."""
+    """Say what would have to change in the configuration for `weights` to fit `model`."""
     wanted, configured = describe(weights), describe(model)
     return [
         f"{key} must be {value!r}, not {configured[key]!r}"
@@ -110,6 +110,6 @@ def differences(weights: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> l
 
 
 def part_of(name: str) -> str:
-    """The part of the model that an entry belongs to: "backbone", "roi_heads.interaction" ..."""
+    """Name the part of the model of an entry: "backbone", "roi_heads.interaction" ..."""
     levels = name.split(".")
     return ".".join(levels[: 2 if levels[0] == "roi_heads" else 1])

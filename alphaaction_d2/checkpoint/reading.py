@@ -20,7 +20,7 @@ _WEIGHTS = ("model", "model_state", "state_dict", "blobs")
 
 
 def read_checkpoint(path: str | os.PathLike, *, trust_pickle: bool = False) -> dict[str, Any]:
-    """What a file of weights holds, its weights under "model" as tensors, names as in the file.
+    """Read a file of weights, which come under "model" as tensors, names as in the file.
 
     Args:
         path: a local file of torch, or a pickle.
@@ -74,7 +74,7 @@ def _read_file(path: str | os.PathLike, trust: bool) -> Any:
 
 
 def _unpickle(path: str | os.PathLike) -> Any:
-    """The contents of a file that its user trusts."""
+    """Unpickle a file that its user trusts."""
     try:
         return torch.load(path, map_location="cpu", weights_only=False)
     except OSError:

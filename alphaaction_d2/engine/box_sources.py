@@ -63,7 +63,6 @@ class WholeFrame(BoxSource):
     """One person who fills the picture, and no objects: for videos without any boxes."""
 
     def at(self, seconds: float) -> BoxesAt:
-        """See the class."""
         return BoxesAt(FoundBoxes.of([0, 0, 1, 1]), FoundBoxes.of(), TimedBoxes.join({}))
 
 
@@ -128,7 +127,6 @@ class KeyframeBoxes(BoxSource):
         self._tables = table, is_person(table.rows), DensePersons(between)
 
     def at(self, seconds: float) -> BoxesAt:
-        """See the class."""
         assert self._tables is not None, "first the frames of the video go through `watch`"
         table, are_persons, dense = self._tables
         key = (_VIDEO, round(seconds))

@@ -131,7 +131,7 @@ class DelayedInference(nn.Module):
         return results
 
     def flush(self) -> list[dict]:
-        """Results of the clips that still wait; the stream of their video has ended."""
+        """Classify the clips that still wait; the stream of their video has ended."""
         results = []
         if self.pool is not None:
             results = [self._classify(self.pool, waiting) for waiting in self._waiting]
@@ -179,7 +179,7 @@ class DelayedInference(nn.Module):
         return results + self._classify_up_to(pool, slot - self.after)
 
     def _classify_up_to(self, pool: MemoryPool, slot: int) -> list[dict]:
-        """Results of the waiting clips whose windows have ended by then."""
+        """Classify the waiting clips whose windows have ended by then."""
         results = []
         while self._waiting and self._waiting[0].slot <= slot:
             results.append(self._classify(pool, self._waiting.popleft()))
@@ -190,7 +190,7 @@ class DelayedInference(nn.Module):
         return self.result(waiting.clip, waiting.features, window)
 
     def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
-        """The result of one clip, from its features and its memory window."""
+        """Make the result of one clip, from its features and its memory window."""
         instances = self.model.classify([features], [window])[0]
         return self.model.postprocess(instances, clip)
 
@@ -202,7 +202,6 @@ class AttentiveInference(DelayedInference):
     """
 
     def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
-        """See the class."""
         clock = 1.0 if self.pool is None else self.pool.slots_per_second
         with record_attention(self.model.roi_heads.interaction, clock) as attention:
             result = super().result(clip, features, window)
@@ -256,7 +255,7 @@ def build_stream(cfg: CfgNode, keyframes: list[dict]) -> WithEnd:
 
 
 def _with_first_new_id(keyframes: list[dict]) -> list[dict]:
-    """The keyframes with `first_new_id`: nobody new gets an id that a box of the video carries."""
+    """Add `first_new_id` to keyframes: nobody new gets an id that a box of the video carries."""
     given: dict[str, set[int]] = {}
     for x in keyframes:
         ids = given.setdefault(x["video_id"], set())
@@ -274,12 +273,12 @@ def uses_memory(model: nn.Module) -> bool:
 
 
 def build_memory_pool(cfg: CfgNode, model: ActionRCNN) -> MemoryPool | None:
-    """An empty pool for streams, or None when a model has no use for memory."""
+    """Build an empty pool for streams, or None when a model has no use for memory."""
     return MemoryPool(cfg, model.roi_heads.num_channels) if uses_memory(model) else None
 
 
 def build_frozen_model(cfg: CfgNode) -> ActionRCNN:
-    """The network that fills a frozen memory: this configuration without interaction."""
+    """Build the network that fills a frozen memory: this configuration without interaction."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.INTERACTION.NAME = ""
@@ -291,7 +290,7 @@ def build_frozen_model(cfg: CfgNode) -> ActionRCNN:
 def build_delayed_inference(
     cfg: CfgNode, model: ActionRCNN, form: type[DelayedInference] = DelayedInference
 ) -> DelayedInference:
-    """The testing form of a model, with a pool of its own and the configured delay."""
+    """Build the testing form of a model, with a pool of its own and the configured delay."""
     delay = cfg.MODEL.MEMORY.DELAY
     pool = build_memory_pool(cfg, model)
     frozen = bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS) and pool is not None

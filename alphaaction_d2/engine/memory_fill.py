@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 def build_training_pool(
     cfg: CfgNode, model: ActionRCNN, keyframes: Sequence[dict]
 ) -> MemoryPool | None:
-    """A pool with room for all persons of the keyframes, one copy per machine; None without need.
+    """Build a pool with room for all persons of keyframes, one copy a machine; None without need.
 
     All processes call this together.
 
@@ -145,7 +145,7 @@ def _extract(
 def _until_all_have_finished(
     batches: Iterator[list[MemoryWrite]],
 ) -> Iterator[list[MemoryWrite]]:
-    """Yields in step with all other processes: nothing where they have more to do."""
+    """Yield in step with all other processes: nothing where they have more to do."""
     for writes in itertools.chain(batches, itertools.repeat(None)):
         if not gather_numbers([writes is not None]).any():
             return

@@ -15,7 +15,7 @@ OPTIMIZERS = {"SGD": torch.optim.SGD, "AdamW": torch.optim.AdamW}
 
 
 def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
-    """One group per pair of learning rate and weight decay.
+    """Make one group per pair of learning rate and weight decay.
 
     The interaction module learns INTERACTION_LR_FACTOR times as fast, biases BIAS_LR_FACTOR times
     as fast and with WEIGHT_DECAY_BIAS. Scale and shift of normalisation layers have
@@ -48,7 +48,7 @@ def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser that `cfg.SOLVER.OPTIMIZER` names."""
+    """Build the optimiser that `cfg.SOLVER.OPTIMIZER` names."""
     node = cfg.SOLVER
     if node.OPTIMIZER not in OPTIMIZERS:
         raise ValueError(f"SOLVER.OPTIMIZER {node.OPTIMIZER!r} is not one of {sorted(OPTIMIZERS)}")
@@ -81,7 +81,7 @@ def clip_norm_before_step(
 
 
 def scale_to_batch(cfg: CfgNode) -> CfgNode:
-    """Linear scaling (Goyal et al., 2017) when the batch is not the one the schedule is meant for.
+    """Scale linearly (Goyal et al., 2017) when the schedule is meant for another batch.
 
     With k = IMS_PER_BATCH / REFERENCE_IMS_PER_BATCH, rates are multiplied and everything counted in
     iterations is divided by k, so that the same number of clips is seen.

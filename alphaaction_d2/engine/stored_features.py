@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import torch
 from detectron2.utils import comm
+from detectron2.utils.logger import log_every_n_seconds
 from torch.utils.data import DataLoader
 
 from ..data.randomness import derived_seed, seeded
@@ -24,7 +25,6 @@ from ..structures import ClipFeatures
 logger = logging.getLogger(__name__)
 
 CLIPS_AT_ONCE = 16
-LOG_EVERY = 30.0  # seconds
 DTYPE = torch.float16  # of what is kept, as in the memory pool
 
 
@@ -77,14 +77,14 @@ def store_features(model: ActionRCNN, loader: TrainLoader, num_variants: int) ->
     logger.info("Storing the features of %d keyframes in %d variants", len(keyframes), num_variants)
     clips: dict[tuple[str, float], list[dict]] = {}
     model.train()
-    start = last = time.monotonic()
+    start = time.monotonic()
     for done, batch in enumerate(_extracted(model, loader, places), 1):
         for x in batch:
             clips.setdefault(_key(x), []).append(x)
-        if time.monotonic() - last > LOG_EVERY:
-            last, share = time.monotonic(), done * CLIPS_AT_ONCE / len(places)
-            left = (last - start) * (1 / share - 1) / 60
-            logger.info("%.0f %% of the features, %.1f minutes left", 100 * share, left)
+        share = done * CLIPS_AT_ONCE / len(places)
+        left = (time.monotonic() - start) * (1 / share - 1) / 60
+        text = f"{100 * share:.0f} % of the features, {left:.1f} minutes left"
+        log_every_n_seconds(logging.INFO, text, n=30)
     stored = StoredClips(clips)
     loader.prepare_with(stored)
     logger.info("Stored features: %.2f GB", stored.num_bytes / 1e9)

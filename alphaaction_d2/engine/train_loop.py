@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 
@@ -77,21 +76,10 @@ class ActionTrainLoop(SimpleTrainer):
         self.last_step: TrainStep | None = None
 
     @classmethod
-    def from_config(
-        cls,
-        cfg: CfgNode,
-        model: nn.Module,
-        data_loader: TrainLoader,
-        optimizer: torch.optim.Optimizer,
-        pool: MemoryPool | None,
-    ) -> dict:
+    def from_config(cls, cfg: CfgNode) -> dict:
         node = cfg.SOLVER
         amp_dtype = precision(node.AMP.DTYPE, "SOLVER.AMP.DTYPE", ("bfloat16", "float16"))
         return {
-            "model": model,
-            "data_loader": data_loader,
-            "optimizer": optimizer,
-            "pool": pool,
             "parts": node.ACCUMULATION_STEPS,
             "amp_dtype": amp_dtype if node.AMP.ENABLED else None,
             "device_type": torch.device(cfg.MODEL.DEVICE).type,
@@ -120,7 +108,7 @@ class ActionTrainLoop(SimpleTrainer):
         self.last_step = TrainStep(batch, loss)
 
     def _forward_backward(self, batch: list[dict]) -> dict[str, Tensor]:
-        """Gradients of the whole batch, part by part; returns its losses, detached."""
+        """Add up the gradients of the whole batch, part by part; return its losses, detached."""
         size = len(batch) // self.parts
         parts = [batch[i * size : (i + 1) * size] for i in range(self.parts)]
         shares = [1.0]
@@ -139,17 +127,14 @@ class ActionTrainLoop(SimpleTrainer):
                 sums[name] = sums.get(name, 0) + share * value.detach()
         return sums
 
-    @contextlib.contextmanager
-    def _synchronised(self, last: bool) -> Iterator[None]:
-        """Workers average their gradients once, with the last part."""
-        if isinstance(self.model, DistributedDataParallel) and not last:
-            with self.model.no_sync():
-                yield
-        else:
-            yield
+    def _synchronised(self, last: bool) -> contextlib.AbstractContextManager:
+        """Let workers average their gradients once, with the last part."""
+        if last or not isinstance(self.model, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.model.no_sync()
 
     def _check(self, losses: dict[str, Tensor], gradient: float, batch: list[dict]) -> float:
-        """The loss of all workers, or the same FloatingPointError in all of them.
+        """Average the loss over workers, or raise the same FloatingPointError in all of them.
 
         A gradient that is not finite is normal for a loss scaler, which leaves the step out.
         """
@@ -162,7 +147,7 @@ class ActionTrainLoop(SimpleTrainer):
         return float(gathered[:, 0].mean())
 
     def state_dict(self) -> dict:
-        """Everything but the model and the pool that the next step depends on."""
+        """Give everything but the model and the pool that the next step depends on."""
         state = super().state_dict()
         state["data_loader"] = self.data_loader.state_dict()
         state["grad_scaler"] = self.scaler.state_dict()
@@ -188,7 +173,7 @@ def over_all_workers(losses: Losses) -> dict[str, Tensor]:
 
 
 def factors_of_workers(counts: Tensor) -> Tensor:
-    """Factors that turn each worker's mean into its part of the mean over all.
+    """Compute the factors that turn each worker's mean into its part of the mean over all.
 
     Workers average their gradients, so each divides its sum by the *average* number of things, as
     detectron2's heads do: everybody then counts alike, however persons are spread over workers.
@@ -204,7 +189,7 @@ def factors_of_workers(counts: Tensor) -> Tensor:
 
 
 def shares_of_parts(persons: Tensor) -> list[float]:
-    """Factors with which the losses of the parts add up to the loss of the whole batch.
+    """Weigh the losses of the parts so that they add up to the loss of the whole batch.
 
     The loss of a part is a sum over persons divided by their number, averaged over workers and at
     least 1 (see :func:`factors_of_workers`); the sum of two such means needs the persons as
@@ -218,7 +203,7 @@ def shares_of_parts(persons: Tensor) -> list[float]:
 
 
 def gradient_norm(model: nn.Module) -> Tensor:
-    """Euclidean norm of all gradients together; not finite when one of them is not."""
+    """Compute the Euclidean norm of all gradients together; not finite when one of them is not."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     return torch.nn.utils.get_total_norm(gradients) if gradients else torch.zeros(())
 
@@ -226,7 +211,7 @@ def gradient_norm(model: nn.Module) -> Tensor:
 def explain_bad_step(
     iteration: int, losses: dict[str, Tensor], gradient: float, batch: list[dict]
 ) -> str:
-    """One line on a step that must not be taken."""
+    """Say in one line why a step must not be taken."""
     values = {name: float(value) for name, value in losses.items()}
     clips = ", ".join(f"{x['video_id']} at {x['timestamp']} s" for x in batch)
     what = "Gradient" if torch.tensor(list(values.values())).isfinite().all() else "Loss"

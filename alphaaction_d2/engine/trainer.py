@@ -74,7 +74,13 @@ class Trainer(DefaultTrainer):
         optimizer = self.build_optimizer(cfg, model)
         data_loader = self.build_train_loader(cfg)
         self.pool = build_training_pool(cfg, model, data_loader.keyframes)
-        self._trainer = ActionTrainLoop(cfg, parallel(model), data_loader, optimizer, self.pool)
+        self._trainer = ActionTrainLoop(
+            cfg,
+            model=parallel(model),
+            data_loader=data_loader,
+            optimizer=optimizer,
+            pool=self.pool,
+        )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         keep_class_names(cfg, model)
         self.fills_once = self.pool is not None and bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS)

@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -34,12 +33,6 @@ from .file import MemoryFileError, read_memory_file, write_memory_file
 from .slots import FixedSlots, RingSlots
 
 logger = logging.getLogger(__name__)
-
-
-class Allocate(Protocol):
-    """Gives a tensor of zeros: torch.zeros, or a function that shares it between processes."""
-
-    def __call__(self, shape: tuple[int, ...], /, *, dtype: torch.dtype) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class MemoryPool:
         dtype: torch.dtype = torch.float16,
         slots_per_second: float = 1.0,
         keyframes: Iterable[tuple[str, float, int]] | None = None,
-        allocate: Allocate = torch.zeros,
+        allocate: Callable[..., Tensor] = torch.zeros,
         writes: bool = True,
     ) -> None:
         """
@@ -110,7 +103,7 @@ class MemoryPool:
             slots_per_second: the clock of the data set, see :meth:`slot_of`.
             keyframes: all that may be stored, as (video, timestamp, most persons); None: a stream,
                 of which a ring as long as the window holds the latest.
-            allocate: makes the tables.
+            allocate: makes the tables of zeros: torch.zeros, or what shares them between processes.
             writes: whether this process does the writing; False where another one writes into the
                 same shared tables.
         """
@@ -278,8 +271,11 @@ class MemoryPool:
     @property
     def num_bytes(self) -> int:
         """Size of the tables."""
-        tables = (self._features, self._boxes, self._ids_plus_one, self._counts, self._tags)
-        return sum(table.nbytes for table in tables)
+        return sum(table.nbytes for table in self._tables().values())
+
+    def _tables(self) -> dict[str, Tensor]:
+        names = ("features", "boxes", "ids_plus_one", "counts", "tags")
+        return {name: getattr(self, f"_{name}") for name in names}
 
     def state_dict(self) -> dict:
         """Give plain numbers and the tables themselves, not copies; not of a stream's ring."""
@@ -288,11 +284,7 @@ class MemoryPool:
             "num_channels": self.num_channels,
             "err": self.err,
             "slots": self.slots.state_dict(),
-            "features": self._features,
-            "boxes": self._boxes,
-            "ids_plus_one": self._ids_plus_one,
-            "counts": self._counts,
-            "tags": self._tags,
+            **self._tables(),
         }
 
     def load_state_dict(self, state: dict) -> None:
@@ -309,12 +301,11 @@ class MemoryPool:
             raise MemoryFileError(
                 f"features of {state['features'].dtype}, MODEL.MEMORY.DTYPE says {self.dtype}"
             )
-        mine = self.state_dict()
-        _compare_slots(state["slots"], mine["slots"])
+        _compare_slots(state["slots"], self.state_dict()["slots"])
         self.err = float(state["err"])
         if self.writes:
-            for name in ("features", "boxes", "ids_plus_one", "counts", "tags"):
-                mine[name].copy_(state[name])
+            for name, table in self._tables().items():
+                table.copy_(state[name])
 
     def save(self, path: str | Path) -> str:
         """Write a file of its own; a crash while writing leaves the file that was there before.

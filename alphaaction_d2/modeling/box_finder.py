@@ -23,7 +23,7 @@ class BoxFinder:
         self._detector: Detector | None = None
 
     def __call__(self, clip: dict) -> dict:
-        """A copy of the input with `proposals` and `objects`, found in the middle frame."""
+        """Copy the input, with `proposals` and `objects`, found in the middle frame."""
         if self._detector is None:
             self._detector = configured_detector(self._cfg)
             assert self._detector is not None, "MODEL.PERSON_DETECTOR.CONFIG names no detector"

@@ -184,7 +184,7 @@ def load_detector(
 
 
 def configured_detector(cfg: CfgNode) -> Detector | None:
-    """The detector that `MODEL.PERSON_DETECTOR` names, if it names one."""
+    """Load the detector that `MODEL.PERSON_DETECTOR` names, if it names one."""
     node = cfg.MODEL.PERSON_DETECTOR
     if not node.CONFIG:
         return None
@@ -283,7 +283,7 @@ def _build_lazy(
 def _class_names(
     given: Sequence[str], datasets: Sequence[str], num_classes: int | None
 ) -> Sequence[str]:
-    """Names of a detector's classes: those given, or those of its test set."""
+    """Name a detector's classes: those given, or those of its test set."""
     if given:
         if num_classes is not None and len(given) != num_classes:
             raise ValueError(f"{len(given)} class names for a detector of {num_classes} classes")

@@ -150,7 +150,12 @@ class ActionROIHeads(nn.Module):
                     "(N, C, T, H, W); MODEL.BACKBONE.NAME must be a backbone of videos"
                 )
         maps = [features[name].mean(dim=2) for name in self.in_features]
-        person_boxes = [self._boxes_to_pool(x) for x in proposals]
+        person_boxes = [x.proposal_boxes for x in proposals]
+        if not self.training:
+            person_boxes = [
+                extend_boxes(b, self.box_extend_test, x.image_size)
+                for b, x in zip(person_boxes, proposals)
+            ]
         boxes = [Boxes.cat([p, o.boxes]) for p, o in zip(person_boxes, objects)]
         if self.pool_to_last_pixel:
             last_pixel = maps[0].new_tensor([0.0, 0.0, 1.0, 1.0])
@@ -215,11 +220,6 @@ class ActionROIHeads(nn.Module):
             context, losses = self.interaction(clips, memory)
             x = fuse(x, context, self.fusion)
         return self.predictor(self.head(x)), losses
-
-    def _boxes_to_pool(self, proposals: Instances) -> Boxes:
-        if self.training:
-            return proposals.proposal_boxes
-        return extend_boxes(proposals.proposal_boxes, self.box_extend_test, proposals.image_size)
 
     def _clip_features(
         self, proposals: Instances, objects: Instances, rois: Tensor, pooled_boxes: Boxes

@@ -4,18 +4,13 @@ Built on `detectron2.tracking`: `cfg.TRACKER_HEADS.TRACKER_NAME` names a tracker
 `TRACKER_HEADS_REGISTRY`, and importing this package registers :class:`PersonTracker` there.
 """
 
-from .association import assign, association_cost, motion_overlap, overlap
 from .linking import IdentityLinker, build_identity_linker, first_new_id, link_dataset
 from .tracker import PersonTracker
 
 __all__ = [
     "IdentityLinker",
     "PersonTracker",
-    "assign",
-    "association_cost",
     "build_identity_linker",
     "first_new_id",
     "link_dataset",
-    "motion_overlap",
-    "overlap",
 ]

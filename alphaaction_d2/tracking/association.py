@@ -18,7 +18,7 @@ _COST_OF_ABSENCE = 0.2
 
 
 def overlap(boxes: np.ndarray, others: np.ndarray, margins: np.ndarray | float = 0.0) -> np.ndarray:
-    """Intersection over union after every box has been enlarged.
+    """Compute intersection over union after every box has been enlarged.
 
     At one keyframe a second, a person who walks has often left the own box of a second ago. The
     overlap of enlarged boxes still says how far, where the plain overlap is 0.
@@ -48,7 +48,7 @@ def motion_overlap(
     gaps: np.ndarray,
     margin: float,
 ) -> np.ndarray:
-    """Overlap with where each track was, or with where it would be by now, whichever is larger.
+    """Compare with where each track was and where it would be by now; the larger overlap counts.
 
     At one keyframe a second people stop and turn as often as they go on: neither guess alone will
     do.
@@ -71,7 +71,7 @@ def motion_overlap(
 
 
 def cosine_similarity(features: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(R, Q) cosines of (R, C) and (Q, C) features; 0 for zeros, NaN for what is not finite."""
+    """Compute cosines (R, Q) of (R, C) and (Q, C); 0 for zeros, NaN for what is not finite."""
     return _unit(features) @ _unit(others).T
 
 
@@ -83,7 +83,7 @@ def association_cost(
     appearance_weight: float = 0.0,
     min_cosine: float = -1.0,
 ) -> np.ndarray:
-    """What it costs to let a person continue a track.
+    """Compute what it costs to let a person continue a track.
 
     The gate rises with the gap: somebody who was away for g seconds must overlap by
     min_iou ** (1 / g). In a film, what lies between is most often a cut. The cost itself rises as
@@ -112,7 +112,7 @@ def association_cost(
 
 
 def assign(cost: np.ndarray) -> list[tuple[int, int]]:
-    """As many pairs as the gates allow and, of all such choices, the cheapest.
+    """Find as many pairs as the gates allow and, of all such choices, the cheapest.
 
     Args:
         cost: (R, Q), infinite (or NaN) where a pair is forbidden.

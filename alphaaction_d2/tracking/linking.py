@@ -24,7 +24,7 @@ BuildTracker = Callable[[int, int, int], BaseTracker]
 
 
 def default_tracker(height: int, width: int, first_id: int) -> BaseTracker:
-    """A :class:`PersonTracker` with its own defaults."""
+    """Make a :class:`PersonTracker` with its own defaults."""
     return PersonTracker(first_id=first_id)
 
 
@@ -83,7 +83,8 @@ class IdentityLinker:
         """
         if self._tracker is None or video_id != self._video:
             self._video, self._first_id = video_id, first_id
-            self._tracker = self.build_tracker(*persons.image_size, first_id)
+            height, width = persons.image_size
+            self._tracker = self.build_tracker(height, width, first_id)
         n = len(persons)
         seen = Instances(
             persons.image_size,
@@ -105,7 +106,7 @@ class IdentityLinker:
     def _by_foreign_tracker(
         self, tracker: BaseTracker, persons: Instances, ids: np.ndarray
     ) -> np.ndarray:
-        """Ids of a tracker that knows nothing of given ones: it sees the other persons only."""
+        """Ask a tracker that knows nothing of given ids: it sees the other persons only."""
         rows = np.flatnonzero(ids < 0)
         ids[rows] = UNKNOWN_PERSON
         tracked = tracker.update(persons[torch.from_numpy(rows)])
@@ -119,7 +120,7 @@ class IdentityLinker:
 
 
 def build_identity_linker(cfg: CfgNode) -> IdentityLinker | None:
-    """The linker of `cfg.TRACKER_HEADS`; None when no tracker is named: ids are as given.
+    """Build the linker of `cfg.TRACKER_HEADS`; None when no tracker is named: ids are as given.
 
     Raises:
         ValueError: the tracker is not registered.
@@ -146,7 +147,7 @@ def build_identity_linker(cfg: CfgNode) -> IdentityLinker | None:
 
 
 def first_new_id(person_ids: Iterable[int]) -> int:
-    """The lowest id for new persons of a video in which these ids are given."""
+    """Find the lowest id for new persons of a video in which these ids are given."""
     return max([FIRST_NEW_ID, *(int(i) + 1 for i in person_ids)])
 
 
@@ -197,7 +198,7 @@ def link_dataset(
 def _linked(
     records: list[dict], persons: dict[int, FoundBoxes], linker: IdentityLinker
 ) -> Iterable[tuple[int, np.ndarray]]:
-    """Yields record number and ids, by video and time, of the records that have persons."""
+    """Yield record number and ids, by video and time, of the records that have persons."""
     given: dict[str, set[int]] = {}
     for i, found in persons.items():
         if linker.keep_given:

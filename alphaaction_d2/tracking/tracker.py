@@ -144,7 +144,7 @@ class PersonTracker(BaseTracker):
         return Instances(predictions.image_size, **predictions.get_fields(), ID=ids)
 
     def _advance(self, predictions: Instances) -> float:
-        """The time of this keyframe."""
+        """Find the time of this keyframe."""
         if not predictions.has("timestamps"):
             now = 0.0 if self._now is None else self._now + 1.0
         elif len(predictions):
@@ -160,13 +160,13 @@ class PersonTracker(BaseTracker):
         return now
 
     def _features(self, predictions: Instances) -> np.ndarray | None:
-        """(R, C) appearance, if it is used."""
+        """Give the appearance (R, C), if it is used."""
         if not self._by_appearance or not predictions.has("roi_features"):
             return None
         return predictions.roi_features.detach().to("cpu", torch.float64).numpy()
 
     def _given_ids(self, predictions: Instances) -> list[int]:
-        """Known ids, each once (the best score has it), and -1 for everybody else."""
+        """List known ids, each once (the best score has it), and -1 for everybody else."""
         if not predictions.has("person_ids"):
             return [UNKNOWN_PERSON] * len(predictions)
         ids = [max(int(i), UNKNOWN_PERSON) for i in predictions.person_ids]
@@ -183,7 +183,7 @@ class PersonTracker(BaseTracker):
         tracks: list[_Track],
         now: float,
     ) -> np.ndarray:
-        """(R, Q) cost of every person for every track."""
+        """Compute the cost (R, Q) of every person for every track."""
         if not len(boxes) or not tracks:
             return np.full((len(boxes), len(tracks)), np.inf)
         gaps = np.array([now - track.time for track in tracks])

@@ -11,7 +11,6 @@ from alphaaction_d2.modeling.interaction.attention import (
     AttentionWeights,
     InteractionBlock,
     pad_sets,
-    unpad_sets,
 )
 
 
@@ -19,14 +18,14 @@ def test_sets_come_back_from_padding():
     x = torch.rand(5, 3)
     padded, mask = pad_sets(x, [2, 0, 3])
     assert padded.shape == (3, 3, 3) and mask.sum(dim=1).tolist() == [2, 0, 3]
-    assert torch.equal(unpad_sets(padded, mask), x)
+    assert torch.equal(padded[mask], x)
     assert not padded[~mask].any()
 
 
 def test_of_a_larger_set_the_first_stay():
     x = torch.rand(4, 3)
     padded, mask = pad_sets(x, [3, 1], size=2)
-    assert torch.equal(unpad_sets(padded, mask), x[[0, 1, 3]])
+    assert torch.equal(padded[mask], x[[0, 1, 3]])
 
 
 def test_weights_fall_on_valid_others_only():

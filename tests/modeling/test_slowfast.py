@@ -7,9 +7,8 @@ import torch
 from torch import nn
 
 from alphaaction_d2.modeling.backbone import Slow, SlowFast
-from alphaaction_d2.modeling.backbone.batch_norm import FrozenBatchNorm3d
-from alphaaction_d2.modeling.backbone.convolution import LongConv3d
 from alphaaction_d2.modeling.backbone.frames import FrameSampling
+from alphaaction_d2.modeling.backbone.layers import FrozenBatchNorm3d, LongConv3d
 from tests.modeling.networks import backbone_cfg, small, small_slow
 
 

@@ -57,7 +57,5 @@ def test_frozen():
 def test_pictures_are_padded_to_what_all_strides_divide():
     network = small()
     assert network.size_divisibility == 16
-    network.set_output_shape(
-        {"slow": ShapeSpec(channels=1, stride=14), "fast": ShapeSpec(channels=1, stride=4)}
-    )
+    network._out_feature_strides = {"slow": 14, "fast": 4}
     assert network.size_divisibility == 28

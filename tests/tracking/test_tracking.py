@@ -23,15 +23,17 @@ from alphaaction_d2.structures import FoundBoxes, as_proposals
 from alphaaction_d2.tracking import (
     IdentityLinker,
     PersonTracker,
-    assign,
-    association_cost,
     build_identity_linker,
     first_new_id,
     link_dataset,
+)
+from alphaaction_d2.tracking.association import (
+    assign,
+    association_cost,
+    cosine_similarity,
     motion_overlap,
     overlap,
 )
-from alphaaction_d2.tracking.association import cosine_similarity
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from benchmarks.identity_scores import IdentityScores, identity_scores  # noqa: E402

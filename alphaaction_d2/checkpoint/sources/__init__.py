@@ -31,7 +31,7 @@ class Converted(NamedTuple):
 
 
 def recognise(weights: Mapping[str, Tensor]) -> str | None:
-    """The source of weights by their names; None for our own and for strangers."""
+    """Find the source of weights by their names; None for our own and for strangers."""
     if any_name(weights, OURS):
         return None
     return next((name for name, source in SOURCES.items() if source.is_of(weights)), None)

@@ -43,7 +43,7 @@ def rename(name: str) -> str | None:
 
 
 def _rename_in_head(name: str) -> str | None:
-    """Names relative to the released action head."""
+    """Rename an entry, relative to the released action head."""
     if match := re.fullmatch(r"feature_extractor\.ia_structure\.(.+)", name):
         return f"roi_heads.interaction.{aggregation_name(match[1])}"
     if match := re.fullmatch(r"feature_extractor\.(fc\d\.\w+)", name):
@@ -54,7 +54,7 @@ def _rename_in_head(name: str) -> str | None:
 
 
 def aggregation_name(name: str) -> str:
-    """Our name of an entry of the released aggregation structure, relative to it."""
+    """Give our name of an entry of the released aggregation structure, relative to it."""
     first = name.partition(".")[0]
     if re.fullmatch(r"[POM]_block_\d+", first):
         return f"blocks.{name}"

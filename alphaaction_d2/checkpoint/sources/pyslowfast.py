@@ -51,7 +51,7 @@ _LAYERS = (
 
 
 def from_caffe2(name: str) -> str:
-    """PySlowFast's name of a Caffe2 blob (t_res4_5_branch2a_bn_riv); other names as they are."""
+    """Turn a Caffe2 blob (t_res4_5_branch2a_bn_riv) into PySlowFast's name; others stay."""
     fast = name.startswith("t_")
     layer, _, entry = name.removeprefix("t_").rpartition("_")
     entries = _NORM_ENTRIES if layer.endswith("_bn") else _ENTRIES

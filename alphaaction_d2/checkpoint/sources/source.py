@@ -38,20 +38,20 @@ class Source:
 
 
 def any_name(weights: Mapping[str, Tensor], start: str) -> bool:
-    """Whether any name starts as the pattern says."""
+    """Tell whether any name starts as the pattern says."""
     return any(re.match(start, name) for name in weights)
 
 
 def backbone_name(block: int, pathway: int, rest: str) -> str:
-    """Our name of an entry of a pathway."""
+    """Give our name of an entry of a pathway."""
     return f"backbone.blocks.{block}.multipathway_blocks.{pathway}.{rest}"
 
 
 def fusion_name(block: int, rest: str) -> str:
-    """Our name of an entry of a lateral connection."""
+    """Give our name of an entry of a lateral connection."""
     return f"backbone.blocks.{block}.multipathway_fusion.{rest}"
 
 
 def as_linear(value: Tensor) -> Tensor:
-    """Without the axes of length 1 that a 1x1x1 convolution has and a linear layer has not."""
+    """Drop the axes of length 1 that a 1x1x1 convolution has and a linear layer has not."""
     return value.flatten(1) if value.dim() > 2 else value

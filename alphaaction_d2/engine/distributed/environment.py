@@ -46,7 +46,7 @@ def launcher_variables(environment: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def _slurm_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """VARIABLES of a task of srun, empty where SLURM does not say.
+    """Find VARIABLES of a task of srun, empty where SLURM does not say.
 
     What describes the job step goes before what describes the whole job. MASTER_ADDR and
     MASTER_PORT, where they are set, replace the first host of the list and the port made of the

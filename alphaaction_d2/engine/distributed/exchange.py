@@ -27,7 +27,7 @@ def wait_for_all() -> None:
 
 
 def gather_numbers(values: Sequence[float]) -> Tensor:
-    """(n,) numbers of this process -> (processes, n) float64 numbers of all, on the CPU."""
+    """Turn (n,) numbers of this process into (processes, n) float64 of all, on the CPU."""
     mine = torch.tensor(values, dtype=torch.float64)
     if comm.get_world_size() == 1:
         return mine[None]

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor of zeros in memory that the processes of this machine share.
+    """Allocate a tensor of zeros in memory that the processes of this machine share.
 
     All processes call this together and in the same order. The first one of every machine makes a
     file in memory, all map it, and its name is removed at once: nothing stays behind, even when
@@ -50,7 +50,7 @@ def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
 
 def _reserve_file(num_bytes: int) -> str:
-    """A new file of zeros, in memory if there is room, else in the temporary folder."""
+    """Make a file of zeros, in memory if there is room, else in the temporary folder."""
     for folder in (Path("/dev/shm"), Path(tempfile.gettempdir())):
         if not folder.is_dir():
             continue

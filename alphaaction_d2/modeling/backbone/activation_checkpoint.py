@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 
 def run_blocks(blocks: Iterable[nn.Module], *pathways: Tensor, recompute: bool) -> list[Tensor]:
-    """Maps of all pathways behind pytorchvideo's blocks.
+    """Compute the maps of all pathways behind pytorchvideo's blocks.
 
     Args:
         recompute: keep nothing for the gradient but the inputs of the blocks, and compute what is

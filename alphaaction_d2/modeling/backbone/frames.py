@@ -30,7 +30,7 @@ class FrameSampling:
     spread: bool = False
 
     def indices(self, slow_start: int | None = None) -> tuple[list[int], list[int]]:
-        """Slow and fast frames; the slow ones from `slow_start`, None: (tau - 1) // 2."""
+        """List slow and fast frames; the slow ones from `slow_start`, None: (tau - 1) // 2."""
         fast_stride = self.tau // self.alpha
         fast = list(range((fast_stride - 1) // 2, self.num_frames, fast_stride))
         start = (self.tau - 1) // 2 if slow_start is None else slow_start
@@ -41,7 +41,7 @@ class FrameSampling:
         return slow, fast
 
     def sample(self, clips: Tensor, number: int, training: bool) -> list[Tensor]:
-        """The slow and perhaps the fast frames of clips: (N, C, T, H, W) -> (N, C, Ts, H, W) ..."""
+        """Take the slow and perhaps the fast frames: (N, C, T, H, W) -> (N, C, Ts, H, W) ..."""
         assert clips.shape[2] == self.num_frames, (
             f"clips of {clips.shape[2]} frames, the network expects {self.num_frames}"
         )

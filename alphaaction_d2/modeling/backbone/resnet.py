@@ -13,9 +13,8 @@ from pytorchvideo.models.slowfast import FuseFastToSlow
 from pytorchvideo.models.stem import create_res_basic_stem
 from torch import nn
 
-from .batch_norm import FrozenBatchNorm3d
-from .convolution import LongConv3d
 from .dilation import Spacing, space_stages
+from .layers import FrozenBatchNorm3d, LongConv3d
 
 NORMS = {"BN": nn.BatchNorm3d, "FrozenBN": FrozenBatchNorm3d}
 
@@ -145,7 +144,7 @@ class ResNet:
         )
 
     def _stage(self, pathway: Pathway, stage: int, spacing: Spacing) -> nn.Module:
-        """The residual blocks of res2 (stage 0) to res5."""
+        """Build the residual blocks of a stage, 0 (res2) to 3 (res5)."""
         inner = pathway.channels * 2**stage
         out = 4 * inner
         into = pathway.channels + pathway.joining
@@ -182,7 +181,7 @@ class ResNet:
 
 
 def _relu_and_non_local(channels: int, norm: type[nn.Module]) -> nn.Module:
-    """What ends a block: attention over all places and frames follows (Wang et al., CVPR 2018)."""
+    """End a block: attention over all places and frames follows (Wang et al., CVPR 2018)."""
     non_local = create_nonlocal(
         dim_in=channels,
         dim_inner=channels // 2,

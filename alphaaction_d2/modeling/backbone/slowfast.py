@@ -69,12 +69,9 @@ class SlowFast(VideoBackbone):
         self.blocks = Net(blocks=blocks).blocks[: 1 + resnet.num_stages]  # draws random weights
         if fast is not None:  # nothing flows into the stage that was left out
             self.blocks[-1].multipathway_fusion = nn.Identity()
-        self.set_output_shape(
-            {
-                name: ShapeSpec(channels=resnet.channels(pathway), stride=resnet.stride)
-                for name, pathway in pathways.items()
-            }
-        )
+        self._out_features = list(pathways)
+        self._out_feature_channels = {name: resnet.channels(x) for name, x in pathways.items()}
+        self._out_feature_strides = dict.fromkeys(pathways, resnet.stride)
         if frozen:
             self.freeze()
 
@@ -126,7 +123,7 @@ class Slow(SlowFast):
 
 
 def _from_config(cfg: CfgNode, alpha: int, joining: int = 0, **others: Pathway) -> dict:
-    """The arguments of a network with the slow pathway of `cfg`, and other pathways."""
+    """Make the arguments of a network with the slow pathway of `cfg`, and other pathways."""
     refuse_unread(cfg, "backbone")
     node = cfg.MODEL.SLOWFAST
     temporal = tuple(node.TEMPORAL_BLOCKS) or (None,) * 4
@@ -150,11 +147,11 @@ def _from_config(cfg: CfgNode, alpha: int, joining: int = 0, **others: Pathway) 
 
 @BACKBONE_REGISTRY.register()
 def build_slowfast_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> SlowFast:
-    """SlowFast from `cfg.MODEL.SLOWFAST`."""
+    """Build SlowFast from `cfg.MODEL.SLOWFAST`."""
     return SlowFast(cfg, input_shape)
 
 
 @BACKBONE_REGISTRY.register()
 def build_slow_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Slow:
-    """Slow from `cfg.MODEL.SLOWFAST`."""
+    """Build Slow from `cfg.MODEL.SLOWFAST`."""
     return Slow(cfg, input_shape)

@@ -8,31 +8,25 @@ What detectron2 has no word for is asked here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 from detectron2 import layers
-from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 
 class VideoBackbone(Backbone):
-    """A backbone that can be frozen; its maps may have any stride, one each."""
+    """A backbone that can be frozen; its maps may have any stride, one each.
+
+    What it gives is kept where detectron2's `Backbone.output_shape` looks for it.
+    """
 
     frozen = False
-
-    def set_output_shape(self, shapes: Mapping[str, ShapeSpec]) -> None:
-        """Say what :meth:`forward` gives: name of a map -> channels, and pixels between cells."""
-        self._output_shape = dict(shapes)
-
-    def output_shape(self) -> dict[str, ShapeSpec]:
-        return dict(self._output_shape)
 
     @property
     def size_divisibility(self) -> int:
         """Pictures are padded to a multiple of all strides, so that all maps stay aligned."""
-        return math.lcm(*(spec.stride for spec in self._output_shape.values()))
+        return math.lcm(*(spec.stride for spec in self.output_shape().values()))
 
     def freeze(self) -> None:
         """From now on nothing in here trains, statistics of normalisation included."""
@@ -41,12 +35,12 @@ class VideoBackbone(Backbone):
         self.train(False)
 
     def train(self, mode: bool = True) -> VideoBackbone:
-        """A frozen network stays as it is in testing."""
+        """Change the mode; a frozen network stays as it is in testing."""
         return super().train(mode and not self.frozen)
 
 
 def stands_still(backbone: nn.Module) -> bool:
-    """Whether training leaves a backbone, and what it says of a clip, as they are.
+    """Tell whether training leaves a backbone, and what it says of a clip, as they are.
 
     Of a stranger that is not known: normalisation and dropout may act in training.
     """
@@ -54,6 +48,6 @@ def stands_still(backbone: nn.Module) -> bool:
 
 
 def has_frozen_normalisation(network: nn.Module) -> bool:
-    """Whether normalisation keeps the statistics that are loaded, and so has to be given some."""
+    """Tell whether normalisation keeps loaded statistics, and so has to be given some."""
     kinds = (FrozenBatchNorm2d, layers.FrozenBatchNorm2d)  # ours is of the first kind
     return any(isinstance(m, kinds) for m in network.modules())

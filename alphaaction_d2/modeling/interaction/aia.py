@@ -20,7 +20,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .attention import InteractionBlock, pad_sets, projection, unpad_sets
+from .attention import InteractionBlock, pad_sets, projection
 from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention, common_options
 
 
@@ -51,9 +51,7 @@ class InteractionAggregation(InteractionModule):
     ) -> None:
         """
         Args:
-            dim_in: width C of RoI features.
-            dim_inner: width D between the blocks.
-            dim_out: width of the result.
+            dim_in, dim_inner, dim_out: C, D and the width of the result.
             blocks: types "P", "O", "M" in order, any number of each.
             num_slots: S, slots of the memory window.
             temporal_position: M-blocks have learned temporal positions.
@@ -108,7 +106,6 @@ class InteractionAggregation(InteractionModule):
         }
 
     def memory_attention(self) -> list[MemoryAttention]:
-        """See :class:`InteractionModule`."""
         blocks = [block for kind, block in self.kinds_and_blocks() if kind == "M"]
         return [MemoryAttention(f"M-block {i}", b.weights) for i, b in enumerate(blocks, 1)]
 
@@ -127,7 +124,6 @@ class InteractionAggregation(InteractionModule):
         return {len(blocks) - 1}
 
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
-        """See :class:`InteractionModule`. Without persons the result is (0, dim_out)."""
         features = torch.cat([x.persons.roi_features for x in clips])
         counts = [len(x.persons) for x in clips]
         query, mask = pad_sets(self.person_projection(features), counts)
@@ -141,7 +137,7 @@ class InteractionAggregation(InteractionModule):
             # N x SM x D; an empty place of the window is zero, and so here the bias.
             others = self.memory_projection(memory.features.flatten(1, 2))
             sets["M"] = others, None if self.attend_padding else memory.valid.flatten(1, 2)
-        return unpad_sets(self.aggregate(query, mask, sets), mask), Losses()
+        return self.aggregate(query, mask, sets)[mask], Losses()
 
     @abstractmethod
     def aggregate(

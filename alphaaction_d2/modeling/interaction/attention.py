@@ -24,7 +24,7 @@ def pad_sets(x: Tensor, counts: list[int], size: int | None = None) -> tuple[Ten
             stay.
 
     Returns:
-        (N, J, ...) and its mask (N, J).
+        (N, J, ...) and its mask (N, J), which takes the rows out of it again.
     """
     size = max([1, *counts]) if size is None else size
     mask = torch.arange(size, device=x.device) < torch.tensor(counts, device=x.device)[:, None]
@@ -32,11 +32,6 @@ def pad_sets(x: Tensor, counts: list[int], size: int | None = None) -> tuple[Ten
         x = torch.cat([rows[:size] for rows in x.split(counts)])
     padded = x.new_zeros((len(counts), size, *x.shape[1:]))
     return padded.masked_scatter(_expand(mask, padded), x), mask
-
-
-def unpad_sets(padded: Tensor, mask: Tensor) -> Tensor:
-    """Take the R valid rows of (N, J, ...), clip after clip, by the mask (N, J)."""
-    return padded[mask]
 
 
 class AttentionWeights(nn.Module):

@@ -67,8 +67,8 @@ class InteractionModule(nn.Module, ABC):
             memory: of the N clips, its centre slot filled.
 
         Returns:
-            (R, dim_out) for all persons of the batch, and auxiliary losses (`loss_*`), already
-            weighted; none in testing.
+            (R, dim_out) for all persons of the batch, who may be none, and auxiliary losses
+            (`loss_*`), already weighted; none in testing.
         """
 
     def memory_attention(self) -> list[MemoryAttention]:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses
 from ..action_output import build_class_groups
-from .attention import pad_sets, projection, unpad_sets
+from .attention import pad_sets, projection
 
 EPSILON = 1e-6  # added to sums that are divided by: Eq. 1, and normalised weights
 NUM_GEOMETRY = 4  # channels of geometry_channels
@@ -279,8 +279,8 @@ class DualAttentionModule(nn.Module):
     def from_config(cls, cfg: CfgNode, num_channels: int, dim_memory: int, dim_out: int) -> dict:
         node = cfg.MODEL.DAM
         groups = [g for g in build_class_groups(cfg) if not g.exclusive]
-        options = ("semantic", "identity", "losses", "loss_weight", "margin")
-        options += ("prior_on_product", "normalize_weights", "geometry_scale")
+        options = ["semantic", "identity", "losses", "loss_weight", "margin"]
+        options += ["prior_on_product", "normalize_weights", "geometry_scale"]
         return {
             **{name: node[name.upper()] for name in options},
             "dim_in": num_channels,
@@ -311,7 +311,7 @@ class DualAttentionModule(nn.Module):
         boxes, _ = pad_sets(torch.cat([original_boxes(x, self.training) for x in clips]), counts)
         points = cell_centres(pooled, grid)  # N x P x K x K x 2
         geometry = self.geometry_scale * geometry_channels(points, boxes, mask)
-        geometry = unpad_sets(geometry, mask)
+        geometry = geometry[mask]
         reduced = self.reduce(graph_features)[..., None, None].expand(-1, -1, grid, grid)
         x = torch.cat([maps, geometry.to(maps.dtype), reduced.to(maps.dtype)], dim=1)
 
@@ -323,13 +323,13 @@ class DualAttentionModule(nn.Module):
         }
         losses = Losses()
         if self.training:
-            covered = unpad_sets(interference(points, boxes, mask), mask)
+            covered = interference(points, boxes, mask)[mask]
             self._add_prior_losses(losses, attention, covered)
             if self.classifiers:
                 gt_classes = torch.cat([x.gt_classes for x in clips])  # type: ignore[misc]
                 gt_classes = gt_classes[:, self.classes].float()
                 padded, _ = pad_sets(gt_classes, counts)
-                relaxed = unpad_sets(relaxation(boxes, padded), mask)
+                relaxed = relaxation(boxes, padded)[mask]
                 self._add_classification_losses(losses, features, gt_classes, relaxed)
         return features[self.main], losses
 

@@ -15,7 +15,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .attention import InteractionBlock, init_projection, pad_sets, projection, unpad_sets
+from .attention import InteractionBlock, init_projection, pad_sets, projection
 from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention, common_options
 from .graph import NOBODY, TrackGraph, build_graph, down_sample, same_track, track_starts
 
@@ -248,7 +248,6 @@ class HGNN(InteractionModule):
         }
 
     def memory_attention(self) -> list[MemoryAttention]:
-        """See :class:`InteractionModule`."""
         return [
             MemoryAttention(f"layer {i + 1}", layer.inter_clip.weights, self.stride(i))  # type: ignore
             for i, layer in enumerate(self.layers)
@@ -259,7 +258,6 @@ class HGNN(InteractionModule):
         return 2**layer if self.down_sample else 1
 
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
-        """See :class:`InteractionModule`. Without persons the result is (0, dim_out)."""
         return self.output(self.actor_features(clips, memory)[:, -1]), Losses()
 
     def actor_features(self, clips: list[ClipFeatures], memory: MemoryWindow) -> Tensor:
@@ -280,7 +278,7 @@ class HGNN(InteractionModule):
                 nodes = nodes.index_select(1, layout[num_actors:] - num_actors)
             actors, nodes = layer(actors, nodes, graph, max_persons)
             outputs.append(actors)
-        return unpad_sets(torch.stack(outputs, dim=2), mask)
+        return torch.stack(outputs, dim=2)[mask]
 
 
 def window_graph(ids: Tensor, mask: Tensor, memory: MemoryWindow) -> TrackGraph:

@@ -40,16 +40,13 @@ class IGMN(InteractionModule):
         }
 
     def memory_attention(self) -> list[MemoryAttention]:
-        """See :class:`InteractionModule`."""
         return self.hgnn.memory_attention()
 
     @property
     def map_attention(self) -> nn.Module:
-        """See :class:`InteractionModule`."""
         return self.dam.attention
 
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
-        """See :class:`InteractionModule`. Without persons the result is (0, dim_out)."""
         layers = self.hgnn.actor_features(clips, memory)  # R x layers x D
         context, losses = self.dam(clips, layers.mean(dim=1))
         return self.hgnn.output(layers[:, -1]) + context, losses

@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .attention import InteractionBlock, init_projection, pad_sets, unpad_sets
+from .attention import InteractionBlock, init_projection, pad_sets
 from .build import INTERACTION_REGISTRY, InteractionModule, common_options
 
 
@@ -43,9 +43,7 @@ class NonLocalInteraction(InteractionModule):
     ) -> None:
         """
         Args:
-            dim_in: width C of RoI features.
-            dim_inner: width D of the attention.
-            dim_out: width of the result.
+            dim_in, dim_inner, dim_out: C, D and the width of the result.
             dropout, init_std: of projections and block.
             of_block: further options of :class:`InteractionBlock`.
         """
@@ -78,4 +76,4 @@ class NonLocalInteraction(InteractionModule):
         scenes = torch.stack([clip.scene for clip in clips])  # type: ignore[misc]  # needs_scene
         cells = scenes.flatten(2).transpose(1, 2)  # N x C x K x K -> N x KK x C
         others = self.dropout(self.scene_projection(cells))
-        return unpad_sets(self.block(query, others), mask), Losses()
+        return self.block(query, others)[mask], Losses()
