@@ -180,7 +180,7 @@ def main(args: argparse.Namespace) -> int:
     chosen = choose_keyframes(report, args.sheet_size) if args.sheet else []
     wanted = [keyframe.key for keyframe in chosen]
     pictures = dict(look_at_videos(report, wanted, decode=not args.no_decode))
-    check(report)
+    check(report, cfg.INPUT.SAMPLING_RATE, cfg.INPUT.CLIP_FPS)
     print_findings(report)
     print_summary(report, cfg)
     print_keys(report, folder)

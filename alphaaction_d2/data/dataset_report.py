@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -37,12 +38,14 @@ from .video import VideoInfo, find_videos, first_that_opens, hearing_warnings, i
 
 MIN_BOX_SIDE = 8  # pixels; a smaller box shows nobody
 MAX_HOLE = 0.5  # seconds between two frames, if that is three times the usual; more is a hole
+MANY_TIMES = 5  # that a clip repeats each frame; more than this shows no movement
 MAX_RATIO = 2.0  # of sizes and of frame rates; more than this is "very different"
 _SHOWN = 3
 _MAX_LISTED = 20
 # What to look at when no keyframe lies in a video, by whether that is a folder.
 _TIMES_OF = {
-    False: "are the times seconds from its first frame?",
+    False: "are the times seconds from its first frame? ('start' in a frames.yaml beside it says "
+    "where it begins)",
     True: "is 'start' in frames.yaml the second of its first picture (900 in AVA's usual frames)?",
 }
 PARTS = ("annotations", "persons", "objects")
@@ -331,8 +334,14 @@ def _look(
 # ------------------------------------------------------------------------------------------- checks
 
 
-def check(report: DatasetReport) -> None:
-    """Note everything that can be said once rows and videos are read."""
+def check(
+    report: DatasetReport, sampling_rate: float | None = None, clip_fps: float | None = None
+) -> None:
+    """Note everything that can be said once rows and videos are read.
+
+    Args:
+        sampling_rate, clip_fps: of the clips, see `clip_times`; None: nothing is said about rates.
+    """
     for split in report.splits:
         if split.annotations is not None:
             _check_annotations(report, split, split.annotations)
@@ -347,6 +356,8 @@ def check(report: DatasetReport) -> None:
     _check_overlap(report)
     _check_unused_videos(report)
     _check_variety(report)
+    if sampling_rate is not None and clip_fps is not None:
+        _check_rates(report, sampling_rate, clip_fps)
     report.findings.sort(key=lambda finding: not finding.wrong)
 
 
@@ -452,7 +463,8 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
             span = f"the video has {seen.info.span_text()}"
             if len(outside) == len(seconds):
                 what = f"all keyframes of {video} ({len(seconds)}) lie outside it ({span}): "
-                report.add(True, where, what + _TIMES_OF[seen.info.path.is_dir()])
+                shift = _shift_of(seconds, seen.info)
+                report.add(True, where, what + shift + _TIMES_OF[seen.info.path.is_dir()])
             else:
                 what = f"left out {len(outside)} of {len(seconds)} keyframes of {video}, without a"
                 report.add(False, where, f"{what} frame: {span}")
@@ -463,6 +475,38 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
         if frozen:
             what = f"{_many(len(frozen), 'keyframe')} of {video} after its last frame"
             report.add(False, where, f"{what}, at {seen.last_frame:.1f} s, which they show")
+
+
+def _shift_of(seconds: Sequence[int], info: VideoInfo) -> str:
+    """Say by how much all of a video's keyframes are late or early, if one number puts them right.
+
+    Of those that do it is the roundest: films of AVA begin at 900 s, annotations of them at 902.
+    """
+    if info.end is None:
+        return ""
+    least, most = max(seconds) - info.end, min(seconds) - info.begin
+    for step in (900, 600, 300, 100, 60, 50, 30, 10, 5, 1):
+        shift = math.ceil(least / step) * step
+        if shift <= most:
+            return f"all times lie {abs(shift)} s {'late' if shift > 0 else 'early'}; "
+    return ""
+
+
+def _check_rates(report: DatasetReport, sampling_rate: float, clip_fps: float) -> None:
+    """Note videos with so few frames that clips hardly show movement."""
+    wanted = clip_fps / sampling_rate
+    rates = {video: seen.info.average_fps for video, seen in report.videos.items()}
+    slow = {video: rate for video, rate in sorted(rates.items()) if MANY_TIMES * rate < wanted}
+    if slow:
+        rate = max(slow.values())
+        shown = ", ".join(list(slow)[:_SHOWN]) + (", ..." if len(slow) > _SHOWN else "")
+        report.add(
+            False,
+            "videos",
+            f"{_many(len(slow), 'video')} with {rate:.3g} frame{'s' * (rate != 1)} a second or "
+            f"less, clips want {wanted:g}: each frame is seen {wanted / rate:.0f} times, movement "
+            f"is not: {shown}",
+        )
 
 
 def _check_classes(report: DatasetReport) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,12 +30,12 @@ def folder(tmp_path) -> Path:
     return write_dataset(tmp_path / "shapes")
 
 
-def examine(folder: Path, decode: bool = True) -> DatasetReport:
+def examine(folder: Path, decode: bool = True, **clips: float) -> DatasetReport:
     report = DatasetReport()
     read_splits(folder_files(folder, report), report)
     for _ in look_at_videos(report, decode=decode):
         pass
-    check(report)
+    check(report, **clips)
     return report
 
 
@@ -204,9 +205,31 @@ def test_times_in_other_units(folder):
     findings = [f for f in examine(folder).findings if f.wrong]
     assert len(findings) == 1
     assert findings[0].what == (
-        "all keyframes of late (2) lie outside it (the video has seconds 0.0 to 2.0): are "
-        "the times seconds from its first frame?"
+        "all keyframes of late (2) lie outside it (the video has seconds 0.0 to 2.0): all "
+        "times lie 900 s late; are the times seconds from its first frame? ('start' in a "
+        "frames.yaml beside it says where it begins)"
     )
+    (folder / "videos" / "frames.yaml").write_text("start: 900")
+    assert "all times lie 900 s early; " in "\n".join(lines(examine(folder)))
+
+
+def test_annotations_of_films_that_begin_later(shared, tmp_path):
+    folder = tmp_path / "films"
+    shutil.copytree(shared / "cases" / "12" / "data", folder, copy_function=shutil.copyfile)
+    assert not lines(examine(folder))
+    (folder / "videos").chmod(0o755)
+    (folder / "videos" / "frames.yaml").unlink()
+    found = [x.what for x in examine(folder).findings if x.wrong]
+    assert len(found) == 3 and all("all times lie 900 s late; " in what for what in found)
+
+
+@pytest.mark.parametrize("name", ["data", "data_pictures"])
+def test_videos_with_a_frame_a_second(shared, name):
+    report = examine(shared / "cases" / "25" / name, sampling_rate=1, clip_fps=25)
+    (finding,) = [x for x in report.findings if "a second or less" in x.what]
+    assert not finding.wrong
+    assert finding.what.partition(": ")[0].endswith("1 frame a second or less, clips want 25")
+    assert "each frame is seen 25 times, movement is not: clip_a, clip_" in finding.what
 
 
 def test_truncated_video(folder):
