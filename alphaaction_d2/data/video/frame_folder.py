@@ -32,6 +32,8 @@ PICTURE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split(
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,15})(\.[^.]*)", re.DOTALL)
 # Optical flow that lies beside the pictures (TSN's and mmaction2's raw frames).
 _FLOW = re.compile(r"flow.*|[xyuv]_?", re.IGNORECASE)
+_FEW = 8
+_MAX_UNREADABLE = 1000  # at the beginning of a film; nothing is a picture there
 _EXIF_ORIENTATION = 0x0112
 # What is read whatever a file is called: PIL knows 40 kinds more, and starts programs for some.
 _FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
@@ -116,16 +118,15 @@ def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
     """
     series: dict[tuple[str, str], list[str]] = {}
     endings = tuple(PICTURE_SUFFIXES)
-    rest = [name for name in names if name.lower().endswith(endings)]
-    while rest:
-        match = _NUMBERED.fullmatch(rest[0])
-        if match is None:
-            rest = rest[1:]
-            continue
-        prefix, _, suffix = match.groups()
-        rest, mine = _take_series(rest, prefix, suffix)
-        if not prefix.startswith("."):
-            series[prefix, suffix] = mine
+    rest = [x for x in names if x.lower().endswith(endings) and _NUMBERED.fullmatch(x[-20:])]
+    # A film is one series, found at once; of pictures of any names each may be a series of its own.
+    while rest and len(series) < _FEW:
+        prefix, _, suffix = _parts(rest[0])
+        rest, series[prefix, suffix] = _take_series(rest, prefix, suffix)
+    for name in rest:
+        prefix, number, suffix = _parts(name)
+        series.setdefault((prefix, suffix), []).append(number)
+    series = {x: y for x, y in series.items() if not x[0].startswith(".")}
     if not series:
         return None
     if len(series) > 1:
@@ -149,6 +150,13 @@ def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
         positions=tuple(starts.tolist()),
         count=len(numbers),
     )
+
+
+def _parts(name: str) -> tuple[str, str, str]:
+    """Split a name into what stands before its last number, the number, and what comes after."""
+    match = _NUMBERED.fullmatch(name)
+    assert match is not None, name
+    return match[1], match[2], match[3]
 
 
 def _take_series(names: Sequence[str], prefix: str, suffix: str) -> tuple[list[str], list[str]]:
@@ -197,7 +205,7 @@ class FrameFolder(FrameSource):
             )
         self._is_first_guessed = timing.first is None and smallest > 1
         self._next = 0
-        self._damaged: set[int] = set()
+        self._damaged: dict[int, int] = {}  # picture -> one before it that may be shown for it
         self._reason = ""  # why the first of them cannot be read
         self._told = False
         self._first_index, picture = self._first_readable()
@@ -251,20 +259,26 @@ class FrameFolder(FrameSource):
         if self._opening is not None and index == self._opening[0]:
             (_, opening), self._opening = self._opening, None
             return opening
+        wanted = index
         while (picture := self._read(index)) is None:
             if index == self._first_index:
                 raise VideoError(f"{self.path}: has changed while it was read: start again")
-            index -= 1
+            index = self._damaged[index]
+        if index != wanted:
+            self._damaged[wanted] = index
         if picture.shape[:2] != (self.info.height, self.info.width):
             self._refuse_size(index, *picture.shape[1::-1])
         return picture
 
     def _first_readable(self) -> tuple[int, np.ndarray]:
-        for index in range(self._series.count):
+        for index in range(min(self._series.count, _MAX_UNREADABLE)):
             if (picture := self._read(index)) is not None:
                 return index, picture
+        which = (
+            "" if len(self._damaged) == self._series.count else f"the first {_MAX_UNREADABLE} of "
+        )
         raise VideoError(
-            f"{self.path}: none of its {self._series.count} pictures can be read, "
+            f"{self.path}: none of {which}its {self._series.count} pictures can be read, "
             f"{self._series.name(0)}: {self._reason}"
         )
 
@@ -276,7 +290,7 @@ class FrameFolder(FrameSource):
         try:
             picture = read_picture(path)
         except UNREADABLE as error:
-            self._damaged.add(index)
+            self._damaged[index] = index - 1
             if len(self._damaged) == 1:
                 is_none = isinstance(error, UnidentifiedImageError)
                 self._reason = "no picture" if is_none else str(error)

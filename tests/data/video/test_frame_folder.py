@@ -284,6 +284,23 @@ def test_other_kinds_of_files_are_no_pictures(tmp_path):
         probe_video(folder)
 
 
+def test_many_strange_names_and_many_damaged_pictures_cost_nothing(tmp_path):
+    start = time.monotonic()
+    strange = [f"{n:x}_{n % 7}.jpg" for n in range(50_000)]
+    with pytest.raises(VideoError, match="pictures of several kinds, 0_"):
+        picture_series(Path("film"), strange)
+    assert picture_series(Path("film"), [f"{n:x}_.jpg" for n in range(50_000)]) is None
+    names = [f"{n}.png" for n in range(1, 1500)]
+    folder = write_pictures(tmp_path / "film", names[:1])
+    for name in names[1:]:
+        (folder / name).touch()
+    assert [index_of(frame) for _, frame in iterate_frames(folder)] == [0] * 1499
+    (folder / "1.png").write_bytes(b"")
+    with pytest.raises(VideoError, match="none of the first 1000 of its 1499 pictures can be read"):
+        probe_video(folder)
+    assert time.monotonic() - start < 10
+
+
 def test_numbers_far_apart_cost_nothing(tmp_path, caplog):
     names = ["1.png", "2.png", "999999999.png", "999999999999999.png"]
     folder = write_pictures(tmp_path / "film", names, timing="fps: 1")
