@@ -3,14 +3,16 @@
 Keys that detectron2 already has keep their meaning (`INPUT.MIN_SIZE_TRAIN`, `SOLVER.*`,
 `MODEL.PIXEL_MEAN`, `TEST.EVAL_PERIOD` ...).
 
-Keys are read where something is built: in a class's `from_config`, in a `build_*` function, and by
-the owners of a run (`Trainer`, `VideoPredictor`, the commands in `apps`). What runs step by step
-never reads one; tests/test_configs.py holds this.
+Keys are read, and checked (:func:`check_keys`), where something is built: in a class's
+`from_config` or `__init__`, in a `build_*` function, by the commands in `apps`, and by a few
+functions that prepare a run; tests/test_config_keys.py lists them. What runs step by step never
+reads one. Of detectron2's keys, those of a run are checked before it starts (`engine/checks.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
@@ -384,6 +386,7 @@ def refuse_unread(cfg: CN, part: str) -> None:
     Raises:
         ValueError: a key is not at detectron2's default; the line says what there is instead.
     """
+    check_keys(cfg, "MODEL.ROI_ACTION_HEAD", {"GROUP_SIZES": several(whole(1, 100_000))})
     defaults = dict(_leaves(get_cfg()))
     # What says what is so anyway.
     allowed = {
@@ -408,3 +411,71 @@ def _leaves(cfg: CN, prefix: str = "") -> Iterator[tuple[str, object]]:
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+class Rule(NamedTuple):
+    """What a key may hold: in words, and as a test."""
+
+    expected: str
+    holds: Callable[[Any], bool]
+
+
+def whole(least: int = 0, most: int = 10**9) -> Rule:
+    """A whole number from `least` to `most`."""
+    return Rule(
+        f"a whole number from {least} to {most}",
+        lambda x: type(x) is int and least <= x <= most,
+    )
+
+
+def number(least: float = 0, most: float = 1e30, above: bool = False) -> Rule:
+    """A finite number from `least`, or `above` it, to `most`."""
+    end = f" to {most:g}" if most < 1e30 else ""
+    return Rule(
+        f"a number {'above' if above else 'from'} {least:g}{end}",
+        lambda x: (
+            type(x) in (int, float)
+            and (least < x <= most if above else least <= x <= most)  # so NaN is none
+        ),
+    )
+
+
+def one_of(names: Iterable[str]) -> Rule:
+    """One of some names."""
+    known = sorted(names)
+    return Rule(
+        f"one of {', '.join(map(repr, known))}", lambda x: isinstance(x, str) and x in known
+    )
+
+
+def several(rule: Rule, lengths: Sequence[int] = range(1, 1001)) -> Rule:
+    """A list of values that keep a rule each, as long as one of `lengths`."""
+    few = " or ".join(map(str, lengths)) if len(lengths) < 3 else f"{min(lengths)} or more"
+    return Rule(
+        f"{few} times {rule.expected}",
+        lambda x: isinstance(x, tuple | list) and len(x) in lengths and all(map(rule.holds, x)),
+    )
+
+
+TEXT = Rule("a text", lambda x: isinstance(x, str) and bool(x))
+WIDTH = whole(1, 2**14)  # channels of a layer: two of 2^14 already have 2^28 weights between them
+
+
+def check_keys(cfg: CN, section: str, rules: dict[str, Rule]) -> None:
+    """Raise ValueError, in one line, for the first key of a section that breaks its rule.
+
+    Whoever reads keys calls this first: a value that is none would go wrong later and elsewhere.
+    """
+    node: Any = cfg
+    for name in filter(None, section.split(".")):
+        node = node[name]
+    for name, rule in rules.items():
+        if not rule.holds(node[name]):
+            key = f"{section}.{name}".lstrip(".")
+            raise ValueError(f"{key} {short(node[name])}: expected {rule.expected}")
+
+
+def short(value: object) -> str:
+    """A value as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

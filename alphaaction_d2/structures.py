@@ -16,6 +16,8 @@ from detectron2.structures import Boxes, Instances
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from .config import check_keys, number, whole
+
 UNKNOWN_PERSON = -1  # person id of somebody whose identity is not known
 
 
@@ -161,6 +163,15 @@ class BoxChoice:
     @classmethod
     def of(cls, cfg: CfgNode) -> BoxChoice:
         """Read it from `cfg.INPUT`."""
+        check_keys(
+            cfg,
+            "INPUT",
+            {
+                "PERSON_SCORE_THRESH_TEST": number(0, 1),
+                "OBJECT_SCORE_THRESH": number(0, 1),
+                "MAX_OBJECTS": whole(0),
+            },
+        )
         node = cfg.INPUT
         return cls(node.PERSON_SCORE_THRESH_TEST, node.OBJECT_SCORE_THRESH, node.MAX_OBJECTS)
 

@@ -28,6 +28,8 @@ FLOORS = (
     {"apps"},
 )
 NEIGHBOURS = {
+    # how keys are checked
+    "structures": {"config"},
     # what the model makes of a window; detectors' weights
     "modeling": {"memory.window", "checkpoint"},
 }

@@ -28,6 +28,7 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 from ..checkpoint.checkpointer import load_for_inference
 from ..data.datasets import register_datasets
 from ..engine import Trainer
+from ..engine.checks import check_run_keys
 from ..engine.distributed.environment import check_gpus, join_group, launcher_variables
 from ..formats.config_files import setup_cfg
 from .command_line import USER_ERRORS, report_error
@@ -51,6 +52,7 @@ def argument_parser() -> ArgumentParser:
 def setup(args: Namespace) -> CfgNode:
     """Read the configuration of the command line, check and freeze it."""
     cfg = setup_cfg(args.config_file, args.opts)
+    check_run_keys(cfg)
     default_setup(cfg, args)
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="alphaaction_d2")
     register_datasets(cfg)

@@ -14,15 +14,36 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
+from ..config import check_keys, number, one_of, several, whole
 from ..structures import AnnotatedPersons, BoxChoice, FoundBoxes, as_boxes
 from .boxes import enlarge_boxes, jitter_boxes
 from .clip_sampling import clip_times
 from .transforms import ColorJitter, ResizeShortSide, split_channels
 from .video import VideoReader
 
+SIDE = whole(1, 2**14)  # of a picture, in pixels
+# Which frames a clip has.
+CLIP_KEYS = {
+    "NUM_FRAMES": whole(1, 4096),
+    "SAMPLING_RATE": whole(1, 4096),
+    "CLIP_FPS": number(0, 10_000, above=True),
+}
+
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """Scaling, and in training colour jitter and horizontal flip, as `cfg.INPUT` says."""
+    check_keys(
+        cfg,
+        "INPUT",
+        {
+            "MIN_SIZE_TRAIN": several(SIDE),
+            "MAX_SIZE_TRAIN": SIDE,
+            "MIN_SIZE_TEST": SIDE,
+            "MAX_SIZE_TEST": SIDE,
+            "COLOR_JITTER": several(whole(0, 255), [3]),
+            "RANDOM_FLIP": one_of(["horizontal", "none"]),
+        },
+    )
     node = cfg.INPUT
     for key, only in (("FORMAT", "RGB"), ("MIN_SIZE_TRAIN_SAMPLING", "choice")):
         if node[key] != only:
@@ -38,8 +59,6 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
         augmentations.append(ColorJitter(node.COLOR_JITTER))
     if node.RANDOM_FLIP == "horizontal":
         augmentations.append(T.RandomFlip(horizontal=True, vertical=False))
-    elif node.RANDOM_FLIP != "none":
-        raise ValueError(f"INPUT.RANDOM_FLIP {node.RANDOM_FLIP!r}: use 'horizontal' or 'none'")
     return augmentations
 
 
@@ -101,6 +120,17 @@ class ActionDatasetMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
+        check_keys(cfg, "INPUT", CLIP_KEYS)
+        check_keys(
+            cfg,
+            "INPUT",
+            {
+                "BOX_JITTER": several(number(0, 1), [4]),
+                "MAX_BOX_SCALE_TRAIN": number(1, 100),
+                "MAX_PERSONS_TRAIN": whole(1),
+                "MAX_OPEN_VIDEOS": whole(1),
+            },
+        )
         node = cfg.INPUT
         return {
             "is_train": is_train,

@@ -20,6 +20,7 @@ from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import RepeatFactorTrainingSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..config import check_keys, number, one_of
 from .randomness import derived_seed, seeded
 
 # A keyframe's index in the data set, and its place in the stream.
@@ -47,6 +48,18 @@ def keyframe_stream(repeats: np.ndarray, seed: int) -> Iterator[int]:
 
 def repeats_from_config(cfg: CfgNode, keyframes: list[dict], seed: int) -> np.ndarray:
     """(K,) repeats as `cfg.DATALOADER.SAMPLER_TRAIN` wants them; ValueError for unknown names."""
+    check_keys(
+        cfg,
+        "DATALOADER",
+        {
+            "SAMPLER_TRAIN": one_of(
+                f"{name}Sampler"
+                for name in ("Training", "RepeatFactorTraining", "RandomSubsetTraining")
+            ),
+            # A frequency; far above 1 one epoch would not fit into memory.
+            "REPEAT_THRESHOLD": number(0, 1),
+        },
+    )
     node = cfg.DATALOADER
     if node.SAMPLER_TRAIN == "TrainingSampler":
         return np.ones(len(keyframes))
@@ -55,14 +68,10 @@ def repeats_from_config(cfg: CfgNode, keyframes: list[dict], seed: int) -> np.nd
             keyframes, node.REPEAT_THRESHOLD
         )
         return factors.double().numpy()
-    if node.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
-        size = max(1, int(len(keyframes) * node.RANDOM_SUBSET_RATIO))
-        chosen = np.random.default_rng(seed).permutation(len(keyframes))[:size]
-        return np.isin(np.arange(len(keyframes)), chosen).astype(np.float64)
-    raise ValueError(
-        f"DATALOADER.SAMPLER_TRAIN {node.SAMPLER_TRAIN!r}: use TrainingSampler, "
-        "RepeatFactorTrainingSampler or RandomSubsetTrainingSampler"
-    )
+    check_keys(cfg, "DATALOADER", {"RANDOM_SUBSET_RATIO": number(0, 1, above=True)})
+    size = max(1, int(len(keyframes) * node.RANDOM_SUBSET_RATIO))
+    chosen = np.random.default_rng(seed).permutation(len(keyframes))[:size]
+    return np.isin(np.arange(len(keyframes)), chosen).astype(np.float64)
 
 
 def group_batches(

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint.checkpointer import load_for_inference
+from ..config import check_keys, whole
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.samplers import WholeVideoSampler
 from ..memory.pool import MemoryPool
@@ -241,6 +242,8 @@ def build_stream(cfg: CfgNode, keyframes: list[dict]) -> WithEnd:
 
     An empty batch ends the stream.
     """
+    check_keys(cfg, "TEST", {"IMS_PER_BATCH": whole(1, 100_000)})
+    check_keys(cfg, "DATALOADER", {"NUM_WORKERS": whole(0, 256)})
     keyframes = sorted(keyframes, key=lambda x: (x["video_id"], x["timestamp"]))
     keyframes = _with_first_new_id(keyframes)
     loader = build_detection_test_loader(
@@ -291,6 +294,7 @@ def build_delayed_inference(
     cfg: CfgNode, model: ActionRCNN, form: type[DelayedInference] = DelayedInference
 ) -> DelayedInference:
     """Build the testing form of a model, with a pool of its own and the configured delay."""
+    check_keys(cfg, "MODEL.MEMORY", {"DELAY": whole(-1, 10_000)})
     delay = cfg.MODEL.MEMORY.DELAY
     pool = build_memory_pool(cfg, model)
     frozen = bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS) and pool is not None

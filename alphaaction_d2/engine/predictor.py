@@ -16,6 +16,7 @@ from detectron2.engine import DefaultPredictor
 from torch import nn
 
 from ..checkpoint.checkpointer import load_for_inference
+from ..config import check_keys, whole
 from ..data.clip_sampling import iterate_clips
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import register_datasets
@@ -53,6 +54,8 @@ class VideoPredictor(DefaultPredictor):
         self.cfg = cfg.clone()
         load_for_inference(self.model, cfg.MODEL.WEIGHTS)
         self.mapper = ActionDatasetMapper(cfg, is_train=False)
+        check_keys(cfg, "MODEL.PERSON_DETECTOR", {"LOOKS_PER_SECOND": whole(1, 1000)})
+        self.looks_per_second = cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND
         self.detector = configured_detector(cfg)
 
     def __call__(
@@ -99,7 +102,7 @@ class VideoPredictor(DefaultPredictor):
     def _default_boxes(self) -> BoxSource:
         if not self.detector:
             return WholeFrame()
-        return DetectedBoxes(self.detector, self.cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND)
+        return DetectedBoxes(self.detector, self.looks_per_second)
 
     def _predict(
         self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
@@ -114,9 +117,9 @@ class VideoPredictor(DefaultPredictor):
         scaled = (
             (time, scale.apply_image(frame)) for time, frame in itertools.chain([first], frames)
         )
-        node = self.cfg.INPUT
         first_id = first_new_id([boxes.largest_person_id])
-        clips = iterate_clips(scaled, node.NUM_FRAMES, node.SAMPLING_RATE, node.CLIP_FPS)
+        mapper = self.mapper
+        clips = iterate_clips(scaled, mapper.num_frames, mapper.sampling_rate, mapper.clip_fps)
         for timestamp, clip, _ in clips:
             found = boxes.at(timestamp)
             keyframe = {

@@ -9,9 +9,14 @@ from detectron2.config import CfgNode
 from detectron2.solver.build import maybe_add_gradient_clipping
 from torch import nn
 
+from ..config import check_keys, one_of
+
 logger = logging.getLogger(__name__)
 
 OPTIMIZERS = {"SGD": torch.optim.SGD, "AdamW": torch.optim.AdamW}
+# "full_model" is what detectron2's projects call it; "value" and "norm" are detectron2's, parameter
+# by parameter.
+CLIP_TYPES = ("full_model", "value", "norm")
 
 
 def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
@@ -50,8 +55,7 @@ def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build the optimiser that `cfg.SOLVER.OPTIMIZER` names."""
     node = cfg.SOLVER
-    if node.OPTIMIZER not in OPTIMIZERS:
-        raise ValueError(f"SOLVER.OPTIMIZER {node.OPTIMIZER!r} is not one of {sorted(OPTIMIZERS)}")
+    check_keys(cfg, "SOLVER", {"OPTIMIZER": one_of(OPTIMIZERS)})
     options = {"lr": node.BASE_LR}
     if node.OPTIMIZER == "SGD":
         options.update(momentum=node.MOMENTUM, nesterov=node.NESTEROV)
@@ -59,8 +63,6 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         options.update(fused=True)  # all tensors in one call: small networks have many
     clipping = node.CLIP_GRADIENTS
     groups = parameter_groups(model, cfg)
-    # "full_model" is what detectron2's projects call it; "value" and "norm" are detectron2's,
-    # parameter by parameter.
     if clipping.ENABLED and clipping.CLIP_TYPE == "full_model":
         optimizer = OPTIMIZERS[node.OPTIMIZER](groups, **options)
         clip_norm_before_step(optimizer, clipping.CLIP_VALUE, clipping.NORM_TYPE)

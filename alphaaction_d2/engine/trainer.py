@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.checkpointer import ActionCheckpointer
+from ..config import TEXT, check_keys, several
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
@@ -31,6 +32,7 @@ from ..memory.pool import MemoryPool
 from ..modeling import ActionRCNN
 from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
+from .checks import check_run_keys
 from .distributed.exchange import wait_for_all
 from .hooks import BestCheckpoint, MemoryHook, RepeatablePreciseBN
 from .inference import (
@@ -66,8 +68,11 @@ class Trainer(DefaultTrainer):
         # NOTE DefaultTrainer's constructor wraps the model with `device_ids`, which a model on the
         # CPU refuses, and has no place for the pool; so this one replaces it.
         TrainerBase.__init__(self)
+        check_run_keys(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         cfg = scale_to_batch(cfg)
+        check_run_keys(cfg)  # again: what was scaled to nothing never ends
+        check_keys(cfg, "DATASETS", {"TRAIN": several(TEXT)})
         if cfg.MODEL.DEVICE == "cpu":
             share_cores(cfg.DATALOADER.NUM_WORKERS)
         model = self.build_model(cfg)

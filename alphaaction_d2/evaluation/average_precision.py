@@ -92,13 +92,15 @@ AVA_PROTOCOLS = {
 }
 _ALIASES = {"alphaaction": "official2018", "alphaction": "official2018"}
 
+PROTOCOL_NAMES = (*AVA_PROTOCOLS, *_ALIASES)
+
 
 def get_protocol(name: str) -> AVAProtocol:
     """Find a protocol by its name or alias; raise ValueError with the list of names."""
     try:
         return AVA_PROTOCOLS[_ALIASES.get(name, name)]
     except KeyError:
-        known = ", ".join([*AVA_PROTOCOLS, *_ALIASES])
+        known = ", ".join(PROTOCOL_NAMES)
         raise ValueError(f"unknown protocol {name!r}; known are {known}") from None
 
 

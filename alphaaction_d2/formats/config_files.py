@@ -17,7 +17,7 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.utils.file_io import PathManager
 
-from ..config import add_alphaaction_config
+from ..config import add_alphaaction_config, short
 from .yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def setup_cfg(config_file: str, opts: Sequence[object] = ()) -> CfgNode:
     try:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError:
-        device = _short(cfg.MODEL.DEVICE)
+        device = short(cfg.MODEL.DEVICE)
         raise ConfigError(f"MODEL.DEVICE: {device}: expected cpu, cuda or cuda:0") from None
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logger.info("No GPU: using the CPU.")
@@ -153,9 +153,9 @@ def _check_leaf(cfg: CfgNode, key: str, value: object, source: str) -> None:
             return
         raise UnknownKeyError(f"{source}: there is no key {key}{_meant(cfg, key)}")
     if isinstance(current, CfgNode):
-        raise ConfigError(f"{source}: {key}: {_short(value)}: expected a section with keys")
+        raise ConfigError(f"{source}: {key}: {short(value)}: expected a section with keys")
     if isinstance(value, dict):
-        raise ConfigError(f"{source}: {key}: a section; expected a value like {_short(current)}")
+        raise ConfigError(f"{source}: {key}: a section; expected a value like {short(current)}")
 
 
 def _takes_new_keys(cfg: CfgNode, key: str) -> bool:
@@ -195,7 +195,7 @@ def _merge(cfg: CfgNode, key: str, value: object, source: str) -> None:
         node[name] = _of_kind(value, current)
     except TypeError:
         raise ConfigError(
-            f"{source}: {key}: {_short(value)}: expected {_kind(current)} like {_short(current)}"
+            f"{source}: {key}: {short(value)}: expected {_kind(current)} like {short(current)}"
         ) from None
 
 
@@ -231,8 +231,3 @@ def _literal(value: object) -> object:
 def _kind(value: object) -> str:
     names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
     return names.get(type(value), "a list")
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

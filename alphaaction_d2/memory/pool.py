@@ -28,9 +28,11 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..config import check_keys, number
 from ..structures import UNKNOWN_PERSON, MemoryWindow, fractions, precision
 from .file import MemoryFileError, read_memory_file, write_memory_file
 from .slots import FixedSlots, RingSlots
+from .window import WINDOW_KEYS
 
 logger = logging.getLogger(__name__)
 
@@ -141,6 +143,8 @@ class MemoryPool:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
+        check_keys(cfg, "MODEL.MEMORY", WINDOW_KEYS)
+        check_keys(cfg, "MODEL.MEMORY", {"SLOTS_PER_SECOND": number(0, 1000, above=True)})
         node = cfg.MODEL.MEMORY
         frozen = bool(node.FROZEN_WEIGHTS)
         return {

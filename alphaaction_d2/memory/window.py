@@ -11,7 +11,15 @@ import torch
 from detectron2.structures import Instances
 from torch import Tensor
 
+from ..config import several, whole
 from ..structures import UNKNOWN_PERSON, MemoryWindow, fractions
+
+# The shape of a window, for whoever reads it.
+WINDOW_KEYS = {
+    "WINDOW": several(whole(0, 10_000), [2]),
+    "STRIDE": whole(1, 10_000),
+    "MAX_PERSONS": whole(1, 10_000),
+}
 
 
 def empty_window(

@@ -16,6 +16,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
+from ..config import TEXT, check_keys, number, one_of, several, whole
 from ..structures import Losses
 
 TINY = torch.finfo(torch.float32).tiny  # smallest probability inside a logarithm
@@ -45,6 +46,16 @@ class ClassGroup:
 
 def build_class_groups(cfg: CfgNode) -> list[ClassGroup]:
     """Read groups from `cfg.MODEL.ROI_ACTION_HEAD`; ValueError when the lists disagree."""
+    check_keys(
+        cfg,
+        "MODEL.ROI_ACTION_HEAD",
+        {
+            "GROUP_NAMES": several(TEXT),
+            "GROUP_SIZES": several(whole(1, 100_000)),
+            "GROUP_LOSS_WEIGHTS": several(number()),
+            "SOFTMAX_GROUPS": several(TEXT, range(1001)),
+        },
+    )
     node = cfg.MODEL.ROI_ACTION_HEAD
     names, sizes, weights = node.GROUP_NAMES, node.GROUP_SIZES, node.GROUP_LOSS_WEIGHTS
     if not len(names) == len(sizes) == len(weights):
@@ -170,6 +181,17 @@ class ActionOutputLayers(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_dim: int) -> dict:
+        check_keys(
+            cfg,
+            "MODEL.ROI_ACTION_HEAD",
+            {
+                "DROPOUT": number(0, 1),
+                "LOSS": one_of(["bce", "focal"]),
+                "FOCAL_GAMMA": number(0, 100),
+                "FOCAL_ALPHA": number(-1, 1),
+                "SCORE_THRESH_TEST": number(0, 1),
+            },
+        )
         node = cfg.MODEL.ROI_ACTION_HEAD
         return {
             "input_dim": input_dim,

@@ -10,8 +10,10 @@ import logging
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import (
+    BACKBONE_REGISTRY,
     FPN,
     META_ARCH_REGISTRY,
+    ROI_HEADS_REGISTRY,
     Backbone,
     ResNet,
     build_backbone,
@@ -21,7 +23,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from ..config import refuse_unread
+from ..config import check_keys, number, one_of, refuse_unread, several, whole
 from ..structures import ClipFeatures, Losses, MemoryWindow, precision
 from .box_finder import BoxFinder
 from .roi_heads import ActionROIHeads, no_objects, whole_picture
@@ -93,6 +95,17 @@ class ActionRCNN(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
         refuse_unread(cfg, "model")
+        check_keys(
+            cfg,
+            "MODEL",
+            {
+                "PIXEL_MEAN": several(number(-1000, 1000), [3]),
+                "PIXEL_STD": several(number(0, 1000, above=True), [3]),
+            },
+        )
+        check_keys(cfg, "INPUT", {"NUM_FRAMES": whole(1, 4096)})
+        check_keys(cfg, "MODEL.BACKBONE", {"NAME": one_of(x for x, _ in BACKBONE_REGISTRY)})
+        check_keys(cfg, "MODEL.ROI_HEADS", {"NAME": one_of(x for x, _ in ROI_HEADS_REGISTRY)})
         backbone = build_backbone(cfg)
         if isinstance(backbone, ResNet | FPN):
             raise ValueError(

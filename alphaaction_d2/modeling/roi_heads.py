@@ -18,8 +18,8 @@ from detectron2.modeling.roi_heads.box_head import FastRCNNConvFCHead
 from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
-from ..config import refuse_unread
-from ..memory.window import empty_window, insert_clips, weighted
+from ..config import WIDTH, check_keys, number, refuse_unread, several, whole
+from ..memory.window import WINDOW_KEYS, empty_window, insert_clips, weighted
 from ..structures import UNKNOWN_PERSON, ClipFeatures, Losses, MemoryWindow
 from .action_output import ActionOutputLayers
 from .interaction import InteractionModule, build_interaction
@@ -82,6 +82,18 @@ class ActionROIHeads(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
         refuse_unread(cfg, "heads")
+        check_keys(
+            cfg,
+            "MODEL.ROI_ACTION_HEAD",
+            {
+                "POOLER_RESOLUTION": whole(1, 64),
+                "POOLER_SAMPLING_RATIO": whole(0, 64),
+                "BOX_EXTEND_TEST": several(number(0, 100), [2]),
+                "FC_DIM": WIDTH,
+                "NUM_FC": whole(0, 64),
+            },
+        )
+        check_keys(cfg, "MODEL.MEMORY", WINDOW_KEYS)
         node, memory = cfg.MODEL.ROI_ACTION_HEAD, cfg.MODEL.MEMORY
         in_features = list(input_shape)
         channels = sum(spec.channels for spec in input_shape.values())

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Instances
 from detectron2.tracking import TRACKER_HEADS_REGISTRY, BaseTracker
 
+from ..config import check_keys, number
 from ..structures import UNKNOWN_PERSON
 from .association import assign, association_cost, cosine_similarity, motion_overlap
 
@@ -89,6 +90,17 @@ class PersonTracker(BaseTracker):
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
+        check_keys(
+            cfg,
+            "TRACKER_HEADS",
+            {
+                "TRACK_IOU_THRESHOLD": number(0, 1),
+                "BOX_MARGIN": number(0, 1000),
+                "MAX_GAP": number(),
+                "APPEARANCE_WEIGHT": number(),
+                "MIN_COSINE": number(-1, 1),
+            },
+        )
         node = cfg.TRACKER_HEADS
         own = ("box_margin", "max_gap", "motion", "appearance_weight", "min_cosine", "first_id")
         return {

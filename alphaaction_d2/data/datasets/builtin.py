@@ -12,6 +12,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ...config import TEXT, check_keys, several
 from .ava import AVAFiles, read_metadata, register_ava
 
 
@@ -195,6 +196,7 @@ def _register_again(name: str, files: AVAFiles) -> str:
 def register_datasets(cfg: CfgNode) -> None:
     """Register the folders that `cfg.DATASETS.FOLDERS` names; relative ones are looked up here
     and, if they are not here, below the data-set root."""
+    check_keys(cfg, "DATASETS", {"FOLDERS": several(TEXT, range(1001))})
     for folder in cfg.DATASETS.FOLDERS:
         path = Path(folder).expanduser()
         below_root = datasets_root() / Path(

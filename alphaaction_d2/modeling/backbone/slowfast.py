@@ -15,13 +15,30 @@ from detectron2.modeling import BACKBONE_REGISTRY
 from pytorchvideo.models.net import MultiPathWayWithFuse, Net
 from torch import Tensor, nn
 
-from ...config import add_alphaaction_config, refuse_unread
+from ...config import Rule, add_alphaaction_config, check_keys, refuse_unread, several, whole
 from .activation_checkpoint import run_blocks
 from .frames import FrameSampling
 from .resnet import Pathway, ResNet
 from .video_backbone import VideoBackbone
 
 FAST_KEYS = ("ALPHA", "BETA_INV", "LATERAL_KERNEL")  # which mean nothing without a fast pathway
+
+_ODD = Rule("an odd whole number up to 63", lambda x: type(x) is int and 0 < x < 64 and x % 2 == 1)
+SLOWFAST_KEYS = {
+    "NUM_STAGES": whole(1, 4),
+    "TAU": whole(1, 4096),
+    "ALPHA": whole(1, 4096),
+    "STEM_CHANNELS": whole(1, 1024),
+    "BETA_INV": whole(1, 1024),
+    "STEM_KERNELS": several(several(_ODD, [3]), [2]),
+    "STEM_STRIDES": several(whole(1, 16), [2]),
+    "SPATIAL_STRIDES": several(whole(1, 16), [4]),
+    "DILATIONS": several(whole(1, 64), [4]),
+    "OUTPUT_STRIDE": whole(0, 2**14),
+    "TEMPORAL_BLOCKS": several(whole(0, 1000), [0, 4]),
+    "NON_LOCAL_BLOCKS": several(whole(0, 1000), range(100)),
+    "LATERAL_KERNEL": _ODD,
+}
 
 
 class SlowFast(VideoBackbone):
@@ -77,6 +94,7 @@ class SlowFast(VideoBackbone):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec | None = None) -> dict:
+        check_keys(cfg, "MODEL.SLOWFAST", SLOWFAST_KEYS)
         node = cfg.MODEL.SLOWFAST
         if node.STEM_CHANNELS % node.BETA_INV:
             raise ValueError(
@@ -118,6 +136,7 @@ class Slow(SlowFast):
                     f"MODEL.SLOWFAST.{key} {node[key]}: a Slow network has no fast pathway, for "
                     f"which this is; leave it at {default}"
                 )
+        check_keys(cfg, "MODEL.SLOWFAST", SLOWFAST_KEYS)
         # As if every raw frame was a fast one: SLOW_SPREAD goes from the first to the last.
         return _from_config(cfg, alpha=node.TAU)
 

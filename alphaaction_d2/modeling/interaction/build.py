@@ -10,6 +10,8 @@ from detectron2.config import CfgNode
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
+from ...config import WIDTH, check_keys, number, one_of, several, whole
+from ...memory.window import WINDOW_KEYS
 from ...structures import ClipFeatures, Losses, MemoryWindow
 
 INTERACTION_REGISTRY = Registry("INTERACTION")
@@ -98,6 +100,21 @@ def build_interaction(cfg: CfgNode, num_channels: int) -> InteractionModule | No
     name = cfg.MODEL.INTERACTION.NAME
     if not name:
         return None
+    check_keys(
+        cfg,
+        "MODEL.INTERACTION",
+        {
+            "DIM": WIDTH,
+            "DIM_OUT": whole(0, 2**14),
+            "DROPOUT": number(0, 1),
+            "MAX_PERSONS": whole(1, 10_000),
+            "MAX_OBJECTS": whole(1, 10_000),
+            "BLOCKS": several(one_of("POM")),
+            "INIT_STD": number(0, 100),
+            "POSITION_SCALE": number(0, 100),
+        },
+    )
+    check_keys(cfg, "MODEL.MEMORY", WINDOW_KEYS)
     if name not in INTERACTION_REGISTRY:
         known = ", ".join(sorted(key for key, _ in INTERACTION_REGISTRY))
         raise KeyError(f"MODEL.INTERACTION.NAME {name!r} is not registered; known: {known}")

@@ -23,6 +23,7 @@ from detectron2.structures import Boxes, pairwise_iou
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
+from ...config import WIDTH, check_keys, number, one_of, several
 from ...structures import ClipFeatures, Losses
 from ..action_output import build_class_groups
 from .attention import pad_sets, projection
@@ -277,6 +278,18 @@ class DualAttentionModule(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int, dim_memory: int, dim_out: int) -> dict:
+        check_keys(
+            cfg,
+            "MODEL.DAM",
+            {
+                "DIM": WIDTH,
+                "DIM_MEMORY": WIDTH,
+                "LOSSES": several(one_of(LOSSES), range(5)),
+                "LOSS_WEIGHT": number(),
+                "MARGIN": number(0, 1000),
+                "GEOMETRY_SCALE": number(0, 10_000),
+            },
+        )
         node = cfg.MODEL.DAM
         groups = [g for g in build_class_groups(cfg) if not g.exclusive]
         options = ["semantic", "identity", "losses", "loss_weight", "margin"]

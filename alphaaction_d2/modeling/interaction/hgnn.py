@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
+from ...config import check_keys, one_of, whole
 from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, projection
 from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention, common_options
@@ -241,6 +242,8 @@ class HGNN(InteractionModule):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, num_channels: int) -> dict:
+        aggregators = one_of([*AGGREGATORS, ""])
+        check_keys(cfg, "MODEL.HGNN", {"NUM_LAYERS": whole(1, 16), "AGGREGATOR": aggregators})
         return {
             **common_options(cfg, num_channels),
             **{key.lower(): value for key, value in cfg.MODEL.HGNN.items()},
