@@ -164,7 +164,7 @@ ODD_VALUES = [
     ("INPUT.NUM_FRAMES", 0, "from 1"),
     ("INPUT.CLIP_FPS", NAN, "above 0"),
     ("INPUT.MIN_SIZE_TRAIN", (), "1 or more times"),
-    ("INPUT.MIN_SIZE_TEST", HUGE, "from 1 to 16384"),
+    ("INPUT.MIN_SIZE_TEST", HUGE, "from 0 to 16384"),
     ("INPUT.COLOR_JITTER", (1, 2), "3 times"),
     ("INPUT.BOX_JITTER", (0.1, 0.1, 0.1), "4 times"),
     ("INPUT.MAX_BOX_SCALE_TRAIN", NAN, "from 1"),
