@@ -196,7 +196,7 @@ def _read_part(files: AVAFiles, part: str, report: DatasetReport) -> AVARows | N
     tables = []
     for path in files.paths(part):
         with _noting(report, path):
-            rows, findings = _read_table(path, part)
+            rows, findings = _read_table(path, part, report.label_map)
             report.add_all([*findings.wrong(), *findings.notes])
             tables.append(rows)
     if part == "annotations" and tables:
@@ -209,11 +209,11 @@ def _read_part(files: AVAFiles, part: str, report: DatasetReport) -> AVARows | N
     return concatenate_rows(at_keyframes) if tables else None
 
 
-def _read_table(path: Path, part: str) -> tuple[AVARows, Findings]:
+def _read_table(path: Path, part: str, label_map: LabelMap | None) -> tuple[AVARows, Findings]:
     if part != "annotations":
         boxes, findings = scan_boxes(path, part)
         return boxes.rows, findings
-    rows, findings = scan_ava_csv(path)
+    rows, findings = scan_ava_csv(path, label_map=label_map)
     again = duplicates(rows)
     if again.any():
         findings.note(f"{_many(again.sum(), 'row')} twice: {_example(row_keyframes(rows, again))}")

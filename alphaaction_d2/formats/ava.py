@@ -1,8 +1,8 @@
 """AVA's file formats: exclusion lists, lists of videos, and CSV files of boxes.
 
-This is the one module that knows what the columns of AVA's text files are. A CSV has no header;
-coordinates are fractions of the frame's width and height. Three kinds of rows share the first six
-columns:
+This is the one module that knows what the columns of AVA's text files are. A CSV has no header, or
+one that names these columns (see `dialects`) in any order; coordinates are fractions of the frame's
+width and height. Three kinds of rows share the first six columns:
 
 =============  ============================================================
 `kind`         columns
@@ -15,9 +15,11 @@ boxes          video_id, timestamp, x1, y1, x2, y2, class, score[, person_id]
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import IO, Any
 
@@ -25,6 +27,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from .label_map import LabelMap
 from .tables import Check, Column, Findings, Table, not_nan, passing, read_table, strict
 from .writing import write_atomically
 
@@ -220,6 +223,7 @@ def read_ava_csv(
     check_boxes: bool = True,
     integer_timestamps: bool = False,
     allow_empty_frames: bool = False,
+    label_map: LabelMap | None = None,
 ) -> AVARows:
     """Read a CSV file of AVA's family; blank lines are ignored, `.gz` files are unpacked.
 
@@ -228,12 +232,14 @@ def read_ava_csv(
         kind: "annotations", "results" or "boxes"; see the module's table.
         check_boxes: demand what a data set should have: x1 < x2 and y1 < y2, coordinates in [0, 1]
             (an overshoot of up to 0.05 is clipped, with a warning that counts the boxes), action
-            ids from 1 on, seconds from 0 on, finite scores, whole person ids. The official
-            evaluators demand none of this; False reads what they would read, except for numbers
-            that are NaN and boxes that are infinite.
+            ids from 1 on, seconds from 0 on, finite scores, person ids that are whole or text; and
+            read action ids as `2.0` or names, too. The official evaluators demand none of this;
+            False reads what they would read, except for numbers that are NaN and boxes that are
+            infinite.
         integer_timestamps: refuse `902.0`, as most of the official evaluators do.
         allow_empty_frames: accept rows `video_id,timestamp` ("nothing on this frame"), see
             `AVARows.empty_frames`.
+        label_map: says which ids the names of classes stand for.
 
     Returns:
         The columns.
@@ -242,33 +248,110 @@ def read_ava_csv(
         DataFileError: one line per bad row (file, line, column, value, what was expected), at most
             20 and the number of the others.
     """
-    columns = _columns(kind, integer_timestamps)
+    if check_boxes:
+        columns = _columns(kind, label_map)
+    else:
+        columns = [replace(column, read=None) for column in _columns(kind)]
+        if kind == "annotations":  # whose column 8 the evaluators take for a score
+            columns[-1] = Column("person_id", is_good=not_nan, required=False, may_be_empty=True)
+    if integer_timestamps:
+        columns[1] = Column("timestamp", int)
     table = read_table(path, columns, stub_length=2 if allow_empty_frames else 0)
     return strict(_checked(table, kind, check_boxes))
 
 
-def scan_ava_csv(path: str | os.PathLike, kind: str = "annotations") -> tuple[AVARows, Findings]:
+def scan_ava_csv(
+    path: str | os.PathLike, kind: str = "annotations", label_map: LabelMap | None = None
+) -> tuple[AVARows, Findings]:
     """Read the good rows of a data set's CSV, and say what is wrong with the others.
 
     Raises:
         DataFileError: the file is no text.
     """
-    return _checked(read_table(path, _columns(kind)), kind, check_boxes=True)
+    return _checked(read_table(path, _columns(kind, label_map)), kind, check_boxes=True)
 
 
-def _columns(kind: str, integer_timestamps: bool = False) -> list[Column]:
-    time = Column("timestamp", int if integer_timestamps else float)
+def _columns(kind: str, label_map: LabelMap | None = None) -> list[Column]:
     score = Column("score", is_good=not_nan)
-    action, person = Column("action_id", int), Column("person_id", is_good=not_nan)
-    person = replace(person, required=False, may_be_empty=True)
+    is_good = _is_identity if kind == "annotations" else _is_no_nan
+    person = Column("person_id", str, is_good, "a whole number or text", required=False)
+    ids = {} if label_map is None else {name.lower(): i for i, name in label_map.names.items()}
+    expected = "a whole number" + (" or a name of the label map" if ids else "")
+    action = Column("action_id", int, read=functools.partial(_action_id, ids), expected=expected)
     endings = {
         "annotations": (action, person),
         "results": (action, replace(score, required=False)),
-        "boxes": (Column("class", str), score, person),
+        "boxes": (Column("class", str, may_lack=True), replace(score, may_lack=True), person),
     }
     if kind not in endings:
         raise ValueError(f"kind {kind!r}: expected one of {', '.join(endings)}")
-    return [_VIDEO, time, *map(Column, _BOX), *endings[kind]]
+    return [_VIDEO, Column("timestamp"), *map(Column, _BOX), *endings[kind]]
+
+
+def _action_id(ids: Mapping[str, int], text: str) -> int:
+    """Read an action id: a whole number, also as `2.0`, or the name of a class in lower case."""
+    text = text.strip()
+    if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
+        return int(text.partition(".")[0])
+    if text.lower() in ids:
+        return ids[text.lower()]
+    raise ValueError
+
+
+def _number_of(text: str) -> float | None:
+    """The number that a text is; None for any other text."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _is_identity(text: str) -> bool:
+    number = _number_of(text)
+    return number is None or (math.isfinite(number) and number == math.floor(number))
+
+
+def _is_no_nan(text: str) -> bool:
+    number = _number_of(text)
+    return number is None or number == number
+
+
+def _person_ids(words: Sequence[str], codes: np.ndarray, videos: np.ndarray) -> np.ndarray:
+    """Give persons numbers, -1 where there is no word (or a fraction).
+
+    Whole numbers below 2**53 stand for themselves. Any other word gets, within its video, a number
+    beyond all these, in the order of the alphabet.
+
+    Args:
+        words: as the file has them.
+        codes: (N,) the place of each row's word.
+        videos: (N,) its video's number.
+
+    Returns:
+        (N,) int64.
+    """
+    numbers = [_number_of(word.strip()) for word in words]
+    whole = np.array(
+        [-1 if x is None or not _is_id(np.float64(x)) else int(x) for x in numbers], np.int64
+    )
+    is_text = np.array(
+        [bool(word.strip()) and (x is None or abs(x) >= _MAX_PERSON_ID) for word, x in
+         zip(words, numbers)],
+        bool,
+    )  # fmt: skip
+    ids = whole[codes] if len(words) else np.full(len(codes), -1)
+    rows = np.flatnonzero(is_text[codes]) if is_text.any() else ()
+    if not len(rows):
+        return ids
+    order = np.argsort(np.argsort(np.array(words, dtype=object)))  # places in the alphabet
+    pairs = np.stack([videos[rows], order[codes[rows]]], axis=1)
+    named, place = np.unique(pairs, axis=0, return_inverse=True)
+    # the n-th name of a video comes after the largest number in it
+    largest = np.zeros(videos.max() + 1, np.int64)
+    np.maximum.at(largest, videos, ids)
+    first = np.searchsorted(named[:, 0], named[:, 0])
+    ids[rows] = (largest[named[:, 0]] + 1 + np.arange(len(named)) - first)[place.reshape(-1)]
+    return ids
 
 
 def _checked(table: Table, kind: str, check_boxes: bool) -> tuple[AVARows, Findings]:
@@ -284,13 +367,24 @@ def _as_rows(table: Table, kind: str) -> AVARows:
     for i, name in enumerate(_BOX):
         boxes[:, i] = columns.pop(name)
     class_names: list[str] = []
+    scores = columns.pop("score", None)
     if kind == "boxes":
-        class_names, labels = _without_empty(table.words["class"], columns.pop("class"))
+        words, codes = table.words.get("class", [""]), columns.pop("class", None)
+        if codes is None:  # a header without classes: persons
+            codes = np.zeros(num_rows, np.int32)
+            if "action_id" in table.dialect.unread:  # of a file of results, scores are of actions
+                scores = None
+        class_names, labels = _without_empty(words, codes)
     else:
         labels = columns.pop("action_id")
-    persons, scores = columns.pop("person_id", None), columns.pop("score", None)
-    if kind == "annotations":
-        scores = persons
+    persons = columns.pop("person_id", None)
+    if "person_id" in table.words:
+        ids = _person_ids(table.words["person_id"], persons, columns["video_id"])
+    else:
+        ids = np.full(num_rows, -1) if persons is None else _whole_or_unknown(persons)
+    if kind == "annotations" and persons is not None:
+        known = np.array([bool(word) for word in table.words.get("person_id", ())], bool)
+        scores = np.where(known[persons], ids, math.nan) if "person_id" in table.words else persons
     missing = np.isnan(scores) if scores is not None else np.ones(num_rows, dtype=bool)
     if scores is None or missing.any():
         scores = np.ones(num_rows) if scores is None else np.where(missing, 1.0, scores)
@@ -301,7 +395,7 @@ def _as_rows(table: Table, kind: str) -> AVARows:
         boxes=boxes,
         labels=labels,
         scores=scores,
-        person_ids=np.full(num_rows, -1) if persons is None else _whole_or_unknown(persons),
+        person_ids=ids,
         class_names=class_names,
         empty_frames=[(video, float(time)) for video, time in table.stubs],
         has_scores=kind != "results" or not missing.any(),
@@ -312,7 +406,8 @@ def _as_rows(table: Table, kind: str) -> AVARows:
 def _without_empty(words: list[str], codes: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Take the empty word out of `words`; its rows get the code -1."""
     kept = [word for word in words if word]
-    new_codes = np.array([kept.index(word) if word else -1 for word in words], dtype=np.int64)
+    places = {word: i for i, word in enumerate(kept)}
+    new_codes = np.array([places.get(word, -1) for word in words], dtype=np.int64)
     return kept, new_codes[codes] if words else codes.astype(np.int64)
 
 

@@ -11,7 +11,8 @@ COCO json   detections {image_id, category_id, bbox [x, y, width, height], score
             person. AlphAction's files are of this form, and what detectron2's converter makes
             of our data sets, whose categories are actions: all boxes there are persons.
 pickle      {"video_id,second": array (n, 5) of x1 y1 x2 y2 score as fractions}, persons:
-            mmaction2's proposals. Nothing in the pickle is executed.
+            mmaction2's proposals; keys may be pairs, numbers text, and ACAR-Net's lists are
+            read as well. Nothing in the pickle is executed.
 ==========  ======================================================================================
 
 The content tells which form a file is in, not its name; each may be gzipped.
@@ -298,7 +299,7 @@ def _content(path: str | os.PathLike, size: int = -1) -> bytes:
 
 def _is_pickle(start: bytes) -> bool:
     """Whether a file starts as a pickle: protocol 2 and later say so, a dict's or call's text."""
-    return start[:1] == b"\x80" or bool(re.match(rb"\((dp|lp|i)|\}q|c[\w.]+\n[\w.]+\n", start))
+    return start[:1] == b"\x80" or bool(re.match(rb"\((dp|lp|i)|[\]}]q|c[\w.]+\n[\w.]+\n", start))
 
 
 # --------------------------------------------------------------------------------------- pickle
@@ -309,20 +310,27 @@ def _read_pickle(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
         entries = loads_numbers(_content(path))
     except UnsafePickleError as error:
         raise DataFileError(path, str(error)) from None
+    if isinstance(entries, list) and entries and all(map(_is_acar, entries)):
+        entries = _from_acar(entries)
     if not isinstance(entries, dict):
         what = f'a pickle of a {type(entries).__name__}; expected a dict of "video_id,second" to '
         raise DataFileError(path, f"{what}arrays (n, 5)")
     keys = list(entries)
     bad_entries = Findings(path, lambda entry: f"{path}: entry {_short(keys[entry])}")
+    bad_entries.num_rows = len(keys)
     videos: dict[str, int] = {}
     codes, seconds, tables = [], [], []
     for number, (key, value) in enumerate(entries.items()):
-        place, table = _keyframe_of(key), _proposals(value)
+        place = _keyframe_of(key)
         if place is None:
             bad_entries.bad_row(number, 'expected "video_id,second"')
-        elif table is None:
-            bad_entries.bad_row(number, "expected an array (n, 5) of x1 y1 x2 y2 score")
-        elif len(table):
+            continue
+        try:
+            table = _proposals(value)
+        except ValueError as error:
+            bad_entries.bad_row(number, str(error))
+            continue
+        if len(table):
             codes.append(np.full(len(table), videos.setdefault(place[0], len(videos))))
             seconds.append(np.full(len(table), place[1]))
             tables.append(table)
@@ -342,34 +350,92 @@ def _read_pickle(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
     return BoxFile(_checked(rows, findings, np.arange(len(rows)))), findings
 
 
+def _is_acar(entry: object) -> bool:
+    """Whether an entry is of ACAR-Net's lists, {"video": ., "time": ., "labels": [...]}."""
+    return isinstance(entry, dict) and {"video", "time", "labels"} <= entry.keys()
+
+
+def _from_acar(entries: list[dict]) -> dict[tuple[str, object], list]:
+    """Make the boxes of ACAR-Net's lists a dict of keyframes."""
+    found: dict[tuple[str, object], list] = {}
+    for entry in entries:
+        labels = entry["labels"] if isinstance(entry["labels"], list) else [entry["labels"]]
+        boxes = found.setdefault((str(entry["video"]), _scalar(entry["time"])), [])
+        for label in labels:
+            box = label.get("bounding_box") if isinstance(label, dict) else None
+            box = box.tolist() if isinstance(box, np.ndarray) else box
+            score = label.get("score", 1.0) if isinstance(label, dict) else None
+            boxes.append([*box[:4], _scalar(score)] if isinstance(box, list) else [box])
+    return found
+
+
+def _scalar(value: object) -> object:
+    """A number of numpy's as Python's; anything else as it is, lists as their text."""
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        return value.item()
+    return value if value is None or isinstance(value, str | int | float) else repr(value)[:80]
+
+
 def _short(value: object) -> str:
-    return repr(value)[:80] if isinstance(value, str | int | float) else type(value).__name__
+    if isinstance(value, int) and abs(value) >= 2**64:
+        return "a huge number"
+    is_plain = isinstance(value, str | int | float | tuple)
+    return repr(value)[:80] if is_plain else type(value).__name__
 
 
 def _keyframe_of(key: object) -> tuple[str, int] | None:
-    """(video id, second) of a key "video_id,second"."""
-    found = re.fullmatch(r"(.+),(\d{1,7})", key) if isinstance(key, str) else None
+    """(video id, second) of a key "video_id,second" or (video_id, second)."""
+    if isinstance(key, tuple) and len(key) == 2 and isinstance(key[0], str):
+        key = f"{key[0]},{_short(key[1]).strip(chr(39))}"
+    found = re.fullmatch(r"(.+),\s*(\d{1,7})(\.0*)?", key) if isinstance(key, str) else None
     return (found[1], int(found[2])) if found else None
 
 
-def _proposals(value: object) -> np.ndarray | None:
-    """(n, 5) float64; n boxes without scores get 1. None for what is neither."""
+_PROPOSALS = "expected an array (n, 5) of x1 y1 x2 y2 score"
+
+
+def _proposals(value: object) -> np.ndarray:
+    """(n, 5) float64; n boxes without scores get 1.
+
+    Raises:
+        ValueError: it is neither, or has a text that is no number.
+    """
     if isinstance(value, list):
         rows = [item.tolist() if isinstance(item, np.ndarray) else item for item in value]
-        if not all(isinstance(row, list | tuple) and all(map(_is_number, row)) for row in rows):
-            return None
+        if not all(isinstance(row, list | tuple) for row in rows):
+            raise ValueError(_PROPOSALS)
         if len({len(row) for row in rows}) > 1:
-            return None
-        value = np.array(rows, dtype=np.float64)
+            raise ValueError(_PROPOSALS)
+        if rows and len(rows[0]) not in (0, 4, 5):
+            raise ValueError(_PROPOSALS)
+        names = ("x1", "y1", "x2", "y2", "score")
+        numbers = [[_as_number(x, name) for x, name in zip(row, names)] for row in rows]
+        value = np.array(numbers, dtype=np.float64)
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "fiu":
-        return None
+        raise ValueError(_PROPOSALS)
     if value.size == 0:
         return np.zeros((0, 5))
     if value.ndim != 2 or value.shape[1] not in (4, 5):
-        return None
+        raise ValueError(_PROPOSALS)
     if value.shape[1] == 4:
         value = np.concatenate([value, np.ones((len(value), 1))], axis=1)
     return value.astype(np.float64)
+
+
+def _as_number(value: object, name: str) -> float:
+    """Read a number, also of a text; `name` is that of its column."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    if isinstance(value, bytes):
+        value = value.decode("latin1")
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            raise ValueError(f"column {name}: text {value[:40]!r}: expected a number") from None
+    if not _is_number(value):
+        raise ValueError(f"column {name}: {_short(value)}: expected a finite number")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _is_number(value: object) -> bool:
@@ -584,15 +650,11 @@ def _class_names(
     found: list[int], categories: dict[int | str, dict]
 ) -> tuple[list[str], np.ndarray]:
     """Name the classes that are not persons, and the label of each of the `found` ids."""
-    class_names: list[str] = []
+    places: dict[str, int] = {}
     label_of = []
     for category in found:
         default = "person" if category == _PERSON_CATEGORY else f"category {category}"
         name = str(categories.get(category, {}).get("name", default))
-        if name in _PERSON_WORDS:
-            label_of.append(-1)
-            continue
-        if name not in class_names:
-            class_names.append(name)
-        label_of.append(class_names.index(name))
-    return class_names, np.array(label_of, dtype=np.int64)
+        is_someone = name in _PERSON_WORDS
+        label_of.append(-1 if is_someone else places.setdefault(name, len(places)))
+    return list(places), np.array(label_of, dtype=np.int64)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .ava_classes import AVA_CLASSES, AVA_GROUPS
 from .tables import DataFileError, open_text
@@ -89,16 +91,21 @@ def write_label_map(path: str | os.PathLike, label_map: LabelMap, comment: str) 
 # -------------------------------------------------------------------------------------- reading
 
 _TOKEN = re.compile(
-    r"""(?P<skip>\s+|\#[^\n]*|,|;)
+    r"""(?P<skip>(?:[\s,;]|\#[^\n]*)+)
       | (?P<open>(?:item|label)\s*\{)
       | (?P<close>\})
-      | (?P<key>\w+)\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s"'{};,]+)
+      | (?P<key>\w+)\s*:\s*(?P<value>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'
+            |[“”„][^“”\n]*[“”]|[‘’‚][^‘’\n]*[‘’]|[^\s"'{};,“”„]+)
     """,
     re.VERBOSE,
 )
 
 # what only the pbtxt form has: braces, or a key and a value in quotes
-_IS_PBTXT = re.compile(r"""[{}]|^\s*\w+\s*:\s*["']""", re.MULTILINE)
+_IS_PBTXT = re.compile(r"""[{}]|^[ \t]*[^\W\d]\w*[ \t]*:[ \t]*["'“]""", re.MULTILINE)
+# "1: stand", "1 stand", "1,stand", "1. stand"
+_NUMBERED = re.compile(r"(\d+)(?:\s*[:.,;|)]\s*|\s+)(\S.*)")
+_HEADER = r"\w*id|\w*name|class|label"
+_QUOTED = re.compile("[“”„\"‘’‚'](.+)[“”\"‘’']")
 
 
 def read_label_map(path: str | os.PathLike) -> LabelMap:
@@ -106,8 +113,9 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
 
     Both ``item { name: "..." id: 1 }`` (the 60 classes that are evaluated) and ``label { name:
     "..." label_id: 1 label_type: ... }`` (all 80) are understood, whatever their indentation and
-    line ends. A plain list has one name a line, in the order of the ids from 1 on; a line
-    ``[pose]`` starts a group, and lines that begin with ``#`` are comments.
+    line ends. A plain list has one name a line, in the order of the ids from 1 on, or with the id
+    before each name; a line ``[pose]`` starts a group, and lines that begin with ``#`` are
+    comments. So do a table with the header ``id,name`` and lists and dicts as json.
 
     Args:
         path: the file; its content tells which form it is in.
@@ -122,9 +130,13 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
     with open_text(path) as file:
         text = file.read()
     label_map = LabelMap({}, {})
-    entries = _entries(path, text) if _IS_PBTXT.search(text) else _plain_entries(path, text)
+    if re.match(r'\s*(\[\s*["{]|\{\s*")', text):
+        entries = _json_entries(path, text)
+    else:
+        entries = (_entries if _IS_PBTXT.search(text) else _plain_entries)(path, text)
+    names: set[str] = set()
     for line, entry in entries:
-        _add_entry(label_map, f"{path}:{line}", entry)
+        _add_entry(label_map, names, f"{path}:{line}", entry)
     if not label_map.names:
         raise DataFileError(path, f"no classes found; expected entries like {_EXAMPLE}")
     return label_map
@@ -133,10 +145,11 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
 def _entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield (line, keys and values) of the entries of a pbtxt."""
     entry: dict[str, str] | None = None
-    entry_line = position = 0
+    entry_line = position = counted = 0
+    line = 1
     while position < len(text):
         token = _TOKEN.match(text, position)
-        line = text.count("\n", 0, position) + 1
+        line, counted = line + text.count("\n", counted, position), position
         where = f"{path}:{line}"
         if token is None:
             rest = text[position:].splitlines()[0].strip()[:80]
@@ -166,26 +179,65 @@ def _entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
 
 
 def _unquoted(value: str) -> str:
-    return re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] in "\"'" else value
+    if value[0] in "\"'":
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    return value[1:-1].strip() if value[0] in "“”„‘’‚" else value
 
 
 def _plain_entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
-    """Yield (line, keys and values) of the names in a plain list."""
+    """Yield (line, keys and values) of a list of names, with numbers before all of them or none."""
+    lines = [(i, x) for i, x in enumerate(map(str.strip, text.splitlines()), 1) if x]
+    lines = [(i, x) for i, x in lines if not x.startswith("#")]
+    first = lines[0][1] if lines else ""
+    header = re.fullmatch(
+        r"(\w*id|\w*name|class|label)[,;\t](\w*id|\w*name|class|label)", first, re.I
+    )
+    swapped = header is not None and header[2].lower().endswith("id")
+    lines = lines[1:] if header else lines
+    names = [x for _, x in lines if not _is_group(x)]
+    numbered = bool(names) and all(map(_NUMBERED.fullmatch, names))
     group, count = "", 0
-    for line, content in enumerate(map(str.strip, text.splitlines()), 1):
-        if not content or content.startswith("#"):
-            continue
-        if content.startswith("[") and content.endswith("]"):
+    for line, content in lines:
+        if _is_group(content):
             group = content[1:-1].strip()
-        elif re.match(r"\d+\s*[,;:.\t ]", content) or content.isdigit():
-            what = f"{content[:80]!r}: expected names only, in the order of their ids, or entries "
-            raise DataFileError(f"{path}:{line}", f"{what}like {_EXAMPLE}")
-        else:
-            count += 1
-            yield line, {"name": content, "id": str(count), "label_type": group}
+            continue
+        count += 1
+        number, name = str(count), content
+        found = _NUMBERED.fullmatch(content)
+        if swapped:
+            found = re.fullmatch(r"(.*\S)\s*[,;\t]\s*(\d+)", content)
+            name, number = found.groups() if found else (content, "")
+        elif numbered and found:
+            number, name = found.groups()
+        elif found or content.isdigit() or re.fullmatch(r".*[,;\t]\s*\d+", content):
+            what = f"{content[:80]!r}: expected names only, in the order of their ids, a number "
+            raise DataFileError(f"{path}:{line}", f"{what}before each, or entries like {_EXAMPLE}")
+        quoted = _QUOTED.fullmatch(name)
+        yield line, {"name": quoted[1] if quoted else name, "id": number, "label_type": group}
 
 
-def _add_entry(label_map: LabelMap, where: str, entry: dict[str, str]) -> None:
+def _is_group(line: str) -> bool:
+    return line.startswith("[") and line.endswith("]")
+
+
+def _json_entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the entries of a list of names, of {"id": ., "name": .}, or a dict, as json."""
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataFileError(path, f"not a json file ({str(error)[:100]})") from None
+    pairs: Any = enumerate(content, 1)
+    if isinstance(content, dict):
+        pairs = content.items()
+    for key, value in pairs:
+        if isinstance(value, dict):
+            key, value = value.get("id", key), value.get("name")
+        if isinstance(value, int) and isinstance(key, str):
+            key, value = value, key
+        yield 1, {"name": value if isinstance(value, str) else "", "id": str(key)[:99]}
+
+
+def _add_entry(label_map: LabelMap, names: set[str], where: str, entry: dict[str, str]) -> None:
     for key, other in (("name", "name"), ("id", "id or label_id")):
         if not entry.get(key):
             raise DataFileError(where, f"this entry has no {other}")
@@ -200,8 +252,9 @@ def _add_entry(label_map: LabelMap, where: str, entry: dict[str, str]) -> None:
     if action_id in label_map.names:
         taken = label_map.names[action_id]
         raise DataFileError(where, f"id {action_id} is taken by {taken!r} already")
-    if name in label_map.names.values():
+    if name in names:
         raise DataFileError(where, f"name {name!r} is used twice")
+    names.add(name)
     group = entry.get("label_type", "")
     label_map.names[action_id] = name
     label_map.groups[action_id] = _GROUP_NAMES.get(group, group.lower())

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-_DTYPE = re.compile(r"([<>|=]?)(b1|[iu][1248]|f[248]|U\d{1,5})")
+_DTYPE = re.compile(r"([<>|=]?)(b1|[iu][1248]|f[248]|[US]\d{1,5}|O8?)")
 _UTF_32 = {"<": "utf-32-le", ">": "utf-32-be", "=": f"utf-32-{sys.byteorder[0]}e"}
 
 
@@ -78,6 +78,50 @@ class _Unpickler(_Reader):
 
     dispatch[pickle.BUILD[0]] = load_build
 
+    # Keys are looked at before they are hashed: that of nested tuples takes for ever.
+
+    def load_setitem(self) -> None:
+        self.stack[-2] = _key(self.stack[-2])
+        super().load_setitem()
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+
+    def load_setitems(self) -> None:
+        self.stack[::2] = map(_key, self.stack[::2])
+        super().load_setitems()
+
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+
+    def load_dict(self) -> None:
+        self.stack[::2] = map(_key, self.stack[::2])
+        super().load_dict()
+
+    dispatch[pickle.DICT[0]] = load_dict
+
+    def load_set(self) -> None:
+        raise UnsafePickleError("a pickle of a set, not of numbers")
+
+    dispatch[pickle.EMPTY_SET[0]] = dispatch[pickle.FROZENSET[0]] = load_set
+
+
+def _key(key: Any) -> Any:
+    """Give a key of a dict that costs nothing to hash: a text, a number, or a tuple of a few."""
+    parts = [
+        x.item() if isinstance(x, np.ndarray) and x.ndim == 0 else x
+        for x in (key if type(key) is tuple and len(key) <= 4 else (key,))
+    ]
+    for part in parts:
+        if not (part is None or isinstance(part, str | bytes | int | float)):
+            raise UnsafePickleError(f"a pickle with a {type(part).__name__} in a dict's key")
+        if isinstance(part, int) and part.bit_length() > 64:
+            raise UnsafePickleError("a pickle with a huge number as a dict's key")
+    return tuple(parts) if type(key) is tuple else parts[0]
+
+
+def _ordered(pairs: Any = ()) -> dict:
+    """Stand in for OrderedDict, which Python 2 makes of pairs."""
+    return {_key(key): value for key, value in pairs}
+
 
 class _Dtype:
     """A numpy type in the making: its name when it is called, its byte order afterwards."""
@@ -107,19 +151,39 @@ class _Array:
         self.value = _array(data, dtype, shape, "F" if is_fortran else "C")
 
 
+_BYTES = (bytes, bytearray)
+
+
+def _numbers(items: list, shape: tuple, order: Any, kind: np.dtype) -> np.ndarray:
+    """Make an array of objects or text that are numbers one of numbers."""
+    try:
+        if any(isinstance(x, (_Array, list, tuple, dict)) or x is None for x in items):
+            raise ValueError
+        numbers = np.array([float(x) for x in items], kind)
+    except (TypeError, ValueError):
+        bad = next((x for x in items if isinstance(x, str | bytes)), None)
+        what = "objects" if bad is None else f"text ({bad[:20]!r})"
+        raise UnsafePickleError(f"a pickle with an array of {what}, not of numbers") from None
+    return numbers.reshape(shape, order="F" if order == "F" else "C")
+
+
 def _array(data: Any, dtype: Any, shape: Any, order: Any, *_: object) -> np.ndarray:
     if isinstance(data, str):  # Python 2's text is its bytes
         data = data.encode("latin1")
-    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes | bytearray):
+    is_object = isinstance(dtype, _Dtype) and dtype.name.startswith("O")
+    if not isinstance(dtype, _Dtype) or not isinstance(data, list if is_object else _BYTES):
         raise UnsafePickleError("a pickle with an array of objects, not of numbers")
-    if dtype.name.startswith("U"):
-        raise UnsafePickleError("a pickle with an array of text, not of numbers")
-    kind = np.dtype(dtype.order + dtype.name)
+    kind = np.dtype("f8" if is_object else dtype.order + dtype.name)
     is_shape = isinstance(shape, tuple) and len(shape) <= 8
     is_shape = is_shape and all(isinstance(size, int) and size >= 0 for size in shape)
-    if not is_shape or math.prod(shape) * kind.itemsize != len(data):
+    if not is_shape or math.prod(shape) * (1 if is_object else kind.itemsize) != len(data):
         raise UnsafePickleError("a damaged pickle (shape and bytes of an array do not fit)")
-    return np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
+    if is_object:
+        return _numbers(data, shape, order, kind)
+    array = np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
+    if kind.kind in "US":
+        return _numbers(array.reshape(-1).tolist(), shape, "C", np.dtype("f8"))
+    return array
 
 
 def _scalar(dtype: Any, data: Any) -> np.ndarray | str:
@@ -143,7 +207,7 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
-    ("collections", "OrderedDict"): dict,
+    ("collections", "OrderedDict"): _ordered,
     # what Python 3 writes for no bytes at all, in protocols of Python 2
     ("__builtin__", "bytes"): _no_bytes,
     ("builtins", "bytes"): _no_bytes,

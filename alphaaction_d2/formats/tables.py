@@ -1,7 +1,6 @@
 """Text files and the typed columns in them: read fast, and every bad cell named.
 
-The one place that knows how a table may be written: which bytes are text, what separates cells,
-where the names of columns stand. Everything that comes as a table goes through `read_table`.
+Everything that comes as a table goes through `read_table`; `dialects` sees how it is written.
 
 Files are read by pyarrow. Only when something in them is wrong or unusual does a second, slower
 pass look at every line: it either finds all bad rows or reads what pyarrow could not (rows of
@@ -17,24 +16,30 @@ import io
 import logging
 import math
 import os
+import re
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from .dialects import HEAD, Dialect, find_dialect, text_encoding
+
 logger = logging.getLogger(__name__)
 
 GZIP = b"\x1f\x8b"  # how a gzip file starts
 MAX_SHOWN = 20  # bad rows in one error message
 MAX_KEPT = 4000  # bad rows that a list of findings tells in words
+_MAX_BAD = 200_000  # rows of a file without a single good one that are looked at
+_MIN_UNPACKED, _MAX_RATIO = 1 << 24, 50  # bytes that a gzip file may always hold; and per byte
 _BLOCK = 1 << 22  # bytes that pyarrow reads at a time
 _ARROW_TYPES: dict[type, pa.DataType] = {
-    int: pa.int64(),
+    # as words: of numbers pyarrow reads 0x10 as 16, and not 2.0
+    int: pa.dictionary(pa.int32(), pa.string()),
     float: pa.float64(),
     str: pa.dictionary(pa.int32(), pa.string()),
 }
@@ -81,6 +86,12 @@ class DataFileError(ValueError):
         self.findings = tuple(findings) or (Finding(True, str(where), what),)
 
 
+# what differs between the messages about two rows with the same fault
+_SAID = re.compile(
+    r"(?<=: )('.*'|\".*\"|[-+.\w]+)(?=: expected)|^'.*'(?=: )|(?<== )[-+.\w]+$", re.S
+)
+
+
 class Findings:
     """What a reader has to say about a file: bad rows, which it left out, and what is unusual.
 
@@ -96,6 +107,7 @@ class Findings:
         """
         self.path = path
         self.notes: list[Finding] = []
+        self.num_rows = 0  # good or bad, if the reader says so
         self._where = where or (lambda line: f"{path}:{line}")
         self._bad: list[tuple[int, str]] = []
         self._num_bad = 0
@@ -116,8 +128,11 @@ class Findings:
         self.notes.append(Finding(False, str(self.path if where is None else where), what))
 
     def wrong(self) -> list[Finding]:
-        """List the bad rows in the order of the file."""
+        """List the bad rows in the order of the file; once, if all rows fail alike."""
         kept = sorted(self._bad)[:MAX_KEPT]
+        if self._num_bad == self.num_rows > 2 and len({_SAID.sub("", x) for _, x in kept}) == 1:
+            number, what = kept[0]
+            return [Finding(True, self._where(number), f"{what}; all {self._num_bad} rows alike")]
         found = [Finding(True, self._where(number), what) for number, what in kept]
         if self._num_bad > len(kept):
             more = f"{self._num_bad - len(kept)} more rows are wrong"
@@ -129,7 +144,7 @@ class Findings:
         if self._num_bad:
             wrong = self.wrong()
             lines = [str(finding) for finding in wrong[: min(MAX_SHOWN, self._num_bad)]]
-            if self._num_bad > len(lines):
+            if self._num_bad > len(lines) and len(wrong) > 1:
                 lines.append(f"... and {self._num_bad - len(lines)} more")
             raise DataFileError("\n".join(lines), findings=wrong)
 
@@ -188,17 +203,39 @@ def passing(
 # ----------------------------------------------------------------------------------------- text
 
 
+class _Unpacked(io.RawIOBase):
+    """The bytes in a gzip file, as long as they are not absurdly many."""
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        super().__init__()
+        self._file = gzip.open(path, "rb")
+        self._path, self._left = path, max(_MIN_UNPACKED, _MAX_RATIO * os.path.getsize(path))
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer)
+        self._left -= count
+        if self._left < 0:
+            what = f"a gzip file that unpacks to more than {_MAX_RATIO} times its size"
+            raise DataFileError(self._path, f"{what}: unpack it first, if this is meant")
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
 @contextlib.contextmanager
 def gunzipping(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     """Open a file to read its bytes, those inside if it is gzipped.
 
     Raises:
-        DataFileError: it is a damaged gzip file, or only called like one.
+        DataFileError: it is a damaged gzip file, only called like one, or unpacks to too much.
         FileNotFoundError: there is no such file.
     """
-    with open(path, "rb") as file:
-        is_gzip = str(path).endswith(".gz") or file.read(len(GZIP)) == GZIP
-    with gzip.open(path, "rb") if is_gzip else open(path, "rb") as binary:
+    with _open_bytes(path) as binary:
         try:
             yield cast("IO[bytes]", binary)
         except gzip.BadGzipFile as error:
@@ -209,25 +246,56 @@ def gunzipping(path: str | os.PathLike) -> Iterator[IO[bytes]]:
             raise DataFileError(path, f"a damaged gzip file ({error})") from None
 
 
-@contextlib.contextmanager
-def open_text(path: str | os.PathLike) -> Iterator[IO[str]]:
-    """Open a UTF-8 text file, gzipped or not; what is no text raises `DataFileError`."""
+def _open_bytes(path: str | os.PathLike) -> IO[bytes] | io.BufferedReader:
+    return io.BufferedReader(_Unpacked(path)) if _is_gzip(path) else open(path, "rb")
+
+
+def _is_gzip(path: str | os.PathLike) -> bool:
+    with open(path, "rb") as file:
+        return str(path).lower().endswith(".gz") or file.read(len(GZIP)) == GZIP
+
+
+def find_encoding(path: str | os.PathLike, whole: bool = True) -> tuple[str, str]:
+    """Find the codec of a text file, see `dialects.text_encoding`."""
     with gunzipping(path) as binary:
-        with io.TextIOWrapper(binary, encoding="utf-8-sig", newline="") as file:
+        try:
+            return text_encoding(binary, whole)
+        except UnicodeDecodeError as error:
+            what = f"not a text file (expected UTF-8: {error.reason})"
+            raise DataFileError(path, what) from None
+
+
+@contextlib.contextmanager
+def open_text(path: str | os.PathLike, encoding: str = "") -> Iterator[IO[str]]:
+    """Open a text file, gzipped or not; what is no text raises `DataFileError`.
+
+    Args:
+        encoding: its codec; by default what it looks like.
+    """
+    if not encoding:
+        encoding, note = find_encoding(path)
+        if note:
+            logger.warning("%s: %s", path, note)
+    with gunzipping(path) as binary:
+        with io.TextIOWrapper(binary, encoding=encoding, newline="") as file:
             try:
                 yield file
-            except UnicodeDecodeError as error:
-                what = f"not a text file (expected UTF-8: {error.reason})"
+            except UnicodeError as error:
+                reason = getattr(error, "reason", str(error))
+                what = f"not a text file (expected {encoding.upper()}: {reason})"
                 raise DataFileError(path, what) from None
 
 
-def numbered_rows(path: str | os.PathLike) -> Iterator[tuple[int, list[str]]]:
+def numbered_rows(
+    path: str | os.PathLike, dialect: Dialect | None = None
+) -> Iterator[tuple[int, list[str]]]:
     """Yield (line number, cells) of the rows of a table that are not blank."""
-    with open_text(path) as file:
-        reader = csv.reader(file)
+    dialect = dialect or Dialect(encoding=find_encoding(path)[0])
+    with open_text(path, dialect.encoding) as file:
+        reader = csv.reader(file, delimiter=dialect.delimiter)
         try:
             for cells in reader:
-                if any(cell.strip() for cell in cells):
+                if reader.line_num > dialect.skip and any(map(str.strip, cells)):
                     yield reader.line_num, cells
         except csv.Error as error:
             raise DataFileError(
@@ -253,8 +321,10 @@ class Column:
         is_good: which values are right, if not all are; of numbers it takes one or an array of
             them, of words one.
         expected: what a cell should be, for messages.
-        required: False: rows may end before it. Only of floats: what is missing is NaN.
+        required: False: rows may end before it, and what is missing is NaN or empty. Not of ints.
         may_be_empty: a cell without text is NaN, and not wrong. Only of floats; words may be empty.
+        may_lack: a file with a header need not have it.
+        read: from a cell to its value, in place of `kind`; raises `ValueError`.
     """
 
     name: str
@@ -263,14 +333,23 @@ class Column:
     expected: str = ""
     required: bool = True
     may_be_empty: bool = False
+    may_lack: bool = False
+    read: Callable[[str], Any] | None = None
 
-    def value(self, text: str) -> Any:
+    def value(self, text: str, decimal: str = ".") -> Any:
         """Read a cell; raise `ValueError` with what is wrong with it."""
         if self.kind is not str and self.may_be_empty and not text:
             return math.nan
         expected = self.expected or ("a number" if self.kind is float else "a whole number")
         try:
-            value = self.kind(text)
+            if self.read is not None:
+                value = self.read(text)
+            elif self.kind is str:
+                value = text
+            elif "_" in text:  # which Python allows in numbers
+                raise ValueError
+            else:
+                value = self.kind(text.replace(decimal, "."))
             if self.kind is int and not -(2**63) <= value < 2**63:
                 expected = self.expected or "a smaller number"
             elif self.is_good is None or self.is_good(value):
@@ -284,18 +363,20 @@ class Table:
     """The rows of a file as columns, in the order of the file (N rows).
 
     Attributes:
-        columns: by name: (N,) float64 or int64; of words (N,) int32, places in `words`.
+        columns: by name: (N,) float64 or int64; of words (N,) int32, places in `words`. Those that
+            the file lacks, where it may, are not there.
         words: by name: the distinct words of a column, in the order of the file.
         stubs: rows that have the first few columns only, where these may be.
         findings: bad rows, which are left out.
     """
 
-    def __init__(self, path: str | os.PathLike, has_header: bool = False) -> None:
+    def __init__(self, path: str | os.PathLike, dialect: Dialect) -> None:
         self.columns: dict[str, np.ndarray] = {}
         self.words: dict[str, list[str]] = {}
         self.stubs: list[tuple] = []
         self.findings = Findings(path)
-        self._path, self._has_header = path, has_header
+        self.dialect = dialect
+        self._path = path
         self._lines: Sequence[int] | None = None  # None: nobody has counted them yet
 
     def lines(self, rows: np.ndarray) -> list[int]:
@@ -304,7 +385,7 @@ class Table:
             return [self._lines[row] for row in rows.tolist()]
         wanted = set(rows.tolist())
         found = []
-        for row, (line, _) in enumerate(numbered_rows(self._path), -self._has_header):
+        for row, (line, _) in enumerate(numbered_rows(self._path, self.dialect)):
             if row in wanted:
                 found.append(line)
                 if len(found) == len(wanted):
@@ -322,9 +403,9 @@ def read_table(
     """Read a table; blank lines are ignored, gzipped files are unpacked.
 
     Args:
-        path: the file.
+        path: the file, in any way of writing that `dialects` knows.
         columns: in their order; in a file with a header those that are wanted, in any order.
-        has_header: the first row has the names of the columns.
+        has_header: the first row has the names of the columns; otherwise it may.
         stub_length: rows of just so many cells are right, too.
 
     Raises:
@@ -332,49 +413,89 @@ def read_table(
             they are among the table's findings.
         FileNotFoundError: there is no such file.
     """
-    return _read_fast(path, columns, has_header) or _read_slow(
-        path, columns, has_header, stub_length
-    )
+    tried = None
+    for whole in (False, True):  # what the head does not show, a letter beyond UTF-8, comes later
+        dialect = _dialect(path, columns, has_header, stub_length, whole)
+        table = _read_fast(path, columns, dialect) if dialect != tried else None
+        if table is not None:
+            break
+        tried = dialect
+    table = table or _read_slow(path, columns, dialect, stub_length)
+    for note in dialect.notes:
+        table.findings.note(note)
+    return table
+
+
+def _dialect(
+    path: str | os.PathLike,
+    columns: Sequence[Column],
+    has_header: bool,
+    stub_length: int,
+    whole: bool,
+) -> Dialect:
+    encoding, note = find_encoding(path, whole)
+    with open_text(path, encoding) as file:
+        head = file.read(HEAD)
+    try:
+        dialect = find_dialect(head, len(head) < HEAD, columns, has_header, stub_length)
+    except ValueError as error:
+        raise DataFileError(f"{path}:1", str(error)) from None
+    if has_header and dialect.places is None:
+        names = tuple(column.name for column in columns)
+        _, first = next(numbered_rows(path, Dialect(encoding)), (0, []))
+        missing = [name for name in names if name not in first] or list(names)
+        what = f"no column {missing[0]!r}; expected a header with {names}"
+        raise DataFileError(f"{path}:1", what)
+    notes = (note, *dialect.notes) if note else dialect.notes
+    return replace(dialect, encoding=encoding, notes=notes)
 
 
 def _read_fast(
-    path: str | os.PathLike, columns: Sequence[Column], has_header: bool
+    path: str | os.PathLike, columns: Sequence[Column], dialect: Dialect
 ) -> Table | None:
     """Read with pyarrow; None if it can't, whatever the reason: the slow pass will find it."""
-    line, first = next(numbered_rows(path), (0, []))
-    if has_header:
-        header = first
-        if line != 1 or len(set(header)) < len(header):
-            return None
+    _, first = next(numbered_rows(path, dialect), (0, []))
+    if dialect.places is not None:
+        header = [f"#{i}" for i in range(dialect.num_cells)]  # what nobody asks for
+        for name, place in dialect.places.items():
+            header[place] = name
+        columns = [column for column in columns if column.name in dialect.places]
     else:
         header = [column.name for column in columns[: len(first)]]
         if not sum(column.required for column in columns) <= len(first) == len(header):
             return None
         columns = columns[: len(first)]
-    try:
-        table = pa_csv.read_csv(
-            str(path),
-            read_options=pa_csv.ReadOptions(
-                column_names=header, skip_rows=int(has_header), block_size=_BLOCK
-            ),
-            convert_options=pa_csv.ConvertOptions(
-                column_types={column.name: _ARROW_TYPES[column.kind] for column in columns},
-                include_columns=[column.name for column in columns],
-                # "" is the only missing value: of pyarrow's own list "nan" would go in silence
-                null_values=[""],
-            ),
-        )
-    except (pa.ArrowException, OSError, KeyError):  # OSError: a damaged gzip file
-        return None
-    read = Table(path, has_header)
+    source: Any = str(path)
+    with contextlib.ExitStack() as stack:
+        if _is_gzip(path):
+            source = stack.enter_context(gunzipping(path))
+        try:
+            table = pa_csv.read_csv(
+                source,
+                read_options=pa_csv.ReadOptions(
+                    column_names=header,
+                    skip_rows=dialect.skip,
+                    block_size=_BLOCK,
+                    encoding="utf8" if dialect.encoding == "utf-8-sig" else dialect.encoding,
+                ),
+                parse_options=pa_csv.ParseOptions(delimiter=dialect.delimiter),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types={column.name: _ARROW_TYPES[column.kind] for column in columns},
+                    include_columns=[column.name for column in columns],
+                    # "" is the only missing value: of pyarrow's own list "nan" would go in silence
+                    null_values=[""],
+                    decimal_point=dialect.decimal,
+                ),
+            )
+        except (pa.ArrowException, OSError, KeyError, UnicodeError):
+            return None
+    read = Table(path, dialect)
     arrow = dict(zip(table.column_names, table.columns))
+    read.findings.num_rows = table.num_rows
     del table  # each column is let go as soon as it has been copied: they are the peak of memory
     for column in columns:
         cells = arrow.pop(column.name)
-        if column.kind is str:
-            read.words[column.name], values = _decoded(cells)
-            good = column.is_good is None or all(map(column.is_good, read.words[column.name]))
-        else:
+        if column.kind is float:
             if cells.null_count and not column.may_be_empty:
                 return None
             values = cells.to_numpy()
@@ -383,6 +504,17 @@ def _read_fast(
                 # what is empty is NaN, which is not good either
                 or np.count_nonzero(~column.is_good(values)) == cells.null_count
             )
+        else:
+            words, values = _decoded(cells)
+            try:
+                known = [column.value(word, dialect.decimal) for word in words]
+            except ValueError:
+                return None
+            good = True
+            if column.kind is str:
+                read.words[column.name] = known
+            else:
+                values = np.array(known, np.int64)[values]
         if not good:
             return None
         read.columns[column.name] = values if values.flags.writeable else values.copy()
@@ -400,44 +532,52 @@ def _decoded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     return column.chunk(0).dictionary.to_pylist(), codes.astype(np.int32, copy=False)
 
 
+_MISSING: dict[type, Any] = {float: math.nan, str: ""}
+
+
 def _read_slow(
-    path: str | os.PathLike, columns: Sequence[Column], has_header: bool, stub_length: int
+    path: str | os.PathLike, columns: Sequence[Column], dialect: Dialect, stub_length: int
 ) -> Table:
     """Read line by line what is right, and say what is wrong with everything else."""
-    table, rows = Table(path, has_header), numbered_rows(path)
+    table, rows = Table(path, dialect), numbered_rows(path, dialect)
     places: Sequence[int] = range(len(columns))
     num_required, num_known = sum(column.required for column in columns), len(columns)
-    if has_header:
-        _, header = next(rows, (0, []))
-        missing = [column.name for column in columns if column.name not in header]
-        if missing:
-            names = tuple(column.name for column in columns)
-            what = f"no column {missing[0]!r}; expected a header with {names}"
-            raise DataFileError(f"{path}:1", what)
-        places = [header.index(column.name) for column in columns]
-        num_required = num_known = len(header)
+    if dialect.places is not None:
+        columns = [column for column in columns if column.name in dialect.places]
+        places = [dialect.places[column.name] for column in columns]
+        num_required = num_known = dialect.num_cells
+        stub_length = 0
     # arrays of machine numbers: lists of tuples would take gigabytes for the files this must
     # survive
     lines = array("q")
     values = {c.name: array("d" if c.kind is float else "q") for c in columns}
     words: dict[str, dict[str, int]] = {c.name: {} for c in columns if c.kind is str}
     for line, cells in rows:
+        table.findings.num_rows += 1
+        if not lines and table.findings.num_rows > _MAX_BAD:
+            raise DataFileError(
+                path, f"the first {_MAX_BAD} rows are wrong; {table.findings.wrong()[0]}"
+            )
         if not (num_required <= len(cells) <= num_known or len(cells) == stub_length):
             what = f"{len(cells)} columns: expected {num_known}, as in the header"
+            has_header = dialect.places is not None
             table.findings.bad_row(line, what if has_header else _wrong_length(cells, columns))
             continue
         try:
-            row = [column.value(cells[i]) for column, i in zip(columns, places) if i < len(cells)]
+            row = [
+                column.value(cells[i], dialect.decimal)
+                for column, i in zip(columns, places)
+                if i < len(cells)
+            ]
         except ValueError as problem:
-            is_header = line == 1 and not has_header and not values.keys().isdisjoint(cells)
-            hint = " (the file should have no header)" if is_header else ""
-            table.findings.bad_row(line, f"{problem}{hint}")
+            table.findings.bad_row(line, str(problem))
             continue
         if len(cells) == stub_length:
             table.stubs.append(tuple(row))
             continue
         lines.append(line)
-        for column, value in zip(columns, [*row, *[math.nan] * (len(columns) - len(row))]):
+        missing = [_MISSING[column.kind] for column in columns[len(row) :]]
+        for column, value in zip(columns, [*row, *missing]):
             if column.kind is str:
                 known = words[column.name]
                 value = known.setdefault(value, len(known))
@@ -456,4 +596,6 @@ def _wrong_length(cells: list[str], columns: Sequence[Column]) -> str:
         count = ("one column", "two columns")[len(columns) - 1]
         return f"{','.join(cells)[:80]!r}: expected {count}, {required}"
     optional = "".join(f"[,{column.name}]" for column in columns if not column.required)
-    return f"{len(cells)} columns: expected {required}{optional}"
+    other = next((x for x in ";\t| " if len(cells) == 1 and x in cells[0]), "")
+    separated = f", separated by {other!r}" if other else ""
+    return f"{len(cells)} columns{separated}: expected {required}{optional}"

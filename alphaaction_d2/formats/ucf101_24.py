@@ -22,6 +22,7 @@ import numpy as np
 from .pickles import UnsafePickleError, loads_numbers
 from .tables import Column, DataFileError, read_table, strict
 
+_MAX_LABEL = 1 << 16  # a class takes a place in every table of results
 _BOX = ("x1", "y1", "x2", "y2")
 _COLUMNS = (
     Column("video", str, bool, "a video's name"),
@@ -135,6 +136,8 @@ def _video(entry: object) -> tuple[int, list[tuple[int, int, np.ndarray]]]:
         if not isinstance(tube, dict):
             raise ValueError("expected annotations with label, sf, ef and boxes")
         label, first, end = (_whole(tube, key) for key in ("label", "sf", "ef"))
+        if label > _MAX_LABEL:
+            raise ValueError(f"label is {label}; expected {_MAX_LABEL} at most")
         if end > length:
             raise ValueError(f"annotated up to frame {end} of {length}")
         boxes = np.asarray(tube.get("boxes"))
@@ -168,6 +171,8 @@ def _class_names(entries: Mapping) -> list[str]:
                 label = _whole(tube if isinstance(tube, dict) else {}, "label")
             except ValueError:
                 continue  # told where its video is asked for
+            if label > _MAX_LABEL:
+                continue
             names.setdefault(label, str(video).partition("/")[0])
     return [names.get(i, str(i)) for i in range(1 + max(names, default=-1))]
 

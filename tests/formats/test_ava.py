@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import logging
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,7 +88,7 @@ def test_plain_list_of_names_and_groups(tmp_path):
     [
         ("run\nwalk\nrun\n", 3, "used twice"),
         ("run\n7\n", 2, "names only"),
-        ("1 run\n2 walk\n", 1, "names only"),
+        ("stand,1\nwalk,2\n", 1, "'stand,1': expected names only"),
         ("[pose]\n", 0, "no classes"),
         ('item {\n name: "a"\n id: 1000000\n}', 1, "65536 at most"),
         ('item {\n  name: "a"\n}\n', 1, "no id"),
@@ -97,7 +100,7 @@ def test_plain_list_of_names_and_groups(tmp_path):
         ('item { name: "a" id: 1\n', 1, "not closed"),
         ('item { name: "a"\nitem { name: "b" id: 2 }', 2, "not closed"),
         ('name: "a"', 1, "outside"),
-        ("1,run\n2,walk\n", 1, "'1,run'"),
+        ("1,run\nwalk\n", 1, "'1,run'"),
     ],
 )
 def test_label_map_errors_name_the_line(tmp_path, text, line, words):
@@ -105,6 +108,34 @@ def test_label_map_errors_name_the_line(tmp_path, text, line, words):
     with pytest.raises(DataFileError, match=words) as error:
         read_label_map(path)
     assert str(error.value).startswith(f"{path}:{line}: " if line else f"{path}: ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1: run\n2: walk fast\n",
+        "1 run\n2 walk fast\n",
+        "2,walk fast\n1,run\n",
+        "id,name\n1,run\n2,walk fast\n",
+        "name,id\nrun,1\nwalk fast,2\n",
+        '["run", "walk fast"]',
+        '{"1": "run", "2": "walk fast"}',
+        '{"run": 1, "walk fast": 2}',
+        '[{"id": 1, "name": "run"}, {"id": 2, "name": "walk fast"}]',
+        "“run”\n‘walk fast’\n",
+        "item { name: “run” id: 1 }\nitem { name: “walk fast” id: 2 }",
+    ],
+)
+def test_label_lists_of_others(tmp_path, text):
+    assert read_label_map(write(tmp_path, text)).names == {1: "run", 2: "walk fast"}
+
+
+@pytest.mark.parametrize("text", ["\n" * 10**6 + "{", "," * 10**6 + "{", "a:\n" * 300_000])
+def test_long_label_maps_cost_little(tmp_path, text):
+    start = time.perf_counter()
+    with contextlib.suppress(DataFileError):
+        read_label_map(write(tmp_path, text))
+    assert time.perf_counter() - start < 2
 
 
 def test_empty_label_map_is_refused(tmp_path):
@@ -289,7 +320,6 @@ def test_small_overshoot_is_clipped_and_counted(tmp_path, caplog):
         ("v,-5,0.1,0.2,0.5,0.6,3,1", "column timestamp: -5"),
         ("v,inf,0.1,0.2,0.5,0.6,3,1", "column timestamp: inf"),
         ("v,1e300,0.1,0.2,0.5,0.6,3,1", "column timestamp: 1e+300: expected seconds"),
-        ("v,902,0.1,0.2,0.5,0.6,3,1e30", "column person_id: 1e+30: expected a whole number"),
         ("v,902,0.1,zero,0.5,0.6,3,1", "column y1: 'zero'"),
         ("v,902,nan,0.2,0.5,0.6,3,1", "column x1: nan: expected a finite number"),
         ("v,902,0.1,0.2,inf,0.6,3,1", "column x2: inf"),
@@ -300,12 +330,12 @@ def test_small_overshoot_is_clipped_and_counted(tmp_path, caplog):
         ("v,902,100,0.2,250,0.6,3,1", "column x1: 100: expected a fraction"),
         ("v,902,0.1,0.2,0.5,0.6,,1", "column action_id: ''"),
         ("v,902,0.1,0.2,0.5,0.6,run,1", "column action_id: 'run'"),
-        ("v,902,0.1,0.2,0.5,0.6,1.0,1", "column action_id: '1.0': expected a whole number"),
+        ("v,902,0.1,0.2,0.5,0.6,1.5,1", "column action_id: '1.5': expected a whole number"),
+        ("v,902,0.1,0.2,0.5,0.6,0x10,1", "column action_id: '0x10': expected a whole number"),
         ("v,902,0.1,0.2,0.5,0.6,0,1", "column action_id: 0: expected an action id from 1 on"),
         ("v,902,0.1,0.2,0.5,0.6,99999999999999999999,1", "column action_id"),
-        ("v,902,0.1,0.2,0.5,0.6,3,Bob", "column person_id: 'Bob'"),
         ("v,902,0.1,0.2,0.5,0.6,3,nan", "column person_id: 'nan'"),
-        ("v,902,0.1,0.2,0.5,0.6,3,1.5", "column person_id: 1.5: expected a whole number"),
+        ("v,902,0.1,0.2,0.5,0.6,3,1.5", "column person_id: '1.5': expected a whole number"),
     ],
 )
 def test_bad_annotation(tmp_path, row, words):
@@ -335,12 +365,6 @@ def test_all_bad_rows_are_in_one_report(tmp_path):
     assert len(lines) == 21
     assert [line.split(":")[1] for line in lines[:20]] == [str(n) for n in range(2, 22)]
     assert lines[20] == "... and 10 more"
-
-
-def test_a_header_is_named(tmp_path):
-    text = f"video_id,timestamp,x1,y1,x2,y2,action_id,person_id\n{GOOD_ROW}\n"
-    with pytest.raises(DataFileError, match="no header"):
-        read_ava_csv(write(tmp_path, text))
 
 
 def test_what_only_the_evaluators_accept(tmp_path):
@@ -498,8 +522,11 @@ def test_every_exclusion_is_read_or_reported(tmp_path_factory, rows):
     except DataFileError as error:
         report = str(error).splitlines()
         shown = [int(line[len(f"{path}:") :].split(":")[0]) for line in report[:20]]
-        assert shown == wrong[:20]
-        assert len(report) == min(len(wrong), 21)
+        if len(report) == 1 and len(wrong) > 1:  # all rows fail alike
+            assert shown == wrong[:1] and not right and report[0].endswith("rows alike")
+        else:
+            assert shown == wrong[:20]
+            assert len(report) == min(len(wrong), 21)
 
 
 # name, id, group, what is wrong with the entry
@@ -579,6 +606,8 @@ def test_every_line_of_a_plain_list_is_read_or_reported(tmp_path_factory, lines)
                 bad = number
             names.append(text)
             groups.append(group)
+    if names and all(re.match(r"\d+\W", name) for name in names):
+        return  # a numbered list
     path = write(tmp_path_factory.mktemp("map"), "\n".join(lines))
     try:
         label_map = read_label_map(path)

@@ -9,6 +9,7 @@ import math
 import os
 import pickle
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -277,7 +278,8 @@ def test_boxes_that_do_not_fit_into_the_picture(tmp_path):
         (b"PK\x03\x04\x14\x00\x00\xff\xfe", "not a text file"),
         (pickle.dumps([1, 2]), "a pickle of a list"),
         (pickle.dumps({"a": np.ones((1, 5))}), "entry 'a': expected \"video_id,second\""),
-        (pickle.dumps({("a", 2): np.ones((1, 5))}), "entry tuple: expected"),
+        (pickle.dumps({("a", "b"): np.ones((1, 5))}), r"entry \('a', 'b'\): expected"),
+        (pickle.dumps({"a,2": [[0, 0, 1, 1, "high"]]}), "entry 'a,2': column score: text 'high'"),
         (pickle.dumps({"a,0902": np.ones((1, 6))}), "entry 'a,0902': expected an array"),
         (pickle.dumps({"a,0902": np.ones(5)}), "entry 'a,0902': expected an array"),
         (pickle.dumps({"a,0902": "abc"}), "entry 'a,0902': expected an array"),
@@ -523,3 +525,48 @@ def test_objects_in_folders_with_numbers_keep_their_classes(tmp_path):
     }
     rows = read_boxes(write(tmp_path, json.dumps(content)), "objects").rows
     assert rows.class_names == ["ball"] and rows.labels.tolist() == [0]
+
+
+NUMBERS = [[0.1, 0.2, 0.3, 0.4, 0.5]]
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"a,0902": [[*NUMBERS[0][:4], "0.5\n"]]},
+        {"a,0902": np.array(NUMBERS).astype(str)},
+        {"a,0902": np.array(NUMBERS).astype("S")},
+        {"a,0902": np.array(NUMBERS, object)},
+        {("a", 902): NUMBERS},
+        {("a", np.int64(902)): [np.array(NUMBERS[0])]},
+        {("a", "0902"): NUMBERS},
+        [
+            {
+                "video": "a",
+                "time": 902,
+                "labels": [{"bounding_box": NUMBERS[0][:4], "score": 0.5, "label": [1]}],
+            }
+        ],
+    ],
+)
+def test_proposals_as_scripts_write_them(tmp_path, entries):
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        rows = read_boxes(write(tmp_path, pickle.dumps(entries, protocol)), "persons").rows
+        assert rows.videos == ["a"] and rows.timestamps.tolist() == [902]
+        assert [*rows.boxes[0].tolist(), rows.scores[0]] == NUMBERS[0]
+
+
+def test_proposals_of_the_case(shared):
+    for path in sorted((shared / "cases" / "18").glob("data*/boxes/val_persons.pkl")):
+        rows = read_boxes(path, "persons").rows
+        assert len(rows) >= 6 and rows.videos == ["clip_c"], path
+
+
+def test_many_categories_cost_little(tmp_path):
+    box = '{{"image_id": "a,{0}", "category_id": {1}, "bbox": [0, 0, 1, 1], "score": 1}}'
+    text = "[" + ",".join(box.format(i % 99, i + 2) for i in range(50_000)) + "]"
+    start = time.perf_counter()
+    assert len(read_boxes(write(tmp_path, text)).rows.class_names) == 50_000
+    words = "".join(f"a,1,0,0,1,1,word{i},1\n" for i in range(50_000))
+    assert len(read_boxes(write(tmp_path, words)).rows.class_names) == 50_000
+    assert time.perf_counter() - start < 5

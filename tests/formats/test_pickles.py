@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import time
 from collections import OrderedDict
 
 import numpy as np
@@ -13,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alphaaction_d2.formats.pickles import UnsafePickleError, loads_numbers
+from alphaaction_d2.formats.tables import DataFileError
+from alphaaction_d2.formats.ucf101_24 import read_ucf_annotations
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -222,3 +225,29 @@ def test_any_bytes_are_refused_or_read(data):
             loads_numbers(start + data + b".")
         except UnsafePickleError as error:
             assert len(str(error).splitlines()) == 1
+
+
+def test_keys_that_take_for_ever_to_hash_are_refused():
+    key: tuple = ()
+    for _ in range(60):
+        key = (key, key)
+    start = time.perf_counter()
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        text = pickle.dumps(key, protocol)[:-1]
+        start_of = b"}" if protocol else b"(d"
+        with pytest.raises(UnsafePickleError, match="in a dict's key"):
+            loads_numbers(start_of + text + b"K\x01s.")
+        with pytest.raises(UnsafePickleError):
+            loads_numbers(b"(" + text + b"K\x01d.")
+        with pytest.raises(UnsafePickleError):
+            loads_numbers(b"\x8f(" + text + b"\x90.")
+    assert time.perf_counter() - start < 2
+
+
+def test_hostile_pickles(shared):
+    hostile = shared / "cases" / "hostile"
+    with pytest.raises(UnsafePickleError):
+        loads_numbers((hostile / "dos" / "pickle_tuple_key" / "b.pkl").read_bytes())
+    with pytest.raises(DataFileError, match="label is 1000000000000"):
+        path = hostile / "ucf_label_1e12.pkl"
+        read_ucf_annotations(path, list(pickle.loads(path.read_bytes()))[:1])

@@ -285,7 +285,8 @@ def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows
     """
     if not files.paths("annotations"):
         return None
-    rows = concatenate_rows([read_ava_csv(path) for path in files.paths("annotations")])
+    paths = files.paths("annotations")
+    rows = concatenate_rows([read_ava_csv(path, label_map=label_map) for path in paths])
     _check_labels(name, rows, label_map)
     again = duplicates(rows)
     if again.any():
