@@ -65,9 +65,10 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
 class ActionDatasetMapper:
     """Read the clip, transform frames and boxes alike, and build persons and objects.
 
-    The result has `video` (3, T, H, W) uint8 RGB, `proposals` (`proposal_boxes`,
-    `objectness_logits`, `person_ids`), `objects` (`boxes`, `scores`), in training `instances`
-    (`gt_boxes`, `gt_classes` (Ri, K), one row per proposal), and the identification of the clip.
+    The result has `video` (3, T, H, W) uint8 RGB, its keyframe as `image` (3, H, W), `proposals`
+    (`proposal_boxes`, `objectness_logits`, `person_ids`), `objects` (`boxes`, `scores`), in
+    training `instances` (`gt_boxes`, `gt_classes` (Ri, K), one row per proposal), and the
+    identification of the clip.
 
     In training the annotated persons are the proposals: jittering and thinning them out is
     augmentation and happens here. In testing the proposals are the detected persons.
@@ -185,6 +186,8 @@ class ActionDatasetMapper:
         image_size = video.shape[2:]
         result = {key: value for key, value in dataset_dict.items() if key not in _CONSUMED}
         result["video"] = torch.from_numpy(video)
+        # The keyframe, for what looks at pictures: a view, which costs nothing.
+        result["image"] = result["video"][:, video.shape[1] // 2]
 
         def place(found: FoundBoxes) -> np.ndarray:
             pixels = found.in_pixels(dataset_dict["width"], dataset_dict["height"])

@@ -117,7 +117,7 @@ def _extracted(model: ActionRCNN, loader: TrainLoader, places: list[Place]) -> I
 
 
 def _without_pictures(x: dict, features: ClipFeatures) -> dict:
-    consumed = ("video", "proposals", "objects")
+    consumed = ("video", "image", "proposals", "objects")
     rest = {key: value for key, value in x.items() if key not in consumed}
     # A copy: what came from a loading process holds a file open for as long as it lives.
     return copy.deepcopy({**rest, "features": features.to(torch.device("cpu"), DTYPE)})

@@ -171,11 +171,12 @@ class ActionOutputLayers(nn.Module):
         super().__init__()
         if loss not in ("bce", "focal"):
             raise ValueError(f"MODEL.ROI_ACTION_HEAD.LOSS {loss!r} is not one of 'bce', 'focal'")
-        self.groups = groups
+        # A LazyConfig turns the dataclasses of a list into configurations of their fields.
+        self.groups = [x if isinstance(x, ClassGroup) else ClassGroup(**x) for x in groups]
         self.gamma, self.alpha = (focal_gamma, focal_alpha) if loss == "focal" else (0.0, -1.0)
         self.score_thresh = score_thresh
         self.dropout = nn.Dropout(dropout)
-        self.cls_score = nn.Linear(input_dim, groups[-1].stop)
+        self.cls_score = nn.Linear(input_dim, self.groups[-1].stop)
         nn.init.normal_(self.cls_score.weight, std=0.01)
         nn.init.zeros_(self.cls_score.bias)
 

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import pytest
 import torch
 from detectron2.checkpoint import DetectionCheckpointer, PeriodicCheckpointer
-from detectron2.data import build_detection_test_loader, build_detection_train_loader
+from detectron2.data import (
+    MetadataCatalog,
+    build_detection_test_loader,
+    build_detection_train_loader,
+)
+from detectron2.engine import DefaultTrainer
 from detectron2.evaluation import inference_on_dataset
 from detectron2.modeling import META_ARCH_REGISTRY, build_model
 from detectron2.solver import build_lr_scheduler
 from detectron2.structures import Boxes, Instances
+from detectron2.utils.analysis import activation_count_operators
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import EventStorage
+from detectron2.utils.visualizer import Visualizer
 from torch import nn
 
+import alphaaction_d2
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.checkpoint import ActionCheckpointer
 from alphaaction_d2.data import ActionDatasetMapper
 from alphaaction_d2.data.randomness import derived_seed, seed_everything
 from alphaaction_d2.engine import Trainer, attach_memory, build_delayed_inference
-from tests.helpers import build_trainer, small_cfg, write_dataset
+from tests.helpers import CONFIGS, build_trainer, small_cfg, write_dataset
 
 EMPTY = "THE MEMORY IS EMPTY in"
 
@@ -195,3 +204,51 @@ def test_a_model_of_another_kind_is_trained_and_tested(cfg, tmp_path, caplog):
         del META_ARCH_REGISTRY._obj_map["OtherModel"]
     assert "mAP@0.5" in trainer._last_eval_results["ava"]
     assert "OtherModel has no extract(): tested batch by batch" in caplog.text
+
+
+def watched_batches(loader, seen):
+    """The batches of a loader, each kept in `seen`."""
+    for batch in loader:
+        seen.extend(batch)
+        yield batch
+
+
+def test_readmes_own_project(folder, tmp_path, monkeypatch):
+    """The example is run as it stands, but for the configuration."""
+    text = (CONFIGS.parent / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(import alphaaction_d2.*?)```", text, re.DOTALL)
+    cfg = small_cfg(
+        folder, "SOLVER.MAX_ITER", 3, "TEST.EVAL_PERIOD", 3, "SOLVER.OPTIMIZER", "AdamW"
+    )
+    cfg.OUTPUT_DIR = str(tmp_path)
+    monkeypatch.setattr(alphaaction_d2, "setup_cfg", lambda *_: cfg)
+    names, seen = {}, []
+    loader = Trainer.build_train_loader
+    watched = classmethod(lambda cls, cfg: watched_batches(loader(cfg), seen))
+    monkeypatch.setattr(Trainer, "build_train_loader", watched)
+    exec(example.replace(", ...]", "]"), names)
+    trainer = names["trainer"]
+    assert isinstance(trainer, DefaultTrainer) and isinstance(trainer.optimizer, torch.optim.AdamW)
+    assert trainer.iter >= 2 and "mAP@0.5" in trainer._last_eval_results["ava"]
+    # The one that was given to the model is the one that its steps wrote to.
+    assert any(x["memory"].valid.any() for x in seen)
+
+
+def test_tools_that_look_at_pictures(cfg, folder):
+    """What detectron2's visualize_data and analyze_model do, on a clip of ours."""
+    metadata = MetadataCatalog.get(f"{folder.name}_train")
+    assert metadata.thing_classes == ["left", "right", "bright"]
+    x = next(iter(Trainer.build_train_loader(cfg)))[0]
+    picture = x["image"]
+    assert picture.shape == (3, 48, 64) and picture.dtype == torch.uint8
+    assert picture.data_ptr() - x["video"].data_ptr() == x["video"].stride(1) * 8  # no copy
+    labels = [
+        ", ".join(metadata.thing_classes[k] for k in row.nonzero()[:, 0])
+        for row in x["instances"].gt_classes
+    ]
+    drawn = Visualizer(picture.permute(1, 2, 0).numpy(), metadata).overlay_instances(
+        labels=labels, boxes=x["instances"].gt_boxes
+    )
+    assert drawn.get_image().shape[2] == 3
+    counts = activation_count_operators(build_model(cfg).eval(), [x])
+    assert counts["conv"] > 0

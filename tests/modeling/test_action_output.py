@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
+from detectron2.config import LazyCall, instantiate
 from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2.modeling.action_output import (
@@ -60,3 +61,12 @@ def test_inference_lists_persons_and_actions():
     rows = action_inference(persons, boxes, scores, 0.5)
     assert rows.pred_classes.tolist() == [0, 2] and rows.person_ids.tolist() == [7, 7]
     assert torch.equal(rows.pred_boxes.tensor, boxes.tensor[[0, 0]])
+
+
+def test_built_by_a_lazy_config():
+    group = LazyCall(ClassGroup)(name="pose", start=0, stop=3, exclusive=True)
+    for groups in ([group], [ClassGroup("pose", 0, 3, True)]):
+        layers = instantiate(LazyCall(ActionOutputLayers)(input_dim=4, groups=groups))
+        assert layers.groups == [ClassGroup("pose", 0, 3, True)]
+        assert layers(torch.zeros(2, 4)).shape == (2, 3)
+        assert layers.losses(torch.zeros(2, 3), torch.eye(3)[:2])["loss_pose"] > 0

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ...formats.ava import (
@@ -83,7 +84,29 @@ def register_ava(name: str, files: AVAFiles) -> None:
     the largest; category_id = action id - 1.
     """
     DatasetCatalog.register(name, lambda: load_ava(name, files))
+    known = vars(MetadataCatalog.get(name))  # somebody may have set colours, say
+    MetadataCatalog[name] = _FromFiles(**known)
     MetadataCatalog.get(name).set(evaluator_type="ava", files=files)
+
+
+class _FromFiles(Metadata):
+    """Metadata that reads what its data set's files say when it is first asked for."""
+
+    def __getattr__(self, key: str) -> Any:
+        files = vars(self).get("files")
+        if files is None or key not in (
+            "label_map",
+            "thing_classes",
+            "annotation_file",
+            "excluded",
+        ):
+            return super().__getattr__(key)
+        try:
+            _check_files(self.name, files)
+        except FileNotFoundError as error:
+            raise AttributeError(f"{key}: {error}") from None
+        vars(self).update(_metadata(files) | vars(self))  # not by `set`, which asks here again
+        return vars(self)[key]
 
 
 def read_metadata(name: str) -> None:
@@ -94,7 +117,7 @@ def read_metadata(name: str) -> None:
         FileNotFoundError: a file is missing.
     """
     files = _files_of(name)
-    if files is not None and MetadataCatalog.get(name).get("label_map") is None:
+    if files is not None and "label_map" not in vars(MetadataCatalog.get(name)):
         _check_files(name, files)
         _set_metadata(name, files)
 
@@ -130,16 +153,21 @@ def _check_files(name: str, files: AVAFiles) -> None:
 
 
 def _set_metadata(name: str, files: AVAFiles) -> LabelMap:
+    metadata = _metadata(files)
+    MetadataCatalog.get(name).set(**metadata)
+    return metadata["label_map"]
+
+
+def _metadata(files: AVAFiles) -> dict[str, Any]:
     label_map = with_groups(read_label_map(files.label_map))
     annotations = files.paths("annotations")
-    MetadataCatalog.get(name).set(
-        label_map=label_map,
-        thing_classes=class_names(label_map),
+    return {
+        "label_map": label_map,
+        "thing_classes": class_names(label_map),
         # one file is what the evaluators read
-        annotation_file=str(annotations[0]) if len(annotations) == 1 else None,
-        excluded=frozenset(_excluded(files)),
-    )
-    return label_map
+        "annotation_file": str(annotations[0]) if len(annotations) == 1 else None,
+        "excluded": frozenset(_excluded(files)),
+    }
 
 
 def _excluded(files: AVAFiles) -> set[Keyframe]:

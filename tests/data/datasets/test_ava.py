@@ -17,7 +17,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alphaaction_d2.data.datasets import AVAFiles, keyframes_of, load_ava, register_folder
+from alphaaction_d2.data.datasets import (
+    AVAFiles,
+    keyframes_of,
+    load_ava,
+    register_ava,
+    register_folder,
+)
 from alphaaction_d2.data.datasets.builtin import ava_files
 from alphaaction_d2.data.samplers import shard_videos
 from alphaaction_d2.data.video import VideoWriter
@@ -458,3 +464,23 @@ def test_shards_are_whole_videos():
                 assert owners.setdefault(videos[i], number) == number
     assert shard_videos([], 3) == [range(0, 0)] * 3
     assert max(len(s) for s in shard_videos(videos, 2)) <= 7
+
+
+def test_metadata_are_read_when_they_are_asked_for(tmp_path):
+    """Also of data sets that are registered before their files are there."""
+    files = AVAFiles(
+        annotations=tmp_path / "later" / "annotations" / "val.csv",
+        label_map=tmp_path / "later" / "label_map.pbtxt",
+        videos=tmp_path / "later" / "videos",
+    )
+    MetadataCatalog.get("later_val").thing_colors = [(0, 0, 0)]
+    register_ava("later_val", files)
+    metadata = MetadataCatalog.get("later_val")
+    assert metadata.get("thing_classes") is None and not hasattr(metadata, "label_map")
+    with pytest.raises(AttributeError, match="thing_classes: later_val: no label map at"):
+        _ = metadata.thing_classes
+    write_dataset(tmp_path / "later")
+    assert metadata.thing_classes == ["left", "right", "bright"]
+    assert metadata.thing_colors == [(0, 0, 0)] and metadata.annotation_file.endswith("val.csv")
+    with pytest.raises(AttributeError, match="'nonsense' does not exist"):
+        _ = metadata.nonsense
