@@ -375,7 +375,12 @@ def _claim(parts: Path, settings: Mapping[str, object]) -> None:
     if not path.is_file():
         write_atomically(path, json.dumps(dict(settings), indent=1))
         return
-    known = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        known = None
+    if not isinstance(known, dict):
+        raise ValueError(f"{path}: damaged, so nobody knows what made the boxes: remove {parts}")
     for key in sorted({*known, *settings}):
         old, new = known.get(key), settings.get(key)
         if old != new:

@@ -14,23 +14,23 @@ import os
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 
 import torch
-from detectron2.checkpoint import Checkpointer
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, default_setup, launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
-from torch import nn
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from ..checkpoint.checkpointer import load_for_inference
+from ..checkpoint.checkpointer import last_checkpoint, load_for_inference
 from ..data.datasets import register_datasets
 from ..engine import Trainer
 from ..engine.checks import check_run_keys
 from ..engine.distributed.environment import check_gpus, join_group, launcher_variables
 from ..formats.config_files import setup_cfg
+from ..formats.writing import only_writer
 from .command_line import USER_ERRORS, report_error
 
 GRACE = 3.0  # seconds in which whatever started the processes ends those that have nothing to say
@@ -69,15 +69,15 @@ def main(args: Namespace) -> dict:
         if comm.is_main_process():
             verify_results(cfg, results)  # of TEST.EXPECTED_RESULTS
         return results
-    trainer = Trainer(cfg)
-    trainer.resume_or_load(resume=args.resume, rebuild_memory=args.rebuild_memory)
-    return trainer.train()
+    with only_writer(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=args.resume, rebuild_memory=args.rebuild_memory)
+        return trainer.train()
 
 
 def weights_to_evaluate(cfg: CfgNode, resume: bool) -> str:
     """MODEL.WEIGHTS, or with --resume the last checkpoint of OUTPUT_DIR."""
-    run = Checkpointer(nn.Identity(), cfg.OUTPUT_DIR, save_to_disk=False)
-    path = run.get_checkpoint_file() if resume and run.has_checkpoint() else cfg.MODEL.WEIGHTS
+    path = (last_checkpoint(cfg.OUTPUT_DIR) if resume else None) or cfg.MODEL.WEIGHTS
     if not path:
         raise ValueError("--eval-only needs MODEL.WEIGHTS, or --resume and a finished run")
     return path

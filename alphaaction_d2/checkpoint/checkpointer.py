@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from iopath.common.file_io import PathManager as PathManagerBase
 from torch import nn
 
 from ..formats.writing import write_atomically
@@ -114,6 +116,53 @@ class _StrictCheckpointer(DetectionCheckpointer):
                 )
 
 
+def last_checkpoint(folder: str | os.PathLike) -> str | None:
+    """The checkpoint to resume from in a folder of results; None: nothing was saved there.
+
+    Raises:
+        ValueError: checkpoints are there, but `LAST` does not name one: a run that began anew would
+            write over them.
+    """
+    last, best = Path(folder, LAST), Path(folder, "model_best.pth")  # which nobody resumes from
+    found = sorted({*Path(folder).glob("model_*.pth")} - {best})
+    saved = sorted(found, key=lambda path: path.stat().st_mtime)
+    try:
+        name = last.read_text(encoding="utf-8").strip()
+        reason = "is empty" if not name else f"names {name[:80]!r}, which is not in this folder"
+        if name == Path(name).name and Path(folder, name).is_file():
+            return str(Path(folder, name))
+    except FileNotFoundError:
+        if not saved:
+            return None
+        reason = "is missing"
+    except ValueError:  # no text, or a name that no file can have
+        reason = "is damaged"
+    newest = f"write {saved[-1].name} into it, the newest one," if saved else "remove it"
+    raise ValueError(f"{last} {reason}: {newest} to resume, or leave --resume out to begin anew")
+
+
+def existing_weights(path: str, manager: PathManagerBase) -> None:
+    """See that weights are there, after a download where detectron2 knows how to.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an address that cannot be read.
+    """
+    if "://" not in path:
+        if not manager.isfile(path):
+            raise FileNotFoundError(
+                f"{path}: no such weights; set MODEL.WEIGHTS to an existing file"
+            )
+        return
+    try:
+        local = manager.get_local_path(path)
+        reason = "" if os.path.isfile(local) else "such addresses are not read"
+    except Exception as error:  # of any library that downloads
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+    if reason:
+        raise ValueError(f"{path}: no weights ({reason}); download them and name the file")
+
+
 def _some(items: list[str], most: int = 5) -> str:
     more = f"; and {len(items) - most} more" if len(items) > most else ""
     return "; ".join(items[:most]) + more
@@ -167,6 +216,12 @@ class ActionCheckpointer(_StrictCheckpointer):
             data[CLASS_NAMES] = list(names)
         write_atomically(path, lambda file: torch.save(data, file))
 
+    def has_checkpoint(self) -> bool:
+        return last_checkpoint(self.save_dir) is not None
+
+    def get_checkpoint_file(self) -> str:
+        return last_checkpoint(self.save_dir) or ""
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Name the checkpoint to resume from."""
         write_atomically(Path(self.save_dir, LAST), last_filename_basename)
@@ -180,8 +235,8 @@ class ActionCheckpointer(_StrictCheckpointer):
             rebuild_memory: leave the pool's file alone; the caller fills the pool.
         """
         resuming = resume and self.has_checkpoint()
-        if path and not resuming and "://" not in path and not self.path_manager.isfile(path):
-            raise FileNotFoundError(f"{path}: no such weights to start from (MODEL.WEIGHTS)")
+        if path and not resuming:
+            existing_weights(path, self.path_manager)
         if resuming:  # before optimiser and schedule are touched
             path = self.get_checkpoint_file()
             self.load(path, checkpointables=[])
@@ -203,6 +258,7 @@ def load_for_inference(model: nn.Module, path: str) -> None:
         CheckpointMismatch: parameters are missing or have other shapes: a random head would give
             random results without a word.
         FileNotFoundError: there is no such file.
+        ValueError: the file holds no weights, or is an address that cannot be read.
     """
     if not path:
         logger.warning(
@@ -210,8 +266,7 @@ def load_for_inference(model: nn.Module, path: str) -> None:
         )
         return
     checkpointer = _StrictCheckpointer(model)
-    if not checkpointer.path_manager.isfile(path):
-        raise FileNotFoundError(f"{path}: no such weights; set MODEL.WEIGHTS to an existing file")
+    existing_weights(path, checkpointer.path_manager)
     names = checkpointer.load(path).get(CLASS_NAMES)
     checkpointer.refuse_problems(path)
     if isinstance(names, list) and all(isinstance(name, str) for name in names):

@@ -82,9 +82,15 @@ class BestCheckpoint(HookBase):
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0 and self.record.is_file():
-            record = json.loads(self.record.read_text())
-            if record["metric"] == self.metric:
-                self._best = record["value"]
+            try:
+                record = json.loads(self.record.read_text(encoding="utf-8"))
+                metric, best = record["metric"], float(record["value"])
+            except (ValueError, KeyError, TypeError):  # no JSON, or another one
+                raise ValueError(
+                    f"{self.record}: damaged; remove it, and the next evaluation is the best so far"
+                ) from None
+            if metric == self.metric:
+                self._best = best
 
     def after_step(self) -> None:
         self._look()

@@ -14,8 +14,11 @@ from detectron2.data import get_detection_dataset_dicts
 from detectron2.evaluation import inference_context
 from detectron2.structures import Instances
 from detectron2.utils import comm
+from detectron2.utils.file_io import PathManager
 from torch import nn
 
+from ..checkpoint.reading import read_checkpoint
+from ..memory.file import state_checksum
 from ..memory.pool import MemoryPool, MemoryWrite
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, Losses
@@ -24,6 +27,14 @@ from .distributed.shared_tensors import shared_zeros
 from .inference import build_frozen_model, build_stream, extract, uses_memory
 
 logger = logging.getLogger(__name__)
+
+# Keys of networks that may have the same weights and yet see other features in the same video.
+_DECIDING = {
+    *("PIXEL_MEAN", "PIXEL_STD", "TAU", "ALPHA", "SLOW_SPREAD", "STEM_STRIDES", "SPATIAL_STRIDES"),
+    *("DILATIONS", "OUTPUT_STRIDE", "LATERAL", "POOLER_RESOLUTION", "POOLER_SAMPLING_RATIO"),
+    *("POOLER_TYPE", "BOX_EXTEND_TEST", "POOL_TO_LAST_PIXEL", "NUM_FRAMES", "SAMPLING_RATE"),
+    *("CLIP_FPS", "FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST", "PAD_TO_STRIDE"),
+}
 
 
 def build_training_pool(
@@ -52,6 +63,14 @@ def build_training_pool(
     )
     logger.info("Memory pool: %.2f GB", pool.num_bytes / 1e9)
     return pool
+
+
+def frozen_origin(cfg: CfgNode) -> str:
+    """What decides the features of a frozen memory, weights and configuration, as a checksum."""
+    weights = read_checkpoint(PathManager.get_local_path(cfg.MODEL.MEMORY.FROZEN_WEIGHTS))["model"]
+    nodes = (cfg.MODEL, cfg.MODEL.SLOWFAST, cfg.MODEL.ROI_ACTION_HEAD, cfg.INPUT)
+    values = [f"{key} {x}" for node in nodes for key, x in node.items() if key in _DECIDING]
+    return state_checksum({"weights": weights, "values": sorted(values)})
 
 
 def attach_memory(

@@ -42,7 +42,7 @@ from .inference import (
     build_frozen_model,
     build_stream,
 )
-from .memory_fill import build_training_pool, fill_memory
+from .memory_fill import build_training_pool, fill_memory, frozen_origin
 from .solver import build_optimizer, scale_to_batch
 from .stored_features import store_features
 from .train_loop import ActionTrainLoop, TrainStep
@@ -146,6 +146,7 @@ class Trainer(DefaultTrainer):
         """Have the frozen network fill the pool, once for all checkpoints of a run."""
         assert self.pool is not None
         path = Path(self.cfg.OUTPUT_DIR, "frozen.memory")
+        pool.origin = frozen_origin(self.cfg)
         if not fill:
             pool.load(path)
             return

@@ -44,8 +44,12 @@ def read_memory_file(path: str | Path, checksum: str | None = None) -> dict:
         raise MemoryFileError(f"damaged memory file ({type(error).__name__})") from error
     if not isinstance(payload, dict) or payload.get("format") != FORMAT:
         raise MemoryFileError("not a memory pool")
-    if payload["version"] != VERSION:
-        raise MemoryFileError(f"memory pool of version {payload['version']}, expected {VERSION}")
+    if payload.get("version") != VERSION:
+        raise MemoryFileError(
+            f"memory pool of version {payload.get('version')}, expected {VERSION}"
+        )
+    if not {"state", "checksum"} <= set(payload):
+        raise MemoryFileError("damaged memory file (it is not whole)")
     if state_checksum(payload["state"]) != payload["checksum"]:
         raise MemoryFileError("damaged memory file (its checksum does not fit)")
     if checksum is not None and checksum != payload["checksum"]:

@@ -73,7 +73,14 @@ def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
 
 
 class MemoryPool:
-    """Person features of all slots of all videos, as they were when last computed."""
+    """Person features of all slots of all videos, as they were when last computed.
+
+    Attributes:
+        origin: what computed them, where it is not the network in training: a file of such features
+            is only for a pool of the same origin.
+    """
+
+    origin = ""
 
     @configurable
     def __init__(
@@ -244,9 +251,14 @@ class MemoryPool:
         """
         if not 0 <= loss < math.inf:
             raise ValueError(f"memory: refused to store features of a step with loss {loss}")
-        if self.writes:
-            for write in writes:
+        for write in writes if self.writes else ():
+            if write.features.isfinite().all():
                 self._write(write, loss)
+            else:  # it would spread to the scores of every clip whose window it is in
+                logger.warning(
+                    "Memory: features of %s in slot %d are not finite and were not stored",
+                    *(write.video_id, write.slot),
+                )
 
     def _write(self, write: MemoryWrite, tag: float) -> None:
         position = self.slots.place(write.video_id, write.slot)
@@ -286,6 +298,7 @@ class MemoryPool:
         assert isinstance(self.slots, FixedSlots), "what a stream remembers is not kept"
         return {
             "num_channels": self.num_channels,
+            "origin": self.origin,
             "err": self.err,
             "slots": self.slots.state_dict(),
             **self._tables(),
@@ -295,7 +308,7 @@ class MemoryPool:
         """Take over the contents of a pool of the same videos and channels.
 
         Raises:
-            MemoryFileError: the state belongs to other videos, channels or numbers.
+            MemoryFileError: the state belongs to other videos, channels, numbers or weights.
         """
         if state["num_channels"] != self.num_channels:
             raise MemoryFileError(
@@ -304,6 +317,10 @@ class MemoryPool:
         if state["features"].dtype != self.dtype:
             raise MemoryFileError(
                 f"features of {state['features'].dtype}, MODEL.MEMORY.DTYPE says {self.dtype}"
+            )
+        if state.get("origin", self.origin) != self.origin:  # older files have none
+            raise MemoryFileError(
+                "features of other weights or another configuration (MODEL.MEMORY.FROZEN_WEIGHTS)"
             )
         _compare_slots(state["slots"], self.state_dict()["slots"])
         self.err = float(state["err"])

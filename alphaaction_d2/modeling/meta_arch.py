@@ -65,6 +65,7 @@ class ActionRCNN(nn.Module):
         num_frames: int,
         pixel_mean: tuple[float, float, float],
         pixel_std: tuple[float, float, float],
+        pad_to_stride: bool = True,
         channels_last: bool = False,
         test_dtype: torch.dtype = torch.float32,
         box_finder: BoxFinder | None = None,
@@ -73,6 +74,8 @@ class ActionRCNN(nn.Module):
         Args:
             num_frames: T, for inputs that are images.
             pixel_mean, pixel_std: per channel, in the order of the input's channels, 0-255.
+            pad_to_stride: pad pictures to a multiple of the backbone's strides. False: clips that
+                come together are padded to the largest of them, and no further.
             channels_last: keep the backbone's weights in channels-last order; what the pathways
                 see of a clip follows at their first convolution.
             test_dtype: what the backbone computes in when testing. All that follows it computes in
@@ -87,6 +90,7 @@ class ActionRCNN(nn.Module):
         self.backbone = backbone
         self.roi_heads = roi_heads
         self.num_frames = num_frames
+        self.pad_to_stride = pad_to_stride
         self._last_video: str | None = None  # these two only for a warning
         self._told_of_memory = False
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1, 1), False)
@@ -118,6 +122,7 @@ class ActionRCNN(nn.Module):
             "num_frames": cfg.INPUT.NUM_FRAMES,
             "pixel_mean": tuple(cfg.MODEL.PIXEL_MEAN),
             "pixel_std": tuple(cfg.MODEL.PIXEL_STD),
+            "pad_to_stride": cfg.MODEL.PAD_TO_STRIDE,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
             "test_dtype": precision(cfg.TEST.DTYPE, "TEST.DTYPE", ("float32", "bfloat16")),
             "box_finder": BoxFinder(cfg) if cfg.MODEL.PERSON_DETECTOR.CONFIG else None,
@@ -195,8 +200,9 @@ class ActionRCNN(nn.Module):
             clip = clip.to(torch.float32, copy=True)  # a clip is large: the rest is done in place
             clips.append(clip.sub_(self.pixel_mean).div_(self.pixel_std))
         constraints = getattr(self.backbone, "padding_constraints", None)  # not of detectron2 0.6
-        options = {"padding_constraints": constraints} if constraints else {}
-        return ImageList.from_tensors(clips, self.backbone.size_divisibility, **options)
+        options = {"padding_constraints": constraints} if constraints and self.pad_to_stride else {}
+        multiple = self.backbone.size_divisibility if self.pad_to_stride else 0
+        return ImageList.from_tensors(clips, multiple, **options)
 
     def _pool(self, batched_inputs: list[dict]) -> list[ClipFeatures]:
         """Compute the features of the clips' persons and objects."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
+from torch import nn
 
 from alphaaction_d2.checkpoint import checkpointer as module
-from alphaaction_d2.checkpoint.checkpointer import ActionCheckpointer
+from alphaaction_d2.checkpoint.checkpointer import ActionCheckpointer, last_checkpoint
 
 
 class Killed(BaseException):
@@ -76,3 +78,33 @@ def test_killed_between_any_two_files(tmp_path, monkeypatch):
             unlink(path)
         last = None
         save(1)
+
+
+@pytest.mark.parametrize(
+    "last, reason",
+    [(None, "is missing"), ("", "is empty"), ("model_7.pth", "names 'model_7.pth', which is not")]
+    + [
+        ("../model_1.pth", "names .*model_1.pth., which is not in this folder"),
+        (b"\xff\xfe", "is damaged"),
+    ],
+)
+def test_a_run_does_not_begin_anew_over_its_checkpoints(tmp_path, last, reason):
+    checkpointer = ActionCheckpointer(nn.Linear(1, 1), str(tmp_path))
+    assert last_checkpoint(tmp_path) is None and not checkpointer.has_checkpoint()
+    checkpointer.save("model_0000001")
+    checkpointer.save("model_0000003")
+    checkpointer.save_weights("model_best")
+    assert last_checkpoint(tmp_path) == str(tmp_path / "model_0000003.pth")
+    (tmp_path / "last_checkpoint").unlink()
+    if last is not None:
+        content = last if isinstance(last, bytes) else last.encode()
+        (tmp_path / "last_checkpoint").write_bytes(content)
+    for resume in (lambda: checkpointer.resume_or_load(""), lambda: last_checkpoint(tmp_path)):
+        with pytest.raises(ValueError, match=f"last_checkpoint {reason}.*model_0000003.pth.*new"):
+            resume()
+    checkpointer.resume_or_load("", resume=False)
+
+
+def test_best_weights_alone_are_nothing_to_resume_from(tmp_path):
+    ActionCheckpointer(nn.Linear(1, 1), str(tmp_path)).save_weights("model_best")
+    assert last_checkpoint(tmp_path) is None

@@ -138,21 +138,27 @@ def test_kinetics_backbones(tmp_path, caplog, source, kind):
 
 
 PUBLISHED = CONFIGS / "AVA" / "published"
+HUB = {"slowfast": slowfast_r50_detection, "slow": slow_r50_detection}
 
 
-@pytest.mark.parametrize("source", ["pytorchvideo", "pyslowfast"])
-@pytest.mark.parametrize("kind", ["slowfast", "slow"])
-def test_ava_detectors(tmp_path, caplog, source, kind):
+@pytest.mark.parametrize(
+    "source, kind, size",
+    [(source, kind, (64, 96)) for source in ("pytorchvideo", "pyslowfast") for kind in HUB]
+    # what becomes of 4:3 and 16:9 at a short side of 256: no multiples of the stride
+    + [("pytorchvideo", "slow", (256, 340)), ("pytorchvideo", "slow", (256, 455))]
+    + [("pytorchvideo", "slowfast", (256, 340)), ("pytorchvideo", "slowfast", (256, 455))],
+)
+def test_ava_detectors(tmp_path, caplog, source, kind, size):
     """The configurations of published detectors compute what pytorchvideo's networks do."""
     torch.manual_seed(0)
-    hub = {"slowfast": slowfast_r50_detection, "slow": slow_r50_detection}
     names = {"slowfast": "pytorchvideo_slowfast_R50_8x8", "slow": "pytorchvideo_slow_R50_4x16"}
-    theirs = randomised(hub[kind]())
+    theirs = randomised(HUB[kind]())
     cfg = setup_cfg(str(PUBLISHED / f"{names[kind]}.yaml"), ["MODEL.DEVICE", "cpu"])
     ours = build_model(cfg).eval()
     frames = cfg.INPUT.NUM_FRAMES
-    video = torch.randint(0, 256, (3, frames, 64, 96), dtype=torch.uint8)
-    boxes = torch.tensor([[3.0, 5.0, 40.0, 60.0], [50.0, 0.0, 96.0, 33.0]])
+    height, width = size
+    video = torch.randint(0, 256, (3, frames, height, width), dtype=torch.uint8)
+    boxes = torch.tensor([[3.0, 5.0, 40.0, 60.0], [50.0, 0.0, width, height / 2]])
     clip = (video[None].float() / 255 - 0.45) / 0.225
 
     def pathways():  # a new list each time: their blocks write into it
@@ -173,7 +179,7 @@ def test_ava_detectors(tmp_path, caplog, source, kind):
     with caplog.at_level(logging.INFO, LOGGER):
         load_for_inference(ours, published(tmp_path, weights))
     assert left_over(caplog) == [COUNTERS]
-    persons = Instances((64, 96), proposal_boxes=Boxes(boxes))
+    persons = Instances(size, proposal_boxes=Boxes(boxes))
     with torch.no_grad():
         found = ours([{"video": video, "proposals": persons}])[0]["instances"]
     assert 0.01 < expected.min() and expected.max() < 0.99

@@ -68,6 +68,17 @@ def test_another_network_fills_the_memory_once(folder, baseline, tmp_path):
     again.train()
     assert 0 <= again._last_eval_results["ava"]["mAP@0.5"] <= 100
 
+    other = torch.load(baseline, weights_only=True)
+    other["model"]["backbone.blocks.0.multipathway_blocks.0.conv.weight"] += 1e-3
+    torch.save(other, tmp_path / "other.pth")
+    for changed in (
+        ("MODEL.MEMORY.FROZEN_WEIGHTS", str(tmp_path / "other.pth")),
+        ("INPUT.SAMPLING_RATE", 2),
+    ):
+        stranger = make_trainer(folder, tmp_path, *options, *changed, "SOLVER.MAX_ITER", 5)
+        with pytest.raises(MemoryFileError, match="frozen.memory: features of other weights.*--r"):
+            stranger.resume_or_load(resume=True)
+
 
 def test_testing_remembers_what_the_frozen_network_sees(folder, baseline, tmp_path):
     options = ("MODEL.MEMORY.FROZEN_WEIGHTS", baseline, "SOLVER.MAX_ITER", 1)

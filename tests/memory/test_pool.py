@@ -105,6 +105,17 @@ def test_a_bad_loss_stores_nothing(loss):
     assert len(pool) == 0
 
 
+def test_features_that_are_no_numbers_are_not_stored(caplog):
+    pool = small_pool([("v", 0, 1), ("v", 1, 1)])
+    pool.update([write("v", 0, torch.ones(1, 3)), write("v", 1, torch.ones(1, 3))], 1.0)
+    for bad in (math.nan, math.inf):
+        pool.update(
+            [write("v", 0, torch.full((1, 3), bad)), write("v", 1, torch.full((1, 3), 2.0))], 1.0
+        )
+    assert caplog.text.count("features of v in slot 0 are not finite and were not stored") == 2
+    assert pool._features[1:].tolist() == [[1.0] * 3, [2.0] * 3], "what was there stays"
+
+
 def test_crowded_slot_best_in_testing_random_in_training():
     pool = small_pool([("v", 0, 4)])
     features = torch.arange(4.0)[:, None].expand(4, 3)
@@ -252,6 +263,14 @@ def persons(features: torch.Tensor, ids: list[int]) -> Instances:
         person_ids=torch.tensor(ids),
         objectness_logits=torch.ones(len(ids)),
     )
+
+
+@pytest.mark.parametrize("part", ["checksum", "format", "state", "version"])
+def test_files_that_lack_a_part_are_refused(tmp_path, shared, part):
+    pool = small_pool([("v", 0, 1)])
+    path = shared / f"cases/hostile/memory_key_{part}.memory"
+    with pytest.raises(MemoryFileError, match=rf"{path.name}: .*--rebuild-memory"):
+        pool.load(path)
 
 
 def test_half_precision_never_overflows():
