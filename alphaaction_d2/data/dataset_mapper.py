@@ -36,9 +36,9 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
         cfg,
         "INPUT",
         {
-            "MIN_SIZE_TRAIN": several(SIDE),
+            "MIN_SIZE_TRAIN": several(whole(0, 2**14)),  # 0: as it is
             "MAX_SIZE_TRAIN": SIDE,
-            "MIN_SIZE_TEST": whole(0, 2**14),  # 0: as it is
+            "MIN_SIZE_TEST": whole(0, 2**14),
             "MAX_SIZE_TEST": SIDE,
             "COLOR_JITTER": several(whole(0, 255), [3]),
             "RANDOM_FLIP": one_of(["horizontal", "none"]),

@@ -63,6 +63,10 @@ def build_class_groups(cfg: CfgNode) -> list[ClassGroup]:
             f"MODEL.ROI_ACTION_HEAD: GROUP_NAMES {tuple(names)}, GROUP_SIZES {tuple(sizes)} and "
             f"GROUP_LOSS_WEIGHTS {tuple(weights)} need the same length"
         )
+    if len(set(names)) < len(names):  # their losses would be one
+        raise ValueError(
+            f"MODEL.ROI_ACTION_HEAD.GROUP_NAMES {tuple(names)}: expected different names"
+        )
     unknown = sorted(set(node.SOFTMAX_GROUPS) - set(names))
     if unknown:
         raise ValueError(
