@@ -105,7 +105,9 @@ class _FromFiles(Metadata):
             _check_files(self.name, files)
         except FileNotFoundError as error:
             raise AttributeError(f"{key}: {error}") from None
-        vars(self).update(_metadata(files) | vars(self))  # not by `set`, which asks here again
+        self.__dict__.update(
+            _metadata(files) | self.__dict__
+        )  # not by `set`, which asks here again
         return vars(self)[key]
 
 
