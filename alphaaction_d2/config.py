@@ -47,7 +47,7 @@ def _add_input_clips(cfg: CN) -> None:
     # training clip from [-x, x]. The released AIA recipe uses (10, 26, 26); 0 turns it off.
     cfg.INPUT.COLOR_JITTER = (0, 0, 0)
     # Videos that a loading worker keeps open. Two serve clips in order; for training on many small
-    # videos, as many as there are saves opening them again.
+    # videos, as many as there are saves opening them again. Testing keeps two at most.
     cfg.INPUT.MAX_OPEN_VIDEOS = 2
 
 
