@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from alphaaction_d2.apps import puppets as tool
+from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.data.datasets.puppets import generate
 from alphaaction_d2.data.datasets.puppets.drawing import object_boxes, person_box, render_frame
 from alphaaction_d2.data.datasets.puppets.generate import generate_puppets
@@ -537,8 +538,11 @@ class TestFolder:
 
 
 def test_the_tool_writes_a_folder(tmp_path, capsys):
-    arguments = "--num-train 1 --num-val 0 --seconds 4 --num-workers 0".split()
-    assert tool.main(["--output", str(tmp_path / "set"), *arguments]) == 0
+    def run(*arguments: str) -> int:
+        return run_tool(lambda: tool.main(tool.parse_args(list(arguments))))
+
+    small = "--num-train 1 --num-val 0 --seconds 4 --num-workers 0".split()
+    assert run("--output", str(tmp_path / "set"), *small) == 0
     assert (tmp_path / "set" / "puppets.json").is_file()
-    assert tool.main(["--output", str(tmp_path / "other"), "--seconds", "1"]) == 1
-    assert capsys.readouterr().err == "puppets: seconds is 1, expected at least 4\n"
+    assert run("--output", str(tmp_path / "other"), "--seconds", "1") == 2
+    assert capsys.readouterr().err == "error: puppets: seconds is 1, expected at least 4\n"
