@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -113,12 +114,13 @@ class AnnotatedPersons:
     """The persons of a keyframe, which has one annotation for every action of every person.
 
     A person is an id together with a box, since AVA repeats the box for every action; without ids
-    the box alone.
+    the box alone. Who does nothing of the list is among the keyframe's `negatives`: detectron2
+    counts and samples by the classes of `annotations`, so these must have one.
 
     Attributes:
         boxes: (R, 4) float64 XYXY in pixels of the video.
         ids: (R,) int64, -1 where unknown.
-        rows: (A,) int64, whose each of the A annotations is.
+        rows: (A,) int64, whose each of the A annotations is, and each of the negatives after them.
     """
 
     boxes: np.ndarray
@@ -126,9 +128,10 @@ class AnnotatedPersons:
     rows: np.ndarray
 
     @classmethod
-    def of(cls, annotations: Sequence[dict]) -> AnnotatedPersons:
-        """Find them in detectron2's annotations with `bbox` (XYXY, pixels) and `person_id`."""
+    def of(cls, keyframe: Mapping[str, Any]) -> AnnotatedPersons:
+        """Find them in a dataset dict, by `bbox` (XYXY, pixels) and `person_id`."""
         persons: dict[tuple, int] = {}
+        annotations = (*keyframe["annotations"], *keyframe.get("negatives", ()))
         keys = [(*a["bbox"], a["person_id"]) for a in annotations]
         rows = [persons.setdefault(key, len(persons)) for key in keys]
         table = np.array(list(persons), dtype=np.float64).reshape(-1, 5)

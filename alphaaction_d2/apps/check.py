@@ -116,6 +116,9 @@ def print_summary(report: DatasetReport, cfg: CfgNode) -> None:
         (i, names[i - 1], label_map.groups[i] or "-", *(column[i] for column in counts.values()))
         for i in sorted(label_map.names)
     ]
+    if any(column[-1] for column in counts.values()):
+        nothing = (column[-1] for column in counts.values())
+        rows.append(("", "(none of them)", "", *nothing))
     print("\nRows of each class:\n")
     print(tabulate(rows, headers=("id", "class", "group", *counts)))
 
@@ -180,7 +183,8 @@ def main(args: argparse.Namespace) -> int:
     chosen = choose_keyframes(report, args.sheet_size) if args.sheet else []
     wanted = [keyframe.key for keyframe in chosen]
     pictures = dict(look_at_videos(report, wanted, decode=not args.no_decode))
-    check(report, cfg.INPUT.SAMPLING_RATE, cfg.INPUT.CLIP_FPS)
+    node = cfg.INPUT
+    check(report, node.SAMPLING_RATE, node.CLIP_FPS, node.PERSON_SCORE_THRESH_TEST)
     print_findings(report)
     print_summary(report, cfg)
     print_keys(report, folder)

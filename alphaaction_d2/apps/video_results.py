@@ -67,6 +67,8 @@ def process_video(
         choice.add(keyframe)
         keyframes.append(replace(keyframe, attention=None))  # too much to hold of every second
     _tell_of_unused(video, boxes, info)
+    for why in boxes.why_nobody(predictor.mapper.choice.min_person_score) if boxes else ():
+        logger.warning("%s: %s", one_line(video_name(video)), why)
     result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
     folder.mkdir(parents=True, exist_ok=True)
     # those of an earlier run show other keyframes, which no report would link

@@ -6,6 +6,7 @@ Persons between keyframes are not classified, but they tell who of two keyframes
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -43,7 +44,8 @@ def keyframes_in(rows: AVARows) -> set[Keyframe]:
     numbers = _keyframe_numbers(rows)
     # rows of a keyframe mostly stand together, which leaves little to sort
     changed = np.diff(numbers, prepend=-1) != 0
-    return set(_keyframes_from(rows, np.unique(numbers[changed])))
+    empty = {(video, int(keyframe_seconds(np.array(time)))) for video, time in rows.empty_frames}
+    return empty.union(_keyframes_from(rows, np.unique(numbers[changed])))
 
 
 def _keyframe_numbers(rows: AVARows) -> np.ndarray:
@@ -90,6 +92,14 @@ class KeyframeTable:
     def __getitem__(self, key: Keyframe) -> FoundBoxes:
         """Give the boxes of a keyframe, which may be none."""
         return self._found.at(self.place(key))
+
+    def within(self, keys: set[Keyframe]) -> AVARows:
+        """Give the rows at some keyframes, each at the whole second that it counts for."""
+        lengths = [place.stop - place.start for place in self.places.values()]
+        rows = select_rows(self.rows, np.repeat([key in keys for key in self.places], lengths))
+        empty = [(video, float(keyframe_seconds(np.array(t)))) for video, t in rows.empty_frames]
+        empty = [(video, second) for video, second in empty if (video, int(second)) in keys]
+        return replace(rows, timestamps=keyframe_seconds(rows.timestamps) + 0.0, empty_frames=empty)
 
     def counts(self) -> dict[Keyframe, int]:
         """Count the rows of every keyframe that has any."""

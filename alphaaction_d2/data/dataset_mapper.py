@@ -197,7 +197,7 @@ class ActionDatasetMapper:
         result["objects"] = self.choice.objects(dataset_dict["objects"], place, image_size)
         if self.is_train:
             result["instances"], result["proposals"] = self._annotated(
-                dataset_dict["annotations"], transform, image_size
+                dataset_dict, transform, image_size
             )
             return result
         result["proposals"] = self.choice.persons(dataset_dict["persons"], place, image_size)
@@ -209,13 +209,14 @@ class ActionDatasetMapper:
         return result
 
     def _annotated(
-        self, annotations: list[dict], transform: T.Transform, image_size: tuple[int, int]
+        self, keyframe: dict, transform: T.Transform, image_size: tuple[int, int]
     ) -> tuple[Instances, Instances]:
         """Annotated persons as targets and, jittered, as proposals; row by row the same person."""
-        persons = AnnotatedPersons.of(annotations)
+        persons = AnnotatedPersons.of(keyframe)
         boxes, person_ids = persons.boxes, persons.ids
         gt_classes = np.zeros((len(boxes), self.num_classes), dtype=np.float32)
-        gt_classes[persons.rows, [a["category_id"] for a in annotations]] = 1
+        classes = [a["category_id"] for a in keyframe["annotations"]]
+        gt_classes[persons.rows[: len(classes)], classes] = 1
         if len(boxes) > self.max_persons_train:
             keep = np.sort(np.random.permutation(len(boxes))[: self.max_persons_train])
             boxes, gt_classes, person_ids = boxes[keep], gt_classes[keep], person_ids[keep]
@@ -275,7 +276,7 @@ def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> l
 
 
 # Keys of the dataset dict that the mapper turns into something else.
-_CONSUMED = ("annotations", "persons", "objects", "persons_between")
+_CONSUMED = ("annotations", "negatives", "persons", "objects", "persons_between")
 
 
 def _transform_boxes(

@@ -28,6 +28,7 @@ from ..formats.ava import (
     select_rows,
 )
 from ..formats.boxes import keyframe_seconds, scan_boxes, scan_keyframes
+from ..formats.joins import frame_numbers, why_no_persons, why_unjoined
 from ..formats.label_map import LabelMap, read_label_map, with_groups
 from ..formats.tables import DataFileError, Finding, Findings
 from .box_tables import Keyframe, keyframes_in
@@ -258,7 +259,14 @@ def look_at_videos(
         for video, second in split.keyframes:
             keyframes.setdefault(video, set()).add(second)
         for rows in split.tables:
-            num_rows.update(dict(zip(rows.videos, np.bincount(rows.video_codes).tolist())))
+            num_rows.update(
+                dict(
+                    zip(
+                        rows.videos,
+                        np.bincount(rows.video_codes, minlength=len(rows.videos)).tolist(),
+                    )
+                )
+            )
     found: dict[str, list[Path]] = {}
     for folder in dict.fromkeys(split.files.videos for split in report.splits):
         if not folder.is_dir():
@@ -335,17 +343,21 @@ def _look(
 
 
 def check(
-    report: DatasetReport, sampling_rate: float | None = None, clip_fps: float | None = None
+    report: DatasetReport,
+    sampling_rate: float | None = None,
+    clip_fps: float | None = None,
+    min_person_score: float = -math.inf,
 ) -> None:
     """Note everything that can be said once rows and videos are read.
 
     Args:
         sampling_rate, clip_fps: of the clips, see `clip_times`; None: nothing is said about rates.
+        min_person_score: of the detected persons that testing looks at.
     """
     for split in report.splits:
         if split.annotations is not None:
             _check_annotations(report, split, split.annotations)
-        _check_boxes(report, split)
+        _check_boxes(report, split, min_person_score)
         _check_times(report, split)
         # a misspelt name, perhaps
         known = {video for video, _ in split.listed}.union(*(rows.videos for rows in split.tables))
@@ -399,6 +411,8 @@ def _check_annotations(report: DatasetReport, split: SplitData, rows: AVARows) -
         return
     if report.label_map is not None:
         _check_ids(report, where, rows, report.label_map)
+    if odd := frame_numbers(rows):
+        report.add(False, where, odd)
     unknown = rows.person_ids < 0
     if unknown.any():
         count = "all" if unknown.all() else f"{unknown.sum()} of {len(rows)}"
@@ -432,13 +446,19 @@ def _check_ids(report: DatasetReport, where: str, rows: AVARows, label_map: Labe
     last = label_map.num_classes
     note(True, lambda i: i > last, f"are not in the label map, which ends at {last}")
     names = label_map.names
-    note(False, lambda i: i <= last and i not in names, "have no name in the label map")
+    note(False, lambda i: 0 <= i <= last and i not in names, "have no name in the label map")
 
 
-def _check_boxes(report: DatasetReport, split: SplitData) -> None:
+def _check_boxes(report: DatasetReport, split: SplitData, min_person_score: float) -> None:
     if split.persons is None:
         return
     where, annotated = split.place("persons"), set(split.keyframes)
+    persons = split.persons
+    for what in why_no_persons(persons, persons.labels < 0, min_person_score):
+        report.add(False, where, what)
+    if split.annotations is not None and len(persons):
+        for what in why_unjoined(split.annotations, persons):
+            report.add(False, where, what)
     found = keyframes_in(split.persons)
     if without := annotated - found:
         what = f"no detected person on {len(without)} of {len(annotated)} keyframes"

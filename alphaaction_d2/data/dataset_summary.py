@@ -61,6 +61,9 @@ def summarise(
             for rows in (split.annotations, split.persons, split.objects)
         )
         persons = set() if split.annotations is None else set(persons_of(split.annotations))
+        if split.annotations is not None:  # without those who do nothing of the list
+            named = row_keyframes(split.annotations, split.annotations.labels >= 0)
+            labels = sum(key in keys for key in named)
         lines.append(
             SplitSummary(
                 name=split.name,
@@ -199,8 +202,9 @@ def _annotated(
     here &= keyframe_seconds(rows.timestamps) == key[1]
     persons: dict[tuple, list[str]] = {}
     for box, person, action in zip(rows.boxes[here], rows.person_ids[here], rows.labels[here]):
-        name = names[action - 1] if action <= len(names) else f"class {action}"
-        persons.setdefault((*box.tolist(), int(person)), []).append(name)
+        classes = persons.setdefault((*box.tolist(), int(person)), [])
+        if action >= 0:  # or it is a person who does nothing of the list
+            classes.append(names[action - 1] if action <= len(names) else f"class {action}")
     return AnnotatedKeyframe(
         split=split,
         key=key,

@@ -14,6 +14,7 @@ from ..data.box_tables import DensePersons, KeyframeTable, split_at_keyframes
 from ..data.clip_sampling import Moments
 from ..formats.ava import AVARows, select_rows
 from ..formats.boxes import BoxFile, is_person, read_boxes
+from ..formats.joins import frame_numbers, why_no_persons
 from ..modeling.detector import PictureBoxes, PictureDetector
 from ..structures import UNKNOWN_PERSON, FoundBoxes, TimedBoxes
 
@@ -57,6 +58,10 @@ class BoxSource(Protocol):
     def unused(self) -> dict[int, int]:
         """Count boxes by second, of the seconds that nobody has asked for."""
         return {}
+
+    def why_nobody(self, min_person_score: float) -> list[str]:
+        """Say why there is nobody with that score, or hardly anybody, as far as that is known."""
+        return []
 
 
 class WholeFrame(BoxSource):
@@ -139,6 +144,15 @@ class KeyframeBoxes(BoxSource):
         """Count rows by second: the video has no such time."""
         counts = self._tables[0].counts() if self._tables else {}
         return {second: n for (_, second), n in counts.items() if second not in self._asked}
+
+    def why_nobody(self, min_person_score: float) -> list[str]:
+        """See `why_no_persons`."""
+        if self._tables is None:
+            return []
+        table, are_persons, _ = self._tables
+        odd = frame_numbers(table.rows)
+        why = why_no_persons(table.rows, are_persons, min_person_score)
+        return [*why, *([odd] if odd else [])]
 
 
 _VIDEO = ""  # there is one video, whatever the files call it

@@ -52,7 +52,7 @@ def build_training_pool(
     most = cfg.INPUT.MAX_PERSONS_TRAIN
     places = []
     for keyframe in (keyframes[i] for i in range(len(keyframes))):
-        persons = len(AnnotatedPersons.of(keyframe["annotations"]))
+        persons = len(AnnotatedPersons.of(keyframe))
         places.append((str(keyframe["video_id"]), keyframe["timestamp"], min(persons, most)))
     pool = MemoryPool(
         cfg,
@@ -144,9 +144,9 @@ def fill_memory(
     logger.info("Filling the memory pool from %d keyframes", len(keyframes))
     records = [dict(keyframes[i]) for i in range(len(keyframes))]
     for record in records:
-        persons = AnnotatedPersons.of(record["annotations"])
+        persons = AnnotatedPersons.of(record)
         record["persons"] = persons.found(record["width"], record["height"])
-        record["annotations"] = []
+        record["annotations"] = record["negatives"] = []
     with inference_context(model):
         for writes in _until_all_have_finished(_extract(cfg, model, records, pool)):
             store_everywhere(pool, writes, tag)

@@ -53,7 +53,8 @@ logger = logging.getLogger(__name__)
 def ava_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
     """The evaluator of AVA and of every data set in its format, with the configured rules."""
     protocol = cfg.TEST.AVA_DIALECT or cfg.TEST.AVA_PROTOCOL
-    return AVAEvaluator(dataset_name, folder, protocol=protocol)
+    lowest = cfg.INPUT.PERSON_SCORE_THRESH_TEST
+    return AVAEvaluator(dataset_name, folder, protocol=protocol, min_person_score=lowest)
 
 
 # By the `evaluator_type` of a data set's metadata: from configuration, data set and a folder for
@@ -136,6 +137,10 @@ class Trainer(DefaultTrainer):
         wait_for_all()
 
     def before_train(self) -> None:
+        if self.start_iter < self.max_iter:  # what cannot be scored is told before hours of work
+            for name in self.cfg.DATASETS.TEST:
+                self.build_test_loader(self.cfg, name)
+                self.build_evaluator(self.cfg, name)
         # Now, when all weights have been loaded; not for a run that only has to be tested.
         if self.cfg.DATALOADER.STORED_VARIANTS > 0 and self.start_iter < self.max_iter:
             loader = self._trainer.data_loader
@@ -201,9 +206,10 @@ class Trainer(DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
         for name in cfg.DATASETS.TRAIN:
             check_classes(cfg, name)
-        keyframes = get_detection_dataset_dicts(
-            cfg.DATASETS.TRAIN, filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
-        )
+        keyframes = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            # detectron2 would leave out keyframes where nobody does anything of the list, too
+            keyframes = [x for x in keyframes if x["annotations"] or x.get("negatives")]
         keyframes = with_identities(cfg, keyframes)
         # Without a seed the run gets one, which its checkpoints keep.
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
@@ -266,7 +272,8 @@ def with_identities(cfg: CfgNode, keyframes: list[dict]) -> list[dict]:
     linker = build_identity_linker(cfg)
     if linker is None:
         return keyframes
-    unknown = any(a["person_id"] < 0 for x in keyframes for a in x["annotations"])
+    persons = (a for x in keyframes for a in (*x["annotations"], *x.get("negatives", ())))
+    unknown = any(a["person_id"] < 0 for a in persons)
     if linker.keep_given and not unknown:
         return keyframes
     return link_dataset(keyframes, linker)

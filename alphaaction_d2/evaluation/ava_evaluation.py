@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..formats.ava import AVARows, write_ava_results
+from ..formats.ava import AVARows, duplicates, write_ava_results
+from ..formats.joins import low_scores
 from ..formats.label_map import LabelMap
 from .ava_protocol import evaluate_ava, group_ap, read_rows, results_as_json, results_as_text
 from .average_precision import DEFAULT_AVA_PROTOCOL, accepts_dialect, get_protocol
@@ -44,7 +46,8 @@ class AVAEvaluator(DatasetEvaluator):
     It needs in the data set's metadata: `evaluator_type` "ava", `label_map` (a
     `LabelMap`: the classes that count), `annotation_file` (CSV
     of the ground truth; None for a test set without one, of which only the CSV for the server is
-    written) and, optionally, `excluded` (a set of (video id, second)).
+    written) and, optionally, `excluded` (a set of (video id, second)), `official` and `loaded`,
+    see `register_ava`: own data is scored with the rows that were loaded, not with the file's.
 
     Results do not depend on the batch size, the number of workers, or the order of the videos.
     Every keyframe counts once, however often a sampler has repeated it.
@@ -58,6 +61,7 @@ class AVAEvaluator(DatasetEvaluator):
         *,
         protocol: str = DEFAULT_AVA_PROTOCOL,
         distributed: bool = True,
+        min_person_score: float = -math.inf,
     ):
         """
         Args:
@@ -66,6 +70,7 @@ class AVAEvaluator(DatasetEvaluator):
                 `ava_results.json`; None writes no files.
             protocol: which of the published evaluators to follow, see
                 `AVA_PROTOCOLS`.
+            min_person_score: INPUT.PERSON_SCORE_THRESH_TEST, to name it where it leaves nobody.
             distributed: gather the results of all workers; False evaluates this worker's alone.
 
         Raises:
@@ -87,12 +92,21 @@ class AVAEvaluator(DatasetEvaluator):
         self._output_dir = None if output_dir is None else Path(output_dir)
         self._protocol = get_protocol(protocol).name
         # here and not in evaluate(): a bad file is better found before hours of testing
-        self._ground_truth = (
-            None
-            if metadata.annotation_file is None
-            else read_rows(metadata.annotation_file, "annotations", protocol)
-        )
+        self._ground_truth: AVARows | None = None
+        if not metadata.get("official", True):
+            if not metadata.loaded:
+                DatasetCatalog.get(dataset_name)
+            self._ground_truth = metadata.loaded["annotations"]
+        elif metadata.annotation_file is not None:
+            self._ground_truth = read_rows(metadata.annotation_file, "annotations", protocol)
+            again = int(duplicates(self._ground_truth).sum())
+            if again:
+                what = "%s: %d rows of %s come twice; as in the official evaluation each counts"
+                logger.warning(what, dataset_name, again, metadata.annotation_file)
         self._distributed = distributed
+        self._min_person_score = min_person_score
+        persons = metadata.get("loaded", {}).get("persons")
+        self._person_scores = np.zeros(0) if persons is None else persons.scores
         self._results: list[_KeyframeResult] = []
 
     def reset(self) -> None:
@@ -169,8 +183,10 @@ class AVAEvaluator(DatasetEvaluator):
                 return OrderedDict()
             results = [result for worker in gathered for result in worker]
         detections = _as_rows(results)
+        low = low_scores(self._person_scores, self._min_person_score)
         if not len(detections):
-            logger.warning("%s: there are no predictions to evaluate", self._dataset_name)
+            why = low or ["there are no predictions to evaluate"]
+            logger.warning("%s: %s", self._dataset_name, why[0])
 
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
@@ -185,6 +201,9 @@ class AVAEvaluator(DatasetEvaluator):
             excluded=self._excluded,
             protocol=self._protocol,
         )
+        result = replace(result, notes=(*low, *result.notes))
+        for note in result.notes:
+            logger.warning("%s: %s", self._dataset_name, note)
         if self._output_dir is not None:
             json_file = self._output_dir / "ava_results.json"
             json_file.write_text(results_as_json(result, self._label_map), encoding="utf-8")

@@ -11,11 +11,13 @@ import logging
 import math
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from tabulate import tabulate
 
-from ..formats.ava import AVARows, read_ava_csv
+from ..formats.ava import AVARows, read_ava_csv, select_rows
+from ..formats.joins import odd_scores, why_unjoined
 from ..formats.label_map import LabelMap
 from ..formats.tables import DataFileError
 from .average_precision import (
@@ -29,6 +31,8 @@ from .average_precision import (
 )
 
 logger = logging.getLogger(__name__)
+
+_HARDLY_ANY = 0.01  # a mAP below is what files give that do not join
 
 
 @accepts_dialect
@@ -126,7 +130,16 @@ def evaluate_ava(
             "%s holds no box of a class of the label map: there is no mAP",
             ground_truth.source or "The ground truth",
         )
-    return result
+    annotated = np.zeros(len(is_excluded), dtype=bool)
+    annotated[gt_frames], annotated[empty_frames] = True, True
+    notes = odd_scores(detections)
+    # what costs time is asked only where something seems wrong
+    if result.mean_ap < _HARDLY_ANY or annotated[det_frames].sum() * 2 < len(detections):
+        acting = select_rows(ground_truth, np.isin(ground_truth.labels, [*label_map.names]))
+        notes += why_unjoined(acting, detections, label_map.names)
+    if result.mean_ap == 0 and not notes:
+        notes = ["no detection is a hit: none has the place and the class of an annotated one"]
+    return replace(result, notes=tuple(notes))
 
 
 def _frame_numbers(
@@ -260,6 +273,8 @@ def results_as_text(result: FrameMAP, label_map: LabelMap) -> str:
         f"{result.protocol}, {num_classes} classes with {sum(num_gt.values())} ground-truth boxes, "
         f"{sum(result.num_detections.values())} detections)"
     )
+    if result.notes:
+        parts.append("\n".join(f"note: {note}" for note in result.notes))
     return "\n\n".join(parts)
 
 

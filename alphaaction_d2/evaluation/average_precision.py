@@ -148,6 +148,7 @@ class FrameMAP:
         num_detections: class id -> number of detections that took part.
         protocol: name of the rules.
         iou_threshold: the IoU from which on a detection is a hit.
+        notes: why the number may not mean what it should, see `formats/joins.py`.
     """
 
     mean_ap: float
@@ -156,6 +157,7 @@ class FrameMAP:
     num_detections: dict[int, int]
     protocol: str
     iou_threshold: float
+    notes: tuple[str, ...] = ()
 
 
 class InvertedBoxError(ValueError):

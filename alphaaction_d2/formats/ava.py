@@ -7,7 +7,9 @@ width and height. Three kinds of rows share the first six columns:
 =============  ============================================================
 `kind`         columns
 =============  ============================================================
-annotations    video_id, timestamp, x1, y1, x2, y2, action_id[, person_id]
+annotations    video_id, timestamp, x1, y1, x2, y2, action_id[, person_id]; in a data set
+               an action_id that is empty or -1 is a person who does nothing of the list,
+               and a row without box a keyframe with nobody
 results        video_id, timestamp, x1, y1, x2, y2, action_id[, score]
 boxes          video_id, timestamp, x1, y1, x2, y2, class, score[, person_id]
 =============  ============================================================
@@ -34,6 +36,7 @@ from .writing import write_atomically
 _BOX = ("x1", "y1", "x2", "y2")
 _MAX_OVERSHOOT = 0.05  # outside [0, 1] by so much is still a sloppy box and not a wrong unit
 _MAX_SECONDS = 10**7
+NOTHING = -1  # the action of a person who does nothing of the list
 _MAX_PERSON_ID = 2**53  # beyond it a double is no longer one whole number
 _WRITE_CHUNK = 1 << 18  # rows formatted at a time: bounds the memory taken by text
 
@@ -120,8 +123,8 @@ class AVARows:
         timestamps: (N,) float64, seconds; whole numbers normally.
         boxes: (N, 4) float64, x1 y1 x2 y2 as fractions of width and height: the doubles nearest to
             the decimal text.
-        labels: (N,) int64. The action id; in files of boxes the index into `class_names`; -1
-            where the column is empty.
+        labels: (N,) int64. The action id, -1 of a person who does nothing of the list; in files of
+            boxes the index into `class_names`, -1 where the column is empty.
         scores: (N,) floating. 1.0 where the file has none. Of annotations: column 8 as a number
             (the person id) or 1.0, because that is what the official AVA evaluators take it for.
         person_ids: (N,) int64, -1 where unknown.
@@ -268,7 +271,9 @@ def scan_ava_csv(
     Raises:
         DataFileError: the file is no text.
     """
-    return _checked(read_table(path, _columns(kind, label_map)), kind, check_boxes=True)
+    stub_length = 2 if kind == "annotations" else 0
+    table = read_table(path, _columns(kind, label_map), stub_length=stub_length)
+    return _checked(table, kind, check_boxes=True)
 
 
 def _columns(kind: str, label_map: LabelMap | None = None) -> list[Column]:
@@ -277,6 +282,8 @@ def _columns(kind: str, label_map: LabelMap | None = None) -> list[Column]:
     person = Column("person_id", str, is_good, "a whole number or text", required=False)
     ids = {} if label_map is None else {name.lower(): i for i, name in label_map.names.items()}
     expected = "a whole number" + (" or a name of the label map" if ids else "")
+    if kind == "annotations":
+        ids[""] = NOTHING
     action = Column("action_id", int, read=functools.partial(_action_id, ids), expected=expected)
     endings = {
         "annotations": (action, person),
@@ -289,7 +296,7 @@ def _columns(kind: str, label_map: LabelMap | None = None) -> list[Column]:
 
 
 def _action_id(ids: Mapping[str, int], text: str) -> int:
-    """Read an action id: a whole number, also as `2.0`, or the name of a class in lower case."""
+    """Read an action id: a whole number, also as `2.0`, or a word of `ids`, in lower case."""
     text = text.strip()
     if re.fullmatch(r"[+-]?\d+(\.0*)?", text):
         return int(text.partition(".")[0])
@@ -377,6 +384,7 @@ def _as_rows(table: Table, kind: str) -> AVARows:
         class_names, labels = _without_empty(words, codes)
     else:
         labels = columns.pop("action_id")
+    empty_frames = [(video, float(time)) for video, time in table.stubs]
     persons = columns.pop("person_id", None)
     if "person_id" in table.words:
         ids = _person_ids(table.words["person_id"], persons, columns["video_id"])
@@ -389,7 +397,7 @@ def _as_rows(table: Table, kind: str) -> AVARows:
     if scores is None or missing.any():
         scores = np.ones(num_rows) if scores is None else np.where(missing, 1.0, scores)
     return AVARows(
-        videos=table.words["video_id"],
+        videos=list(dict.fromkeys([*table.words["video_id"], *(v for v, _ in empty_frames)])),
         video_codes=columns.pop("video_id"),
         timestamps=columns.pop("timestamp").astype(np.float64, copy=False),
         boxes=boxes,
@@ -397,7 +405,7 @@ def _as_rows(table: Table, kind: str) -> AVARows:
         scores=scores,
         person_ids=ids,
         class_names=class_names,
-        empty_frames=[(video, float(time)) for video, time in table.stubs],
+        empty_frames=empty_frames,
         has_scores=kind != "results" or not missing.any(),
         source=str(table.findings.path),
     )
@@ -463,7 +471,10 @@ def _checks(rows: AVARows, kind: str, check_boxes: bool) -> Iterator[Check]:
     yield Check(x1.clip(0, 1) < x2.clip(0, 1), "x2", x2, "more than x1", x1)
     yield Check(y1.clip(0, 1) < y2.clip(0, 1), "y2", y2, "more than y1", y1)
     if kind != "boxes":
-        yield Check(rows.labels >= 1, "action_id", rows.labels, "an action id from 1 on")
+        good = rows.labels >= 1
+        if kind == "annotations":
+            good |= rows.labels == NOTHING
+        yield Check(good, "action_id", rows.labels, "an action id from 1 on")
     if kind == "annotations":  # whose scores are what column 8 says
         yield Check(_is_id(scores), "person_id", scores, "a whole number")
     else:

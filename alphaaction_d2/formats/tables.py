@@ -406,7 +406,7 @@ def read_table(
         path: the file, in any way of writing that `dialects` knows.
         columns: in their order; in a file with a header those that are wanted, in any order.
         has_header: the first row has the names of the columns; otherwise it may.
-        stub_length: rows of just so many cells are right, too.
+        stub_length: rows with these first columns alone, nothing in the others, are right, too.
 
     Raises:
         DataFileError: the file is no text, or its header lacks a column. Bad rows raise nothing:
@@ -546,7 +546,6 @@ def _read_slow(
         columns = [column for column in columns if column.name in dialect.places]
         places = [dialect.places[column.name] for column in columns]
         num_required = num_known = dialect.num_cells
-        stub_length = 0
     # arrays of machine numbers: lists of tuples would take gigabytes for the files this must
     # survive
     lines = array("q")
@@ -558,7 +557,9 @@ def _read_slow(
             raise DataFileError(
                 path, f"the first {_MAX_BAD} rows are wrong; {table.findings.wrong()[0]}"
             )
-        if not (num_required <= len(cells) <= num_known or len(cells) == stub_length):
+        alone = [cells[i] for i in places[:stub_length] if i < len(cells)]
+        is_stub = 0 < len(list(filter(None, cells))) == stub_length == len(alone) and all(alone)
+        if not (num_required <= len(cells) <= num_known or is_stub):
             what = f"{len(cells)} columns: expected {num_known}, as in the header"
             has_header = dialect.places is not None
             table.findings.bad_row(line, what if has_header else _wrong_length(cells, columns))
@@ -566,13 +567,13 @@ def _read_slow(
         try:
             row = [
                 column.value(cells[i], dialect.decimal)
-                for column, i in zip(columns, places)
+                for column, i in zip(columns[:stub_length] if is_stub else columns, places)
                 if i < len(cells)
             ]
         except ValueError as problem:
             table.findings.bad_row(line, str(problem))
             continue
-        if len(cells) == stub_length:
+        if is_stub:
             table.stubs.append(tuple(row))
             continue
         lines.append(line)

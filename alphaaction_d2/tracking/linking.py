@@ -181,17 +181,14 @@ def link_dataset(
         all_ids = records[i]["persons"].ids.copy()
         all_ids[rows[i]] = ids
         results[i]["persons"] = replace(records[i]["persons"], ids=all_ids)
-    annotated = {
-        i: AnnotatedPersons.of(x["annotations"])
-        for i, x in enumerate(records)
-        if "annotations" in x
-    }
+    annotated = {i: AnnotatedPersons.of(x) for i, x in enumerate(records) if "annotations" in x}
     seen = {i: x.found(records[i]["width"], records[i]["height"]) for i, x in annotated.items()}
     for i, ids in _linked(records, seen, linker):
         new_ids = ids[annotated[i].rows].tolist()
-        results[i]["annotations"] = [
-            {**a, "person_id": new} for a, new in zip(records[i]["annotations"], new_ids)
-        ]
+        ids_of = iter(new_ids)
+        for part in ("annotations", "negatives"):
+            if part in records[i]:
+                results[i][part] = [{**a, "person_id": next(ids_of)} for a in records[i][part]]
     return results
 
 

@@ -328,7 +328,6 @@ def test_small_overshoot_is_clipped_and_counted(tmp_path, caplog):
         ("v,902,0.1,0.6,0.5,0.6,3,1", "column y2: 0.6: expected more than y1 = 0.6"),
         ("v,902,1.01,0.2,1.04,0.6,3,1", "column x2: 1.04: expected more than x1"),
         ("v,902,100,0.2,250,0.6,3,1", "column x1: 100: expected a fraction"),
-        ("v,902,0.1,0.2,0.5,0.6,,1", "column action_id: ''"),
         ("v,902,0.1,0.2,0.5,0.6,run,1", "column action_id: 'run'"),
         ("v,902,0.1,0.2,0.5,0.6,1.5,1", "column action_id: '1.5': expected a whole number"),
         ("v,902,0.1,0.2,0.5,0.6,0x10,1", "column action_id: '0x10': expected a whole number"),

@@ -75,18 +75,23 @@ class AVAFiles:
         return value if isinstance(value, tuple) else (value,)
 
 
-def register_ava(name: str, files: AVAFiles) -> None:
+def register_ava(name: str, files: AVAFiles, *, official: bool = False) -> None:
     """Register a split under `name` in detectron2's catalogs. Files are read when it is first used.
 
-    The metadata `evaluator_type` ("ava"), `label_map`, `thing_classes`, `annotation_file` and
-    `excluded` are what the evaluator and the demo look for; `annotation_file` is None for a split
-    without ground truth or with several files of it. `thing_classes` has a name for every id up to
-    the largest; category_id = action id - 1.
+    The metadata `evaluator_type` ("ava"), `label_map`, `thing_classes`, `annotation_file`,
+    `loaded` and `excluded` are what the evaluator and the demo look for. `thing_classes` has a name
+    for every id up to the largest; category_id = action id - 1.
+
+    Args:
+        official: score with the very rows of the files, as the published evaluators do;
+            `annotation_file` names them, and is None for a split without ground truth or with
+            several files of it. Otherwise with those that were loaded: `loaded` has the rows of
+            `annotations` and detected `persons` (None: there are none), once there are dicts.
     """
     DatasetCatalog.register(name, lambda: load_ava(name, files))
     known = vars(MetadataCatalog.get(name))  # somebody may have set colours, say
     MetadataCatalog[name] = _FromFiles(**known)
-    MetadataCatalog.get(name).set(evaluator_type="ava", files=files)
+    MetadataCatalog.get(name).set(evaluator_type="ava", files=files, official=official, loaded={})
 
 
 class _FromFiles(Metadata):
@@ -189,9 +194,10 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     Returns:
         Dicts with `file_name`, `video_id`, `timestamp` (s), `image_id`, `height`, `width`,
         `annotations` (`bbox` XYXY in pixels, `category_id`, `person_id`), `persons` and `objects`
-        (`FoundBoxes`). If persons were detected between keyframes, too, `persons_between`: those
-        since the keyframe before (`TimedBoxes`). Annotations of one box share its list of numbers,
-        and boxes, scores and ids of all keyframes lie in a few large arrays.
+        (`FoundBoxes`). If there are persons who do nothing of the list: `negatives`, annotations
+        without `category_id`. If persons were detected between keyframes, too, `persons_between`:
+        those since the keyframe before (`TimedBoxes`). Annotations of one box share its list of
+        numbers, and boxes, scores and ids of all keyframes lie in a few large arrays.
 
     Raises:
         FileNotFoundError: a file is missing, or every video is.
@@ -225,6 +231,11 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
         }
         between = DensePersons([x.as_fractions(sizes.get).rows for _, x in persons])
         _log_unused(name, tables, set(kept), excluded, videos)
+        counted = excluded.union(kept)
+        MetadataCatalog.get(name).get("loaded", {}).update(
+            annotations=None if annotations is None else tables["annotations"].within(counted),
+            persons=tables["persons"].within(counted) if persons else None,
+        )
         dicts = list(_build(kept, videos, tables, between, detected=bool(persons)))
     logger.info("%s: %d keyframes of %d videos", name, len(dicts), len(videos))
     return dicts
@@ -244,9 +255,6 @@ def _build(
         video, second = key
         width, height = videos[video].width, videos[video].height
         annotations = annotation_dicts[tables["annotations"].place(key)]
-        persons = tables["persons"][key]
-        if not detected:
-            persons = AnnotatedPersons.of(annotations).found(width, height)
         keyframe = {
             "file_name": file_names[video],
             "video_id": video,
@@ -254,10 +262,17 @@ def _build(
             "image_id": f"{video},{second:04d}",
             "height": height,
             "width": width,
-            "annotations": annotations,
-            "persons": persons,
+            "annotations": [a for a in annotations if a["category_id"] >= 0],
+            "persons": tables["persons"][key],
             "objects": tables["objects"][key],
         }
+        if len(keyframe["annotations"]) < len(annotations):
+            nothing = [a for a in annotations if a["category_id"] < 0]
+            for annotation in nothing:
+                del annotation["category_id"]
+            keyframe["negatives"] = nothing
+        if not detected:
+            keyframe["persons"] = AnnotatedPersons.of(keyframe).found(width, height)
         if len(between):
             start = last.get(video, -math.inf)
             keyframe["persons_between"] = between.between(video, start, second)
@@ -278,7 +293,10 @@ def _without_garbage_collection() -> Iterator[None]:
 
 
 def _annotation_dicts(table: KeyframeTable, videos: dict[str, VideoInfo]) -> list[dict]:
-    """Make detectron2's annotations, in the order of the table: one box, one class each."""
+    """Make detectron2's annotations, in the order of the table: one box, one class each.
+
+    That of persons who do nothing of the list is below 0.
+    """
     rows = table.rows
     # The actions of a person stand in rows one after the other; they share one list.
     new_box = np.ones(len(rows), dtype=bool)
@@ -316,7 +334,9 @@ def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows
     if not files.paths("annotations"):
         return None
     paths = files.paths("annotations")
-    rows = concatenate_rows([read_ava_csv(path, label_map=label_map) for path in paths])
+    rows = concatenate_rows(
+        [read_ava_csv(path, allow_empty_frames=True, label_map=label_map) for path in paths]
+    )
     _check_labels(name, rows, label_map)
     again = duplicates(rows)
     if again.any():
@@ -376,7 +396,8 @@ def _log_unused(
 
 def _check_labels(name: str, rows: AVARows, label_map: LabelMap) -> None:
     """Names the action ids that the label map does not have."""
-    used = Counter(dict(zip(*(x.tolist() for x in np.unique(rows.labels, return_counts=True)))))
+    labels = rows.labels[rows.labels >= 0]
+    used = Counter(dict(zip(*(x.tolist() for x in np.unique(labels, return_counts=True)))))
     outside = {i: n for i, n in used.items() if i > label_map.num_classes}
     if outside:
         listed = ", ".join(f"{i} ({n} rows)" for i, n in list(outside.items())[:_SHOWN])

@@ -67,7 +67,8 @@ def register_all_ava(root: Path) -> None:
     """
     for version, splits in _AVA_SPLITS.items():
         for split in splits:
-            register_ava(f"ava_v{version}_{split}", ava_files(root, version, split))
+            files = ava_files(root, version, split)
+            register_ava(f"ava_v{version}_{split}", files, official=True)
 
 
 def ava_files(root: Path, version: str, split: str) -> AVAFiles:

@@ -1,0 +1,229 @@
+"""What does not join: rows of one table that find nothing to belong to in another, and why.
+
+Files are joined by video, second, class, box and score; what falls out on the way scores 0.00 %
+without an error. These functions of two tables give sentences for people: the likely reason where
+nothing joins, or hardly anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from .ava import AVARows, select_rows
+
+MOST = 0.5  # the share of rows from which on a reason is told
+IOU = 0.5
+PERSON_KEY = "INPUT.PERSON_SCORE_THRESH_TEST"
+_BEYOND = 1.05  # a coordinate above is none of a fraction
+_SHOWN = 3
+
+# How people write a box besides left, top, right, bottom; to these from theirs.
+_FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "x, y, width, height": lambda b: np.concatenate([b[:, :2], b[:, :2] + b[:, 2:]], axis=1),
+    "centre x, centre y, width, height": lambda b: np.concatenate(
+        [b[:, :2] - b[:, 2:] / 2, b[:, :2] + b[:, 2:] / 2], axis=1
+    ),
+    "y1, x1, y2, x2": lambda b: b[:, [1, 0, 3, 2]],
+}
+
+
+def why_unjoined(
+    truth: AVARows, found: AVARows, classes: Collection[int] = (), *, what: str = "row"
+) -> list[str]:
+    """Say why rows do not join the annotated ones; nothing where most of them do.
+
+    Args:
+        truth: annotations.
+        found: detections of actions, or of persons.
+        classes: the ids that count in `found`; none: it has no actions.
+        what: to call a row of `found`.
+    """
+    if not len(found):
+        return [f"there is no {what} at all"]
+    if not len(truth):
+        return []
+    told = _of_boxes(found, what)
+    videos, known = set(truth.videos), np.isin(found.video_codes, _codes(found, truth.videos))
+    if _mostly(~known):
+        foreign = [v for v in found.videos if v not in videos]
+        share = _share(~known, what, "is of a video", "are not of a video")
+        there = f"{_listed(foreign)}; the ground truth has {_listed(truth.videos)}"
+        return [f"{share} of the ground truth ({there})", *told]
+    mine, theirs = (np.round(x.timestamps, 6) for x in (found, truth))
+    at = np.isin(_places(found, truth.videos), _places(truth, truth.videos))
+    if _mostly(~at[known]):
+        share = _share(~at[known], what, "is at", "are not at")
+        late = mine[known].min() - theirs.min()
+        spans = f"{mine[known].min():g} to {mine[known].max():g}; the ground truth has "
+        spans += f"{theirs.min():g} to {theirs.max():g}"
+        moved = select_rows(found, known)
+        fits = np.isin(_places(moved, truth.videos, late), _places(truth, truth.videos))
+        why = f": all are {late:g} s late" if fits.mean() > MOST else ""
+        odd = frame_numbers(moved)
+        return [f"{share} a ground-truth second ({spans}){why}", *([odd] if odd else []), *told]
+    if classes:
+        unknown = ~np.isin(found.labels, list(classes))
+        if _mostly(unknown):
+            ids = _listed(map(str, np.unique(found.labels[unknown]).tolist()))
+            share = _share(unknown, what, "has a class", "have no class")
+            told.append(f"{share} of the label map (ids {ids})")
+    best = recall(truth, found)
+    if best < MOST:
+        line = f"{best:.0%} of the annotated persons have a box with IoU {IOU}"
+        for form, to_corners in _FORMS.items():
+            other = recall(truth, replace(found, boxes=to_corners(found.boxes)))
+            if other > max(MOST, 2 * best):
+                line += f"; read as {form} {other:.0%} have"
+                break
+        told.append(line)
+    elif classes and not _hits(truth, found, 0):
+        line = "no box has the class of the annotated person that it is on"
+        for shift in (1, -1):
+            if _hits(truth, found, shift) > MOST:
+                line += f"; with ids that are {shift:+d} most have: do they begin at {1 - shift}?"
+        told.append(line)
+    return told
+
+
+def odd_scores(found: AVARows) -> list[str]:
+    """Say what is odd about detections' scores and ids, however well they join."""
+    told = []
+    zero = np.count_nonzero(found.labels == 0)
+    if zero:
+        told.append(f"{zero} rows have action_id 0: ids begin at 1")
+    if not found.has_scores:
+        told.append("no scores: the order of the detections is unknown, the number means little")
+    elif len(found) > 1:
+        low, high = found.scores.min(), found.scores.max()
+        if low == high:
+            told.append(
+                f"all scores are {low:g}: the order of the detections is unknown; are these "
+                "annotations, or person ids?"
+            )
+        elif high > 1 and (np.floor(found.scores) == found.scores).all():
+            told.append(
+                f"the scores are whole numbers ({low:g} to {high:g}), as person ids are: is this a "
+                "file of annotations?"
+            )
+    return told
+
+
+def low_scores(scores: np.ndarray, threshold: float) -> list[str]:
+    """Say how many detected persons are below the threshold, if most are."""
+    below = scores < threshold
+    if not len(scores) or not _mostly(below):
+        return []
+    best = f"{PERSON_KEY} {threshold:g} (highest {scores.max():.2f})"
+    if below.all():
+        return [f"none of {len(scores)} detected persons scores {best}"]
+    return [f"{below.sum()} of {len(scores)} detected persons score less than {best}"]
+
+
+def why_no_persons(rows: AVARows, are_persons: np.ndarray, threshold: float) -> list[str]:
+    """Say why a file of boxes shows nobody, or hardly anybody.
+
+    Args:
+        are_persons: (N,) bool, which rows are persons.
+    """
+    if len(rows) and not are_persons.any():
+        names = _listed(rows.class_names[i] for i in np.unique(rows.labels))
+        return [
+            f"no row is a person: the class column has {names}; persons have an empty class or "
+            "person"
+        ]
+    persons = select_rows(rows, are_persons)
+    told = low_scores(persons.scores, threshold)
+    high = persons.scores.max(initial=0)
+    if high > 1 and (np.floor(persons.scores) == persons.scores).all():
+        told.append(f"the scores are whole numbers up to {high:g}: are they person ids?")
+    return told
+
+
+def frame_numbers(rows: AVARows) -> str:
+    """Say that times are all multiples of a number, if it is one of frame rates; else ""."""
+    times = np.unique(rows.timestamps)
+    if len(times) < 3 or (times != np.floor(times)).any():
+        return ""
+    step = int(np.gcd.reduce(times.astype(np.int64)))
+    if step < 5:
+        return ""
+    return f"all times are multiples of {step}: are they frame numbers?"
+
+
+def recall(truth: AVARows, found: AVARows) -> float:
+    """Share of the annotated boxes that have a found one with IoU 0.5 at their keyframe."""
+    pairs = _overlapping(truth, found)[0]
+    return len(np.unique(pairs)) / max(len(truth), 1)
+
+
+def _hits(truth: AVARows, found: AVARows, shift: int) -> float:
+    """Share of the overlapping pairs in which the found class, shifted, is the annotated one."""
+    mine, theirs = _overlapping(truth, found)
+    return float((truth.labels[mine] == found.labels[theirs] + shift).sum()) / max(
+        len(np.unique(theirs)), 1
+    )
+
+
+def _overlapping(truth: AVARows, found: AVARows) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of both tables, pair by pair, at one keyframe with IoU 0.5 or more."""
+    places = _places(found, truth.videos)
+    order = np.argsort(places, kind="stable")
+    mine = _places(truth, truth.videos)
+    starts = np.searchsorted(places[order], mine, side="left")
+    counts = np.searchsorted(places[order], mine, side="right") - starts
+    rows = np.repeat(np.arange(len(truth)), counts)
+    first = np.repeat(np.cumsum(counts) - counts, counts)
+    others = order[np.repeat(starts, counts) + np.arange(len(rows)) - first]
+    a, b = truth.boxes[rows], found.boxes[others]
+    common = np.prod(
+        (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0), axis=1
+    )
+    areas = [np.prod((x[:, 2:] - x[:, :2]).clip(0), axis=1) for x in (a, b)]
+    good = common >= IOU * (areas[0] + areas[1] - common)
+    good &= common > 0
+    return rows[good], others[good]
+
+
+def _places(rows: AVARows, videos: list[str], late: float = 0.0) -> np.ndarray:
+    """(N,) int64: one number for video and time, in microseconds; -1 for another video."""
+    numbers = {video: number for number, video in enumerate(videos)}
+    codes = np.array([numbers.get(video, -1) for video in rows.videos], dtype=np.int64)
+    codes = codes[rows.video_codes] if len(codes) else rows.video_codes.astype(np.int64)
+    times = np.round((rows.timestamps - late) * 1e6).astype(np.int64)
+    # 10^7 s are 10^13 microseconds: 900,000 videos have room
+    return np.where(codes < 0, -1, codes * 10**13 + times)
+
+
+def _codes(rows: AVARows, videos: list[str]) -> list[int]:
+    known = set(videos)
+    return [code for code, video in enumerate(rows.videos) if video in known]
+
+
+def _of_boxes(rows: AVARows, what: str) -> list[str]:
+    told = []
+    beyond = (rows.boxes > _BEYOND).any(axis=1)
+    if _mostly(beyond):
+        count = "all" if beyond.all() else f"{beyond.sum()} of {len(rows)}"
+        told.append(f"{count} boxes reach beyond 1: pixels, where fractions are expected?")
+    empty = (rows.boxes[:, 2:] <= rows.boxes[:, :2]).any(axis=1)
+    if _mostly(empty):
+        told.append(f"{empty.sum()} rows dropped, x2 <= x1 or y2 <= y1: width and height?")
+    return told
+
+
+def _mostly(which: np.ndarray) -> bool:
+    return bool(len(which)) and which.mean() > MOST
+
+
+def _share(missing: np.ndarray, what: str, none: str, some: str) -> str:
+    if missing.all():
+        return f"no {what} {none}"
+    return f"{missing.sum()} of {len(missing)} {what}s {some}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
