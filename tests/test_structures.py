@@ -88,7 +88,7 @@ def test_a_person_is_a_box_with_an_id():
     assert persons.found(4, 2).boxes.tolist() == [[0, 0, 0.25, 0.5], [0.5, 1, 0.75, 1.5]]
     two = [{"bbox": boxes[0], "person_id": i} for i in (5, 6)]
     assert len(AnnotatedPersons.of(two)) == 2, "one box, two persons"
-    assert AnnotatedPersons.of([]).boxes.shape == (0, 4)
+    assert AnnotatedPersons.of({"annotations": []}).boxes.shape == (0, 4)
 
 
 def test_iou_by_hand():
