@@ -145,8 +145,11 @@ HUB = {"slowfast": slowfast_r50_detection, "slow": slow_r50_detection}
     "source, kind, size",
     [(source, kind, (64, 96)) for source in ("pytorchvideo", "pyslowfast") for kind in HUB]
     # what becomes of 4:3 and 16:9 at a short side of 256: no multiples of the stride
-    + [("pytorchvideo", "slow", (256, 340)), ("pytorchvideo", "slow", (256, 455))]
-    + [("pytorchvideo", "slowfast", (256, 340)), ("pytorchvideo", "slowfast", (256, 455))],
+    + [
+        pytest.param("pytorchvideo", kind, (256, width), marks=pytest.mark.slow)
+        for kind in HUB
+        for width in (340, 455)
+    ],
 )
 def test_ava_detectors(tmp_path, caplog, source, kind, size):
     """The configurations of published detectors compute what pytorchvideo's networks do."""
