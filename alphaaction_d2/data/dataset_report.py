@@ -34,7 +34,7 @@ from ..formats.tables import DataFileError, Finding, Findings
 from .box_tables import Keyframe, keyframes_in
 from .clip_sampling import TIME_TOLERANCE, iterate_clips
 from .datasets.ava import AVAFiles, listed_keyframes
-from .datasets.builtin import folder_label_map, folder_splits
+from .datasets.builtin import folder_label_map, folder_splits, unread_annotations
 from .video import VideoInfo, find_videos, first_that_opens, hearing_warnings, iterate_frames
 
 MIN_BOX_SIDE = 8  # pixels; a smaller box shows nobody
@@ -157,10 +157,8 @@ def folder_files(folder: Path, report: DatasetReport) -> dict[str, AVAFiles]:
             report.add(True, label_map, "no such file")
         if not (folder / "videos").is_dir():
             report.add(True, folder / "videos", "no such folder of videos")
-    for path in sorted(folder.glob("annotations/*_excluded.csv")):
-        split = path.stem.removesuffix("_excluded")
-        if split not in splits:
-            report.add(False, path, f"belongs to no split: there is no {split}.csv")
+    for path, what in unread_annotations(folder).items():
+        report.add(False, path, what)
     known = ", ".join(f"{split}_{role}.csv" for split in splits for role in ("persons", "objects"))
     read = {path for files in splits.values() for path in (files.persons, files.objects)}
     for path in sorted(folder.glob("boxes/*")):
@@ -172,6 +170,11 @@ def folder_files(folder: Path, report: DatasetReport) -> dict[str, AVAFiles]:
 def read_splits(splits: Mapping[str, AVAFiles], report: DatasetReport) -> None:
     """Read label map, tables and exclusions of all splits into the report."""
     for path in {files.label_map: None for files in splits.values()}:
+        if not path.is_file():
+            there = ", ".join(sorted(x.name for x in path.parent.glob("[!.]*.*")))[:200]
+            hint = f"; there: {there}" if there else ""
+            report.add(True, path, f"no such file, and no labels.txt{hint}")
+            continue
         with _noting(report, path):
             report.label_map = with_groups(read_label_map(path))
     for name, files in splits.items():

@@ -321,3 +321,17 @@ def test_chosen_keyframes_show_every_class_and_video(folder):
     pictures = dict(look_at_videos(report, [k.key for k in chosen], decode=False))
     assert set(pictures) == {k.key for k in chosen}
     assert all(picture.shape == (48, 64, 3) for picture in pictures.values())
+
+
+def test_names_of_files_in_annotations(shared):
+    """Exclusions under AVA's names, leftovers of macOS and Excel, and other lists of labels."""
+    cases = shared / "cases"
+    report = DatasetReport()
+    splits = folder_files(cases / "14" / "data", report)
+    assert sorted(splits) == ["train", "val"]
+    assert [splits[x].excluded.name for x in ("train", "val")] == [
+        f"ava_{x}_excluded_timestamps_v2.2.csv" for x in ("train", "val")
+    ]
+    assert [Path(x.where).name for x in report.findings] == ["frame_lists.csv"]
+    assert sorted(folder_files(cases / "15" / "data", report)) == ["more", "test", "train", "val"]
+    assert folder_files(cases / "17" / "data", report)["val"].label_map.name == "label_map.txt"

@@ -7,6 +7,7 @@ Names are looked up below detectron2's data-set root, the environment variable D
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -154,30 +155,74 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
         (folder / "annotations" / "<split>.csv", bool(splits)),
     ):
         if not ok:
-            raise FileNotFoundError(f"data set folder {folder}: {path} is missing")
+            there = ", ".join(sorted(x.name for x in folder.iterdir()))[:200]
+            hint = f" (or {folder / 'labels.txt'}; there: {there})" if path == label_map else ""
+            raise FileNotFoundError(f"data set folder {folder}: {path} is missing{hint}")
     return [_register_again(f"{name}_{split}", files) for split, files in splits.items()]
 
 
+# Names of label maps; the first that is there counts.
+_LABEL_MAPS = ("label_map.pbtxt", "labels.txt", "label_map.txt", "classes.txt", "labels.csv")
+_LABEL_MAPS += ("classes.csv", "label_map.csv", "labels.json", "classes.json", "label_map.json")
+_TABLE = re.compile(r"(?![.~])(.+?)\.(csv|tsv)(\.gz)?", re.IGNORECASE)
+_EXCLUDED = re.compile(r"_excluded(_timestamps)?(?=_v[\d.]+$|$)")  # ours and AVA's
+
+
 def folder_label_map(folder: Path) -> Path:
-    """Give the pbtxt of a folder data set, unless only the plain list is there."""
-    label_map, plain = folder / "label_map.pbtxt", folder / "labels.txt"
-    return plain if plain.is_file() and not label_map.is_file() else label_map
+    """Give the label map of a folder data set; where there is none, its name."""
+    known = [folder / name for name in _LABEL_MAPS]
+    known += sorted(folder.glob("ava_action_list*.pbtxt"))
+    known += sorted(folder.glob("annotations/ava_action_list*.pbtxt"))
+    return next((path for path in known if path.is_file()), known[0])
+
+
+def _same_split(name: str) -> str:
+    """The split that a name means, without what AVA puts around it."""
+    return re.sub(r"^ava_|_v[\d.]+$", "", name)
+
+
+def _exclusions_of(folder: Path) -> dict[str, Path]:
+    """The lists of excluded keyframes in annotations/, by their split."""
+    return {
+        _same_split(_EXCLUDED.sub("", found[1])): path
+        for path in sorted(folder.glob("annotations/*"))
+        if (found := _TABLE.fullmatch(path.name)) and _EXCLUDED.search(found[1])
+    }
 
 
 def folder_splits(folder: Path) -> dict[str, AVAFiles]:
     """Give the files of every split of a folder data set, by its name."""
-    annotations = sorted(folder.glob("annotations/*.csv"))
-    return {
-        path.stem: AVAFiles(
+    excluded = _exclusions_of(folder)
+    splits = {}
+    for path in sorted(folder.glob("annotations/*")):
+        found = _TABLE.fullmatch(path.name)
+        is_other = path.name in _LABEL_MAPS or path.name.startswith("frame_lists")
+        if not found or is_other or _EXCLUDED.search(found[1]) or not path.is_file():
+            continue
+        splits[found[1]] = AVAFiles(
             annotations=path,
             label_map=folder_label_map(folder),
             videos=folder / "videos",
-            excluded=_first(path.parent, ("{split}_excluded.csv",), split=path.stem),
-            persons=_first(folder, _FOLDER_BOXES, split=path.stem, role="persons"),
-            objects=_first(folder, _FOLDER_BOXES, split=path.stem, role="objects"),
+            excluded=excluded.get(_same_split(found[1])),
+            persons=_first(folder, _FOLDER_BOXES, split=found[1], role="persons"),
+            objects=_first(folder, _FOLDER_BOXES, split=found[1], role="objects"),
         )
-        for path in annotations
-        if not path.stem.endswith("_excluded")
+    return splits
+
+
+def unread_annotations(folder: Path) -> dict[Path, str]:
+    """Say of the files in annotations/ that no split takes what was expected."""
+    splits = folder_splits(folder)
+    known = {path for files in splits.values() for part in ("annotations", "excluded")
+             for path in files.paths(part)}  # fmt: skip
+    lists = {path: split for split, path in _exclusions_of(folder).items()}
+    expected = "is not read; expected <split>.csv and <split>_excluded.csv"
+    return {
+        path: f"belongs to no split: there is no {lists[path]}.csv" if path in lists else expected
+        for path in sorted(folder.glob("annotations/*"))
+        if path.is_file()
+        and path not in known
+        and not path.name.startswith((".", "~$", "ava_action_list"))
     }
 
 
