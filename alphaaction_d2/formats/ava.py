@@ -386,7 +386,7 @@ def _as_rows(table: Table, kind: str) -> AVARows:
         labels = columns.pop("action_id")
     empty_frames = [(video, float(time)) for video, time in table.stubs]
     persons = columns.pop("person_id", None)
-    if "person_id" in table.words:
+    if persons is not None and "person_id" in table.words:
         ids = _person_ids(table.words["person_id"], persons, columns["video_id"])
     else:
         ids = np.full(num_rows, -1) if persons is None else _whole_or_unknown(persons)

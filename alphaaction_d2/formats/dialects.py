@@ -12,7 +12,7 @@ import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .tables import Column
@@ -28,8 +28,7 @@ _BOMS = (
 )
 _CONTROL = bytes(x for x in range(32) if x not in b"\t\n\f\r\x1a")  # bytes that no text has
 # (separator, decimal point) in the order of preference
-_WRITINGS = ((",", "."), (";", "."), (";", ","), *(("\t", "."), ("\t", ",")))
-_WRITINGS += (("|", "."), ("|", ","), (" ", "."), (",", ","))
+_WRITINGS = tuple((x[0], x[1]) for x in (",.", ";.", ";,", "\t.", "\t,", "|.", "|,", " .", ",,"))
 # What else a header may call a column; the first that is there counts.
 _BOX = {
     f"{axis}{i}": [
@@ -219,14 +218,14 @@ def _with_header(
     if len(first) > _MAX_NAMES:
         return dialect
     names = [re.sub(r"[^a-z0-9]+", "_", cell.strip().lower()).strip("_") for cell in first]
-    places = {}
+    places: dict[str, int] = {}
     for column in columns:
         known = [column.name, *_SYNONYMS.get(column.name, ())]
         place = next((names.index(name) for name in known if name in names), None)
         if place is not None and place not in places.values():
             places[column.name] = place
     missing = [c.name for c in columns if c.required and not c.may_lack and c.name not in places]
-    values = {"encoding": dialect.encoding, "delimiter": dialect.delimiter}
+    values: dict[str, Any] = {"encoding": dialect.encoding, "delimiter": dialect.delimiter}
     values |= {"decimal": dialect.decimal, "skip": line}
     if not missing and (required or len(columns) > 1):
         unread = tuple(name for i, name in enumerate(names) if i not in places.values())

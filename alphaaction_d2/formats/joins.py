@@ -204,11 +204,11 @@ def _codes(rows: AVARows, videos: list[str]) -> list[int]:
 
 def _of_boxes(rows: AVARows, what: str) -> list[str]:
     told = []
-    beyond = (rows.boxes > _BEYOND).any(axis=1)
+    beyond = np.any(rows.boxes > _BEYOND, axis=1)
     if _mostly(beyond):
         count = "all" if beyond.all() else f"{beyond.sum()} of {len(rows)}"
         told.append(f"{count} boxes reach beyond 1: pixels, where fractions are expected?")
-    empty = (rows.boxes[:, 2:] <= rows.boxes[:, :2]).any(axis=1)
+    empty = np.any(rows.boxes[:, 2:] <= rows.boxes[:, :2], axis=1)
     if _mostly(empty):
         told.append(f"{empty.sum()} rows dropped, x2 <= x1 or y2 <= y1: width and height?")
     return told

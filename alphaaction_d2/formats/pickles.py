@@ -178,7 +178,7 @@ def _array(data: Any, dtype: Any, shape: Any, order: Any, *_: object) -> np.ndar
     is_shape = is_shape and all(isinstance(size, int) and size >= 0 for size in shape)
     if not is_shape or math.prod(shape) * (1 if is_object else kind.itemsize) != len(data):
         raise UnsafePickleError("a damaged pickle (shape and bytes of an array do not fit)")
-    if is_object:
+    if isinstance(data, list):
         return _numbers(data, shape, order, kind)
     array = np.frombuffer(data, kind).reshape(shape, order="F" if order == "F" else "C")
     if kind.kind in "US":

@@ -255,6 +255,7 @@ def _build(
         video, second = key
         width, height = videos[video].width, videos[video].height
         annotations = annotation_dicts[tables["annotations"].place(key)]
+        acting = [a for a in annotations if a["category_id"] >= 0]
         keyframe = {
             "file_name": file_names[video],
             "video_id": video,
@@ -262,11 +263,11 @@ def _build(
             "image_id": f"{video},{second:04d}",
             "height": height,
             "width": width,
-            "annotations": [a for a in annotations if a["category_id"] >= 0],
+            "annotations": acting,
             "persons": tables["persons"][key],
             "objects": tables["objects"][key],
         }
-        if len(keyframe["annotations"]) < len(annotations):
+        if len(acting) < len(annotations):
             nothing = [a for a in annotations if a["category_id"] < 0]
             for annotation in nothing:
                 del annotation["category_id"]

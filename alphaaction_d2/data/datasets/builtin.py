@@ -162,8 +162,10 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
 
 
 # Names of label maps; the first that is there counts.
-_LABEL_MAPS = ("label_map.pbtxt", "labels.txt", "label_map.txt", "classes.txt", "labels.csv")
-_LABEL_MAPS += ("classes.csv", "label_map.csv", "labels.json", "classes.json", "label_map.json")
+_LABEL_MAPS = (
+    *("label_map.pbtxt", "labels.txt", "label_map.txt", "classes.txt", "labels.csv"),
+    *("classes.csv", "label_map.csv", "labels.json", "classes.json", "label_map.json"),
+)
 _TABLE = re.compile(r"(?![.~])(.+?)\.(csv|tsv)(\.gz)?", re.IGNORECASE)
 _EXCLUDED = re.compile(r"_excluded(_timestamps)?(?=_v[\d.]+$|$)")  # ours and AVA's
 
