@@ -82,12 +82,14 @@ def test_moments_in_one_value():
 def test_a_person_is_a_box_with_an_id():
     boxes, ids = [[0, 0, 1, 1], [2, 2, 3, 3]], [5, -1]
     rows = [0, 1, 0, 1]
-    persons = AnnotatedPersons.of([{"bbox": boxes[r], "person_id": ids[r]} for r in rows])
+    persons = AnnotatedPersons.of(
+        {"annotations": [{"bbox": boxes[r], "person_id": ids[r]} for r in rows]}
+    )
     assert persons.boxes.tolist() == boxes and persons.ids.tolist() == ids
     assert persons.rows.tolist() == rows
     assert persons.found(4, 2).boxes.tolist() == [[0, 0, 0.25, 0.5], [0.5, 1, 0.75, 1.5]]
     two = [{"bbox": boxes[0], "person_id": i} for i in (5, 6)]
-    assert len(AnnotatedPersons.of(two)) == 2, "one box, two persons"
+    assert len(AnnotatedPersons.of({"annotations": two})) == 2, "one box, two persons"
     assert AnnotatedPersons.of({"annotations": []}).boxes.shape == (0, 4)
 
 

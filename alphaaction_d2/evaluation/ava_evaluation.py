@@ -15,9 +15,10 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.logger import log_first_n
 
 from ..formats.ava import AVARows, duplicates, write_ava_results
-from ..formats.joins import low_scores
+from ..formats.joins import low_scores, why_unjoined
 from ..formats.label_map import LabelMap
 from .ava_protocol import evaluate_ava, group_ap, read_rows, results_as_json, results_as_text
 from .average_precision import DEFAULT_AVA_PROTOCOL, accepts_dialect, get_protocol
@@ -106,7 +107,15 @@ class AVAEvaluator(DatasetEvaluator):
         self._distributed = distributed
         self._min_person_score = min_person_score
         persons = metadata.get("loaded", {}).get("persons")
-        self._person_scores = np.zeros(0) if persons is None else persons.scores
+        self._odd_persons: list[str] = []
+        if persons is not None:
+            self._odd_persons = low_scores(persons.scores, min_person_score)
+            if self._ground_truth is not None:
+                self._odd_persons += why_unjoined(
+                    self._ground_truth, persons, what="detected person"
+                )
+        for why in self._odd_persons:  # once: a run is tested again and again
+            log_first_n(logging.WARNING, f"{dataset_name}: {why}", key="message", name=__name__)
         self._results: list[_KeyframeResult] = []
 
     def reset(self) -> None:
@@ -183,9 +192,8 @@ class AVAEvaluator(DatasetEvaluator):
                 return OrderedDict()
             results = [result for worker in gathered for result in worker]
         detections = _as_rows(results)
-        low = low_scores(self._person_scores, self._min_person_score)
         if not len(detections):
-            why = low or ["there are no predictions to evaluate"]
+            why = self._odd_persons or ["there are no predictions to evaluate"]
             logger.warning("%s: %s", self._dataset_name, why[0])
 
         if self._output_dir is not None:
@@ -201,9 +209,11 @@ class AVAEvaluator(DatasetEvaluator):
             excluded=self._excluded,
             protocol=self._protocol,
         )
-        result = replace(result, notes=(*low, *result.notes))
-        for note in result.notes:
-            logger.warning("%s: %s", self._dataset_name, note)
+        if not len(detections) and self._odd_persons:
+            result = replace(result, notes=tuple(self._odd_persons))
+        elif len(detections):
+            for note in result.notes:
+                logger.warning("%s: %s", self._dataset_name, note)
         if self._output_dir is not None:
             json_file = self._output_dir / "ava_results.json"
             json_file.write_text(results_as_json(result, self._label_map), encoding="utf-8")
