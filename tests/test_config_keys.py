@@ -66,6 +66,7 @@ READERS = {
     "engine/solver.py parameter_groups",
     "engine/solver.py scale_to_batch",
     "engine/memory_fill.py attach_memory",
+    "engine/memory_fill.py frozen_origin",
     "engine/predictor.py class_names",
     "engine/trainer.py ava_evaluator",
     "engine/trainer.py check_classes",

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
@@ -134,10 +136,17 @@ def test_bad_input_is_one_line(tmp_path, train_here, arguments, message):
 
 def test_a_broken_video_in_a_loading_worker_is_one_line(tmp_path):
     folder = write_dataset(tmp_path / "toy", seconds=3, videos=1)
-    options = [*SMALL, *data(folder), "DATALOADER.NUM_WORKERS", 1, "SOLVER.MAX_ITER", 1]
-    done = train_net(tmp_path, "--config-file", CONFIG, *options, "INPUT.CLIP_FPS", -1.0, "SEED", 1)
+    (folder / "videos" / "train_0.mp4").unlink()
+    (folder / "videos" / "train_0").mkdir()
+    for i in range(24):  # one in the middle, which nobody looks at before it is needed, is smaller
+        picture = np.zeros((20, 30, 3) if i == 12 else (48, 64, 3), np.uint8)
+        cv2.imwrite(str(folder / "videos" / "train_0" / f"{i:03d}.png"), picture)
+    (folder / "videos" / "frames.yaml").write_text("fps: 8\n")
+    options = [*SMALL, *data(folder), "DATALOADER.NUM_WORKERS", 1, "SOLVER.MAX_ITER", 4, "SEED", 1]
+    done = train_net(tmp_path, "--config-file", CONFIG, *options)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: fps is -1.0"), done.stderr[-500:]
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("error: ") and "012.png is 30x20" in last, done.stderr[-500:]
 
 
 def test_missing_configuration_file(train_here):
