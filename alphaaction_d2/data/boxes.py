@@ -11,7 +11,7 @@ def jitter_boxes(
     jitter: tuple[float, float, float, float],
     image_size: tuple[int, int],
 ) -> np.ndarray:
-    """Move every edge of every box at random (released AIA recipe, golden/README 2.6).
+    """Move every edge of every box at random (recipe of the authors' released AIA).
 
     Args:
         boxes: (R, 4) XYXY in pixels.
