@@ -165,6 +165,8 @@ def _check_archive(path: str | os.PathLike) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
             wrong = archive.testzip()
+    # All that zipfile raises for damage; NotImplementedError where a changed bit names a method of
+    # compression that it does not have, RuntimeError where it says that a record is encrypted.
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise ValueError(f"{damaged} ({reason}): download or copy it again") from error
