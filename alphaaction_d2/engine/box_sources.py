@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -49,6 +49,11 @@ class BoxSource(Protocol):
     @abstractmethod
     def at(self, seconds: float) -> BoxesAt:
         """Give what is there at a keyframe that has gone by. Each keyframe is asked for once."""
+
+    def later(self, seconds: float) -> Callable[[], BoxesAt]:
+        """Give what `at` gives, in a form that may do the work when it is called, or never."""
+        found = self.at(seconds)
+        return lambda: found
 
     @property
     def largest_person_id(self) -> int:

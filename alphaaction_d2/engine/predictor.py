@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.data.transforms import Transform
 from detectron2.engine import DefaultPredictor
 from torch import nn
 
@@ -27,10 +29,27 @@ from ..formats.label_map import LABEL_MAP, names_from_file
 from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention
 from ..tracking import first_new_id
-from .box_sources import BoxSource, DetectedBoxes, WholeFrame
+from .box_sources import BoxesAt, BoxSource, DetectedBoxes, WholeFrame
 from .inference import AttentiveInference, DelayedInference, build_delayed_inference
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class CutClip:
+    """A clip on its way to the network.
+
+    Attributes:
+        keyframe: `video_id`, `timestamp`, `height` and `width` of the video, `first_new_id`.
+        clip: (T, H, W, 3) uint8 RGB, scaled.
+        scale: what has been applied to its frames.
+        boxes: gives the persons and objects of the keyframe.
+    """
+
+    keyframe: dict
+    clip: np.ndarray
+    scale: Transform
+    boxes: Callable[[], BoxesAt]
 
 
 class VideoPredictor(DefaultPredictor):
@@ -108,6 +127,21 @@ class VideoPredictor(DefaultPredictor):
         self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
     ) -> Iterator[dict]:
         delayed = build_delayed_inference(self.cfg, self.model, self.inference).eval()
+        for cut in self._cut(frames, boxes, video_id):
+            found = cut.boxes()
+            keyframe = {
+                **cut.keyframe,
+                "persons": found.persons,
+                "objects": found.objects,
+                "persons_between": found.between,
+            }
+            yield from _ready(delayed, [self.mapper.map_scaled_clip(keyframe, cut.clip, cut.scale)])
+        yield from _ready(delayed, [])
+
+    def _cut(
+        self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
+    ) -> Iterator[CutClip]:
+        """Cut the clips out of a video: all that is done before a network is asked."""
         first = next(frames, None)
         if first is None:
             return
@@ -117,23 +151,13 @@ class VideoPredictor(DefaultPredictor):
         scaled = (
             (time, scale.apply_image(frame)) for time, frame in itertools.chain([first], frames)
         )
+        mapper, size = self.mapper, {"height": height, "width": width}
         first_id = first_new_id([boxes.largest_person_id])
-        mapper = self.mapper
         clips = iterate_clips(scaled, mapper.num_frames, mapper.sampling_rate, mapper.clip_fps)
         for timestamp, clip, _ in clips:
-            found = boxes.at(timestamp)
-            keyframe = {
-                "video_id": video_id,
-                "timestamp": timestamp,
-                "height": height,
-                "width": width,
-                "first_new_id": first_id,
-                "persons": found.persons,
-                "objects": found.objects,
-                "persons_between": found.between,
-            }
-            yield from _ready(delayed, [self.mapper.map_scaled_clip(keyframe, clip, scale)])
-        yield from _ready(delayed, [])
+            keyframe = {"video_id": video_id, "timestamp": timestamp, **size}
+            keyframe["first_new_id"] = first_id
+            yield CutClip(keyframe, clip, scale, boxes.later(timestamp))
 
 
 class AttentionPredictor(VideoPredictor):
