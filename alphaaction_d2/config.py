@@ -266,6 +266,9 @@ def _add_memory(cfg: CN) -> None:
     # The clock: a keyframe is remembered in slot round(timestamp * SLOTS_PER_SECOND). Keyframes of
     # a training set need a slot each: 1.0 for AVA's, one a second.
     cfg.MODEL.MEMORY.SLOTS_PER_SECOND = 1.0
+    # Keyframes whose slot is the same stand in it side by side, told apart by their persons' ids:
+    # for segments, which may overlap. False refuses them.
+    cfg.MODEL.MEMORY.SHARED_SLOTS = False
     # Half window before and after the clip, in slots. (0, 0): no memory beyond the clip itself.
     cfg.MODEL.MEMORY.WINDOW = (30, 30)
     # Every STRIDE-th slot of the window is read.

@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +94,7 @@ class MemoryPool:
         fresh_centre: bool = True,
         dtype: torch.dtype = torch.float16,
         slots_per_second: float = 1.0,
+        shared_slots: bool = False,
         keyframes: Iterable[tuple[str, float, int]] | None = None,
         allocate: Callable[..., Tensor] = torch.zeros,
         writes: bool = True,
@@ -110,6 +111,8 @@ class MemoryPool:
                 False: there is the pool's own entry, of the network that fills the pool.
             dtype: of the stored features.
             slots_per_second: the clock of the data set, see :meth:`slot_of`.
+            shared_slots: keyframes of one slot stand there side by side, told apart by the ids of
+                their persons; its loss tag is that of the latest.
             keyframes: all that may be stored, as (video, timestamp, most persons); None: a stream,
                 of which a ring as long as the window holds the latest.
             allocate: makes the tables of zeros: torch.zeros, or what shares them between processes.
@@ -130,6 +133,7 @@ class MemoryPool:
         self.reweight = reweight
         self.fresh_centre = fresh_centre
         self.slots_per_second = slots_per_second
+        self.shared_slots = shared_slots
         self.dtype = dtype
         self.writes = writes
         self.err = math.inf
@@ -139,7 +143,7 @@ class MemoryPool:
         if keyframes is None:
             self.slots = RingSlots(sum(window) * stride + 1, max_persons)
         else:
-            self.slots = FixedSlots(keyframes, self.slot_of)
+            self.slots = FixedSlots(keyframes, self.slot_of, shared_slots)
         rows, positions = int(self.slots.starts[-1]), len(self.slots.starts) - 1
         self._features = allocate((rows, num_channels), dtype=dtype)
         self._boxes = allocate((rows, 4), dtype=torch.float32)
@@ -166,6 +170,7 @@ class MemoryPool:
                 node.DTYPE, "MODEL.MEMORY.DTYPE", ("float32", "float16", "bfloat16")
             ),
             "slots_per_second": node.SLOTS_PER_SECOND,
+            "shared_slots": node.SHARED_SLOTS,
         }
 
     # ------------------------------------------------------------------ the clock
@@ -261,6 +266,8 @@ class MemoryPool:
                 )
 
     def _write(self, write: MemoryWrite, tag: float) -> None:
+        if self.shared_slots:
+            write = self._with_others(write)
         position = self.slots.place(write.video_id, write.slot)
         start, end = self.slots.starts[position : position + 2]
         best = write.scores.argsort(descending=True, stable=True)[: end - start]
@@ -270,6 +277,23 @@ class MemoryPool:
         self._ids_plus_one[rows] = write.person_ids[best] - UNKNOWN_PERSON
         self._counts[position] = len(best)
         self._tags[position] = tag
+
+    def _with_others(self, write: MemoryWrite) -> MemoryWrite:
+        """Put whoever else is in the slot before the persons of a write, and earlier ones of it
+        aside."""
+        positions, known = self.slots.find(write.video_id, np.array([write.slot]))
+        start = int(self.slots.starts[positions[0]])
+        rows = torch.arange(start, start + int(self._counts[positions[0]]) * int(known[0]))
+        ids = self._ids_plus_one[rows] + UNKNOWN_PERSON
+        others = ~torch.isin(ids, write.person_ids)
+        rows = rows[others]
+        return replace(
+            write,
+            features=torch.cat([self._features[rows], write.features.to(self.dtype)]),
+            boxes=torch.cat([self._boxes[rows], write.boxes]),
+            person_ids=torch.cat([ids[others], write.person_ids]),
+            scores=torch.cat([torch.ones(len(rows)), write.scores]),
+        )
 
     # ------------------------------------------------------------------ housekeeping
     def clear(self) -> None:

@@ -21,13 +21,17 @@ class FixedSlots:
     """
 
     def __init__(
-        self, keyframes: Iterable[tuple[str, float, int]], slot_of: Callable[[float], int]
+        self,
+        keyframes: Iterable[tuple[str, float, int]],
+        slot_of: Callable[[float], int],
+        shared: bool = False,
     ) -> None:
         """
         Args:
             keyframes: video, timestamp and the most persons that it will hold. Of a keyframe that
                 comes several times (data sets may share some), the most crowded counts.
             slot_of: the slot of a timestamp.
+            shared: a slot has room for all keyframes that fall into it.
 
         Raises:
             ValueError: two keyframes would take turns in overwriting one slot.
@@ -36,6 +40,10 @@ class FixedSlots:
         owners: dict[tuple[str, int], float] = {}
         for video, timestamp, count in keyframes:
             slot = slot_of(timestamp)
+            slots = wanted.setdefault(video, {})
+            if shared:
+                slots[slot] = slots.get(slot, 0) + count
+                continue
             owner = owners.setdefault((video, slot), timestamp)
             if owner != timestamp:
                 enough = math.ceil(1 / abs(timestamp - owner))
@@ -43,7 +51,6 @@ class FixedSlots:
                     f"memory: the keyframes of {video} at {owner} s and {timestamp} s fall into "
                     f"one slot; set MODEL.MEMORY.SLOTS_PER_SECOND to {enough}.0 or more"
                 )
-            slots = wanted.setdefault(video, {})
             slots[slot] = max(count, slots.get(slot, 0))
         self.videos = sorted(wanted)
         self.first_slots = [min(wanted[video]) for video in self.videos]

@@ -137,6 +137,24 @@ def test_of_too_many_persons_a_slot_keeps_the_best():
     assert pool.read("v", 1, training=False).features[1, :, 0].tolist() == [1, 3]
 
 
+@pytest.mark.parametrize("keyframes", [[("v", 3.9, 1), ("v", 4.2, 1), ("v", 5.0, 1)], None])
+def test_segments_share_a_slot(keyframes):
+    pool = small_pool(keyframes, shared_slots=True, reweight=False)
+    for uid, slot in ((7, 4), (8, 4), (9, 5)):
+        pool.update([write("v", slot, torch.full((1, 3), float(uid)), ids=[uid])], 1.0)
+    window = pool.read("v", 5, training=True)
+    assert window.person_ids[1].tolist() == [7, 8], "side by side"
+    assert window.features[1, :, 0].tolist() == [7, 8]
+    pool.update([write("v", 4, torch.full((1, 3), 70.0), ids=[7])], 1.0)
+    window = pool.read("v", 5, training=True)
+    assert sorted(window.features[1, :, 0].tolist()) == [8, 70], "the earlier entry is replaced"
+    assert len(pool) == 3
+    for slot in range(6, 12):  # a ring forgets who was there before
+        if keyframes is None:
+            pool.update([write("v", slot, torch.ones(1, 3), ids=[slot])], 1.0)
+            assert pool.read("v", slot + 1, training=False).valid[1].tolist() == [True, False]
+
+
 def test_windows_are_copies():
     pool = small_pool()
     pool.update([write("v", 0, torch.ones(1, 3))], 1.0)
