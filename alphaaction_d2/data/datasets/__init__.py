@@ -4,11 +4,11 @@ from .ava import (
     AVAFiles,
     keyframes_of,
     load_ava,
-    read_metadata,
     register_ava,
     registered_files,
 )
 from .builtin import datasets_root, register_datasets, register_folder
+from .catalog import read_metadata
 
 __all__ = [
     "AVAFiles",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ...formats.ava import (
@@ -32,6 +32,7 @@ from ...formats.label_map import LabelMap, class_names, is_ava, read_label_map, 
 from ...structures import AnnotatedPersons
 from ..box_tables import DensePersons, Keyframe, KeyframeTable, keyframes_in, split_at_keyframes
 from ..video import VideoInfo, find_videos, first_that_opens
+from .catalog import check_registered, register
 
 logger = logging.getLogger(__name__)
 
@@ -88,45 +89,14 @@ def register_ava(name: str, files: AVAFiles, *, official: bool = False) -> None:
             several files of it. Otherwise with those that were loaded: `loaded` has the rows of
             `annotations` and detected `persons` (None: there are none), once there are dicts.
     """
-    DatasetCatalog.register(name, lambda: load_ava(name, files))
-    known = vars(MetadataCatalog.get(name))  # somebody may have set colours, say
-    MetadataCatalog[name] = _FromFiles(**known)
-    MetadataCatalog.get(name).set(evaluator_type="ava", files=files, official=official, loaded={})
 
-
-class _FromFiles(Metadata):
-    """Metadata that reads what its data set's files say when it is first asked for."""
-
-    def __getattr__(self, key: str) -> Any:
-        files = vars(self).get("files")
-        if files is None or key not in (
-            "label_map",
-            "thing_classes",
-            "annotation_file",
-            "excluded",
-        ):
-            return super().__getattr__(key)
-        try:
-            _check_files(self.name, files)
-        except FileNotFoundError as error:
-            raise AttributeError(f"{key}: {error}") from None
-        self.__dict__.update(
-            _metadata(files) | self.__dict__
-        )  # not by `set`, which asks here again
-        return vars(self)[key]
-
-
-def read_metadata(name: str) -> None:
-    """Fill the metadata of a registered data set from its label map and exclusions, if need be.
-
-    Raises:
-        KeyError: the name is not registered.
-        FileNotFoundError: a file is missing.
-    """
-    files = _files_of(name)
-    if files is not None and "label_map" not in vars(MetadataCatalog.get(name)):
+    def read() -> dict[str, Any]:
         _check_files(name, files)
-        _set_metadata(name, files)
+        return _metadata(files)
+
+    known = {"evaluator_type": "ava", "files": files, "official": official, "loaded": {}}
+    on_demand = ("label_map", "thing_classes", "annotation_file", "excluded")
+    register(name, lambda: load_ava(name, files), read, on_demand, **known)
 
 
 def registered_files(name: str) -> AVAFiles:
@@ -134,19 +104,13 @@ def registered_files(name: str) -> AVAFiles:
 
     Raises:
         KeyError: the name is not registered.
-        ValueError: it has no videos.
+        ValueError: it is not in AVA's format.
     """
-    files = _files_of(name)
+    check_registered(name)
+    files = MetadataCatalog.get(name).get("files")
     if files is None:
-        raise ValueError(f"{name}: not a data set of videos")
+        raise ValueError(f"{name}: not a data set in AVA's format")
     return files
-
-
-def _files_of(name: str) -> AVAFiles | None:
-    if name not in DatasetCatalog.list():
-        known = ", ".join(n for n in DatasetCatalog.list() if MetadataCatalog.get(n).get("files"))
-        raise KeyError(f"data set {name!r} is not registered; of this kind there are: {known}")
-    return MetadataCatalog.get(name).get("files")
 
 
 def _check_files(name: str, files: AVAFiles) -> None:

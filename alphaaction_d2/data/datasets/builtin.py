@@ -14,7 +14,8 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...config import TEXT, check_keys, several
-from .ava import AVAFiles, read_metadata, register_ava
+from .ava import AVAFiles, register_ava
+from .catalog import read_metadata
 
 
 def datasets_root() -> Path:
