@@ -20,7 +20,7 @@ READY := $(VENV)/.alphaaction_d2-ready
 UNFINISHED := $(VENV)/.alphaaction_d2-unfinished
 START := $(shell date +%s)
 
-.PHONY: help setup demo compare test test-all lint format clean FORCE
+.PHONY: help setup demo compare test test-all lint format docs clean FORCE
 
 help:
 	@echo "make demo      generate Puppets videos, train, evaluate; results in demo_output/"
@@ -29,6 +29,7 @@ help:
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff's and mypy's checks only"
 	@echo "make format    let ruff format and fix"
+	@echo "make docs      the pages of docs/ with the reference of the API, in build/docs"
 	@echo "make setup     only the environment, $(VENV) (every target above does it when needed)"
 	@echo "make clean     remove caches and build products (not $(VENV), not demo_output)"
 
@@ -55,6 +56,11 @@ lint: $(READY)
 format: $(READY)
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+docs: $(READY)
+	$(PIP) install --no-build-isolation --editable ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --quiet
+	@echo "open build/docs/index.html"
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -23,7 +23,10 @@ setup(
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
     packages=find_packages(include=["alphaaction_d2", "alphaaction_d2.*"]),
-    package_data={"alphaaction_d2.visualization": ["templates/*.jinja"]},
+    package_data={
+        "alphaaction_d2": ["py.typed"],
+        "alphaaction_d2.visualization": ["templates/*.jinja"],
+    },
     python_requires=">=3.10",
     # detectron2 is not listed because it is not on PyPI: see tools/install_detectron2.py.
     install_requires=[
@@ -46,6 +49,7 @@ setup(
         "tensorboard>=2.15",
     ],
     extras_require={
+        "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",

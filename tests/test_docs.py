@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "alphaaction_d2"
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "docs/*.md", "projects/*/*.md") for path in ROOT.glob(pattern)
+)
 # `some/path.py`, `some/room/`: as they stand, or below the package.
 PATH = re.compile(r"`([A-Za-z0-9_.-]+(?:/[A-Za-z0-9_.-]+)*/?[A-Za-z0-9_-]*(?:\.py|\.yaml|/))`")
 
@@ -29,7 +31,13 @@ def test_a_missing_path_is_found():
     assert missing_paths("see `modeling/nowhere.py`") == ["modeling/nowhere.py"]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_between_documents_lead_somewhere(document):
     links = re.findall(r"\]\((?!https?:)([^)#\s]+)", document.read_text(encoding="utf-8"))
     assert [x for x in links if not (document.parent / x).exists()] == []
+
+
+def test_the_site_shows_every_document():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    pages = {path.relative_to(ROOT).as_posix().removeprefix("docs/") for path in DOCUMENTS}
+    assert {page for page in pages if page not in text} == {"README.md"}  # the first page
