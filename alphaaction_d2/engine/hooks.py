@@ -50,6 +50,7 @@ class MemoryHook(HookBase):
         writes = [
             self.pool.prepare(clip, persons)
             for clip, persons in zip(step.batch, self._persons, strict=True)
+            if self.pool.clock.remembers(clip)
         ]
         store_everywhere(self.pool, writes, step.loss)
         self.pool.err = step.loss

@@ -102,6 +102,7 @@ class DelayedInference(nn.Module):
         self.after = int(offsets.max()) if delay is None else min(delay, int(offsets.max()))
         self._waiting: deque[_Waiting] = deque()
         self._video: str | None = None
+        self._written: int | None = None  # slot that was written last
         self.train(model.training)
 
     def train(self, mode: bool = True) -> DelayedInference:
@@ -138,6 +139,7 @@ class DelayedInference(nn.Module):
             results = [self._classify(self.pool, waiting) for waiting in self._waiting]
             self._waiting.clear()
             self.pool.clear()
+            self._written = None
         if self.linker is not None:
             self.linker.reset()
         self._video = None
@@ -159,7 +161,7 @@ class DelayedInference(nn.Module):
         Args:
             views: features for the result and, from another network, for the memory.
         """
-        video, slot = str(x["video_id"]), pool.slot_of(x["timestamp"])
+        video, slot = str(x["video_id"]), pool.clock.slot_of(x["timestamp"])
         results = []
         if video != self._video:
             results += self.flush()
@@ -173,11 +175,15 @@ class DelayedInference(nn.Module):
         remembered = others[0] if others else features
         # Before the new slot takes the place of one that they still need.
         results += self._classify_up_to(pool, slot - self.after - 1)
-        pool.update([pool.prepare(x, remembered.persons)], loss=1.0)
+        if pool.clock.remembers(x):
+            pool.update([pool.prepare(x, remembered.persons)], loss=1.0)
+            self._written = slot
         identification = {k: v for k, v in x.items() if not isinstance(v, torch.Tensor)}
         identification.pop("persons_between", None)
         self._waiting.append(_Waiting(slot, identification, features))
-        return results + self._classify_up_to(pool, slot - self.after)
+        # A frame before the slot's own moment does not complete the windows that end with it.
+        complete = slot if self._written == slot else slot - 1
+        return results + self._classify_up_to(pool, complete - self.after)
 
     def _classify_up_to(self, pool: MemoryPool, slot: int) -> list[dict]:
         """Classify the waiting clips whose windows have ended by then."""
@@ -203,7 +209,7 @@ class AttentiveInference(DelayedInference):
     """
 
     def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
-        clock = 1.0 if self.pool is None else self.pool.slots_per_second
+        clock = 1.0 if self.pool is None else self.pool.clock.slots_per_second
         with record_attention(self.model.roi_heads.interaction, clock) as attention:
             result = super().result(clip, features, window)
         if attention:

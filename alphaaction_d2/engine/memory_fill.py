@@ -20,6 +20,7 @@ from torch import nn
 from ..checkpoint.reading import read_checkpoint
 from ..memory.file import state_checksum
 from ..memory.pool import MemoryPool, MemoryWrite
+from ..memory.slots import Clock
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, Losses
 from .distributed.exchange import gather_numbers, store_everywhere
@@ -49,9 +50,11 @@ def build_training_pool(
     """
     if not uses_memory(model):
         return None
-    most = cfg.INPUT.MAX_PERSONS_TRAIN
+    most, clock = cfg.INPUT.MAX_PERSONS_TRAIN, Clock(cfg.MODEL.MEMORY.SLOTS_PER_SECOND)
     places = []
     for keyframe in (keyframes[i] for i in range(len(keyframes))):
+        if not clock.remembers(keyframe):
+            continue
         persons = len(AnnotatedPersons.of(keyframe))
         places.append((str(keyframe["video_id"]), keyframe["timestamp"], min(persons, most)))
     pool = MemoryPool(
@@ -116,7 +119,8 @@ def attach_memory(
     def write(_: nn.Module, inputs: tuple, losses: Losses) -> None:
         if trains():
             loss = float(gather_numbers([float(sum(x.detach() for x in losses.values()))]).mean())
-            writes = [pool.prepare(x, persons) for x, persons in zip(inputs[0], kept, strict=True)]
+            clips = zip(inputs[0], kept, strict=True)
+            writes = [pool.prepare(x, y) for x, y in clips if pool.clock.remembers(x)]
             store_everywhere(pool, writes, loss)
             pool.err = loss
 
@@ -158,7 +162,8 @@ def _extract(
 ) -> Iterator[list[MemoryWrite]]:
     for batch in build_stream(cfg, records):
         features = extract(model, batch)
-        yield [pool.prepare(x, f.persons) for x, f in zip(batch, features)]
+        clips = zip(batch, features)
+        yield [pool.prepare(x, f.persons) for x, f in clips if pool.clock.remembers(x)]
 
 
 def _until_all_have_finished(

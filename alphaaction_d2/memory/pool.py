@@ -9,7 +9,8 @@ gather. Which slots there are is known beforehand in training (:class:`FixedSlot
 testing goes through a ring of them (:class:`RingSlots`).
 
 Time: a slot is the pool's unit of time, 1 / SLOTS_PER_SECOND long, and a keyframe belongs to the
-one nearest to it. Nobody but the pool translates timestamps.
+one nearest to it. Where keyframes are denser than slots, those between slots only read. All of that
+is said by the pool's :class:`Clock`.
 
 Shape letters: S slots of a window, M persons a slot, C feature channels, R persons of a clip.
 """
@@ -31,7 +32,7 @@ from torch import Tensor
 from ..config import check_keys, number
 from ..structures import UNKNOWN_PERSON, MemoryWindow, fractions, precision
 from .file import MemoryFileError, read_memory_file, write_memory_file
-from .slots import FixedSlots, RingSlots
+from .slots import Clock, FixedSlots, RingSlots
 from .window import WINDOW_KEYS
 
 logger = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ class MemoryPool:
             fresh_centre: the model puts a clip's fresh features into the centre of its window.
                 False: there is the pool's own entry, of the network that fills the pool.
             dtype: of the stored features.
-            slots_per_second: the clock of the data set, see :meth:`slot_of`.
+            slots_per_second: the clock of the data set, see :class:`Clock`.
             shared_slots: keyframes of one slot stand there side by side, told apart by the ids of
                 their persons; its loss tag is that of the latest.
             keyframes: all that may be stored, as (video, timestamp, most persons); None: a stream,
@@ -132,7 +133,7 @@ class MemoryPool:
         self.max_persons = max_persons
         self.reweight = reweight
         self.fresh_centre = fresh_centre
-        self.slots_per_second = slots_per_second
+        self.clock = Clock(slots_per_second)
         self.shared_slots = shared_slots
         self.dtype = dtype
         self.writes = writes
@@ -143,7 +144,7 @@ class MemoryPool:
         if keyframes is None:
             self.slots = RingSlots(sum(window) * stride + 1, max_persons)
         else:
-            self.slots = FixedSlots(keyframes, self.slot_of, shared_slots)
+            self.slots = FixedSlots(keyframes, self.clock.slot_of, shared_slots)
         rows, positions = int(self.slots.starts[-1]), len(self.slots.starts) - 1
         self._features = allocate((rows, num_channels), dtype=dtype)
         self._boxes = allocate((rows, 4), dtype=torch.float32)
@@ -173,15 +174,10 @@ class MemoryPool:
             "shared_slots": node.SHARED_SLOTS,
         }
 
-    # ------------------------------------------------------------------ the clock
-    def slot_of(self, timestamp: float) -> int:
-        """Find the slot nearest to a timestamp; halfway it is the later one."""
-        return math.floor(timestamp * self.slots_per_second + 0.5)
-
     # ------------------------------------------------------------------ the reader
     def attach(self, batched_inputs: list[dict], training: bool) -> list[dict]:
         """Add `memory`, the window around each clip, to every input; the pool does not change."""
-        places = [(str(x["video_id"]), self.slot_of(x["timestamp"])) for x in batched_inputs]
+        places = [(str(x["video_id"]), self.clock.slot_of(x["timestamp"])) for x in batched_inputs]
         if places:
             for x, window in zip(batched_inputs, self.read_batch(places, training).unstack()):
                 x["memory"] = window
@@ -236,7 +232,7 @@ class MemoryPool:
         boxes = persons.proposal_boxes.tensor.detach().float().cpu()
         return MemoryWrite(
             video_id=str(clip["video_id"]),
-            slot=self.slot_of(clip["timestamp"]),
+            slot=self.clock.slot_of(clip["timestamp"]),
             features=features.to("cpu", self.dtype),
             boxes=fractions(boxes, persons.image_size),
             person_ids=persons.person_ids.cpu(),

@@ -6,10 +6,47 @@ Shape letters: S slots of a window, P slots of the whole pool.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How the time of keyframes becomes slots.
+
+    Attributes:
+        slots_per_second: of the data set; a slot is this part of a second long.
+    """
+
+    slots_per_second: float = 1.0
+
+    def slot_of(self, timestamp: float) -> int:
+        """Find the slot nearest to a timestamp; halfway it is the later one."""
+        return _nearest(timestamp * self.slots_per_second)
+
+    def remembers(self, keyframe: Mapping[str, Any]) -> bool:
+        """Tell whether a keyframe, by its dataset dict, is written to its slot.
+
+        Every one is, unless its data set counts frames (`frame_rate`) and so has more keyframes
+        than slots: then the frame on screen at the slot's own moment is, and those around it read
+        only.
+        """
+        rate = keyframe.get("frame_rate")
+        if rate is None:
+            return True
+        slot = self.slot_of(keyframe["timestamp"])
+        # The frame count of both: seconds that are rounded differently must not tell them apart.
+        return _nearest(keyframe["timestamp"] * rate) == _nearest(
+            slot / self.slots_per_second * rate
+        )
+
+
+def _nearest(number: float) -> int:
+    return math.floor(number + 0.5)
 
 
 class FixedSlots:

@@ -52,7 +52,7 @@ def test_another_network_fills_the_memory_once(folder, baseline, tmp_path):
     clip = next(x[0] for x in loader if x)
     with torch.no_grad():
         expected = network.extract([clip])[0].persons.roi_features
-    window = pool.read(clip["video_id"], pool.slot_of(clip["timestamp"]), training=True)
+    window = pool.read(clip["video_id"], pool.clock.slot_of(clip["timestamp"]), training=True)
     centre = window.features[window.centre][: len(expected)]
     torch.testing.assert_close(centre, expected)
     assert window.weights.tolist() == [1.0] * 5, "no loss tags"
@@ -161,7 +161,7 @@ def test_rebuilding_is_what_the_loaded_weights_see(folder, tmp_path):
     with torch.no_grad():
         expected = model.extract([clip])[0].persons.roi_features
     window = again.pool.read(
-        clip["video_id"], again.pool.slot_of(clip["timestamp"]) + 1, training=False
+        clip["video_id"], again.pool.clock.slot_of(clip["timestamp"]) + 1, training=False
     )
     found = window.features[window.centre - 1][: len(expected)].float()
     torch.testing.assert_close(found, expected, rtol=2e-3, atol=1e-3)

@@ -97,6 +97,44 @@ def test_a_new_slot_does_not_push_out_one_that_is_still_needed():
         )
 
 
+@pytest.mark.parametrize("delay", [-1, 0])
+def test_frames_between_slots_read_the_window_around_their_slot(delay):
+    """Every fifth frame of 25 a second is remembered, in a slot of 0.2 s."""
+    torch.manual_seed(0)
+    options = ("MODEL.MEMORY.WINDOW", "(2,1)", "MODEL.MEMORY.DTYPE", "float32")
+    options += ("MODEL.MEMORY.SLOTS_PER_SECOND", 5.0, "MODEL.MEMORY.DELAY", delay)
+    cfg = small_cfg(None, *options)
+    model = build_model(cfg).eval()
+    for name, parameter in model.named_parameters():
+        if ".out." in name:
+            torch.nn.init.normal_(parameter, std=0.5)
+    clips = [
+        {**model_input(cfg, 2, 1, video_id=v, timestamp=k / 25), "frame_rate": 25.0}
+        for v in "ab"
+        for k in range(24)
+    ]
+    places = [(v, slot / 5, 2) for v in "ab" for slot in range(5)]
+    pool = MemoryPool(cfg, model.roi_heads.num_channels, keyframes=places)
+    expected = []
+    with torch.no_grad():
+        features = [model.extract([x])[0] for x in clips]
+        for x, f in zip(clips, features):
+            if round(x["timestamp"] * 25) % 5 == 0:
+                pool.update([pool.prepare(x, f.persons)], 1.0)
+        for x, f in zip(clips, features):
+            slot = int(x["timestamp"] * 5 + 0.5)
+            window = pool.read(x["video_id"], slot, training=False)
+            if delay == 0:  # what is to come is not known
+                window.valid[window.offsets > 0] = False
+            expected.append(model.classify([f], [window])[0].scores)
+    results = results_of(build_delayed_inference(cfg, model), clips, 3)
+    assert [(r["video_id"], r["timestamp"]) for r in results] == [
+        (x["video_id"], x["timestamp"]) for x in clips
+    ]
+    for result, scores in zip(results, expected, strict=True):
+        torch.testing.assert_close(result["instances"].scores, scores, atol=1e-6, rtol=1e-5)
+
+
 def clips_of_two_sizes(cfg):
     """Three videos, one of them upright; a clip that shows nobody."""
     torch.manual_seed(3)

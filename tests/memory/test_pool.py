@@ -15,6 +15,7 @@ from alphaaction_d2.memory.pool import (
     MemoryWrite,
     read_weights,
 )
+from alphaaction_d2.memory.slots import Clock
 from alphaaction_d2.memory.window import empty_window, insert_clips, weighted
 from alphaaction_d2.structures import MemoryWindow
 
@@ -305,7 +306,7 @@ def test_half_precision_never_overflows():
 )
 def test_the_clock_rounds_to_the_nearest_slot(rate, slots):
     pool = small_pool(slots_per_second=rate)
-    assert [pool.slot_of(t) for t in (0.49, 0.5, 1.4, 1.5, 902)] == slots
+    assert [pool.clock.slot_of(t) for t in (0.49, 0.5, 1.4, 1.5, 902)] == slots
     with pytest.raises(ValueError, match="SLOTS_PER_SECOND 0.0 must be larger than 0"):
         small_pool(slots_per_second=0.0)
 
@@ -361,6 +362,20 @@ def test_a_centre_that_another_network_filled_stays():
     window = filled_centre(fresh=False)
     assert window.valid[0, 2].tolist() == [True, True]
     assert window.features[0, :, 0, 0].tolist() == [0, 4, 1, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("rate", "clock", "frames"),
+    [(25.0, 5.0, [0, 5, 10, 15, 20]), (25.0, 4.0, [0, 6, 13, 19]), (5.0, 5.0, list(range(25)))],
+)
+def test_of_the_frames_of_a_slot_one_is_remembered(rate, clock, frames):
+    clock = Clock(clock)
+    keyframes = [{"timestamp": k / rate, "frame_rate": rate} for k in range(25)]
+    remembered = [k for k, x in enumerate(keyframes) if clock.remembers(x)]
+    assert remembered[: len(frames)] == frames
+    slots = [clock.slot_of(keyframes[k]["timestamp"]) for k in remembered]
+    assert slots == sorted({clock.slot_of(x["timestamp"]) for x in keyframes})[: len(slots)]
+    assert all(clock.remembers({"timestamp": k / rate}) for k in range(25)), "no frames: all are"
 
 
 def test_a_slot_of_weight_0_is_empty_and_others_are_scaled():
