@@ -88,7 +88,7 @@ BAD_TORCH := torch and torchvision in $(VENV) do not work together. Both must co
 BAD_IMPORT := the environment is damaged (see above). Remove $(VENV) and run make again
 
 # A missing interpreter (a removed or upgraded Python) also calls for the set-up.
-$(READY): setup.py tools/install_detectron2.py $(shell test -x $(PY) || echo FORCE)
+$(READY): setup.py alphaaction_d2/apps/install_detectron2.py $(shell test -x $(PY) || echo FORCE)
 	@if [ -e $(UNFINISHED) ]; then \
 	  owner=$$(cat $(UNFINISHED)); \
 	  if [ "$$owner" = failed ]; then \

@@ -22,13 +22,15 @@ setup(
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
     ],
+    py_modules=["alphaaction"],
+    entry_points={"console_scripts": ["alphaaction = alphaaction:main"]},
     packages=find_packages(include=["alphaaction_d2", "alphaaction_d2.*"]),
     package_data={
         "alphaaction_d2": ["py.typed"],
         "alphaaction_d2.visualization": ["templates/*.jinja"],
     },
     python_requires=">=3.10",
-    # detectron2 is not listed because it is not on PyPI: see tools/install_detectron2.py.
+    # detectron2 is not listed because it is not on PyPI: `alphaaction setup` brings it.
     install_requires=[
         "torch>=2.6",  # torch.load defaults to weights_only=True
         "torchvision>=0.21",  # the release that belongs to torch 2.6

@@ -1,4 +1,4 @@
-"""tools/install_detectron2.py on a small stand-in for the package that carries detectron2."""
+"""`alphaaction setup` on a small stand-in for the package that carries detectron2."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from types import ModuleType
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "tools" / "install_detectron2.py"
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "alphaaction_d2" / "apps" / "install_detectron2.py"
+TOOL = ROOT / "tools" / "install_detectron2.py"  # runs it
 
 SOURCES = {
     "LabGym/__init__.py": "import LabGym.detectron2\n",
@@ -56,7 +58,7 @@ def write_source(folder: Path, sources: dict[str, str]) -> Path:
 
 def run_script(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
+        [sys.executable, str(TOOL), *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **environment},

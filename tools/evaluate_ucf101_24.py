@@ -2,11 +2,11 @@
 """Score files of results on UCF101-24."""
 
 import sys
+from pathlib import Path
 
-from without_torch import import_without_torch
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from alphaaction import main  # noqa: E402
 
 if __name__ == "__main__":
-    import_without_torch()
-    from alphaaction_d2.apps.evaluate import score_ucf101_24
-
-    sys.exit(score_ucf101_24())
+    sys.exit(main(["evaluate", "ucf101-24", *sys.argv[1:]]))

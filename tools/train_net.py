@@ -2,7 +2,7 @@
 """Train and evaluate action models with detectron2's command line."""
 
 from alphaaction_d2.apps.command_line import start
-from alphaaction_d2.apps.train import argument_parser, run
+from alphaaction_d2.apps.train import main, parse_args
 
 if __name__ == "__main__":
-    start(argument_parser().parse_args, run)
+    start(parse_args, main)

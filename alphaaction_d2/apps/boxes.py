@@ -1,8 +1,8 @@
 """Boxes of persons and objects for any videos, found by any detector of detectron2.
 
-    tools/make_boxes.py --detector COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml \\
+    alphaaction boxes --detector COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml \\
         --input film.mp4 folder_of_videos --output boxes.csv
-    tools/make_boxes.py --detector config.yaml model.pth --dataset my_data
+    alphaaction boxes --detector config.yaml model.pth --dataset my_data
 
 The detector is a configuration and its weights (a file or an address; a name in detectron2's model
 zoo needs no weights). Videos are looked at once a second; the rows written are

@@ -1,8 +1,8 @@
 """Read a data set and say what is wrong, what is unusual, and what training will see.
 
-    tools/check_dataset.py my_data
-    tools/check_dataset.py my_data --sheet my_data.png
-    tools/check_dataset.py ava_v2.2_train ava_v2.2_val --no-decode
+    alphaaction check my_data
+    alphaaction check my_data --sheet my_data.png
+    alphaaction check ava_v2.2_train ava_v2.2_val --no-decode
 
 A folder with own data (see docs/own_data.md) or registered names. Everything is read, and every
 video is decoded as far as its annotations go; all problems are reported at once. The contact sheet

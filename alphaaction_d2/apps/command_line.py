@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
+import importlib.util
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -21,6 +24,25 @@ USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
 def tool_parser(description: str | None) -> ArgumentParser:
     """A parser whose help shows a module's docstring as it is written."""
     return ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+
+
+def import_models() -> None:
+    """Import the package as a whole where the command line has begun without it.
+
+    Raises:
+        ValueError: detectron2 is missing.
+    """
+    package = sys.modules[__name__.partition(".")[0]]
+    if hasattr(package, "setup_cfg"):
+        return
+    if importlib.util.find_spec("detectron2") is None:
+        raise ValueError("detectron2 is missing here: `alphaaction setup` installs it")
+    importlib.reload(package)
+
+
+def typed_command() -> str:
+    """The running command with its arguments, to be typed again."""
+    return f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".strip()
 
 
 def start(parse_args: Callable[[], Namespace], main: Callable[[Namespace], int | None]) -> NoReturn:

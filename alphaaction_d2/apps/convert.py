@@ -1,6 +1,6 @@
 """Convert published weights to a checkpoint of this project.
 
-    tools/convert_weights.py --from pyslowfast SLOWFAST_8x8_R50.pkl slowfast_r50_8x8.pth
+    alphaaction convert --from pyslowfast SLOWFAST_8x8_R50.pkl slowfast_r50_8x8.pth
 
 MODEL.WEIGHTS takes the published files as they are, too; what this adds is a list of what lands
 where, the configuration that fits, and a file that loads without unpickling.
@@ -20,10 +20,11 @@ from ..checkpoint.describe import describe, part_of
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.sources import SOURCES, Converted, convert, recognise
 from ..formats.writing import write_atomically
+from .command_line import tool_parser
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument(
         "--from",
         dest="source",

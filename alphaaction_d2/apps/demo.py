@@ -1,11 +1,11 @@
 """Actions in any video: annotated video, timeline, table and report in one folder.
 
-    tools/demo.py --config-file configs/AVA/aia_dense_R50_4x16.yaml --weights model.pth \\
+    alphaaction demo --config-file configs/AVA/aia_dense_R50_4x16.yaml --weights model.pth \\
         --input film.mp4 --boxes boxes.csv --output results
 
 Boxes come from a file (rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id], see README
 "Boxes"), or from a detector: `--person-detector CONFIG WEIGHTS`, any of detectron2, as for
-tools/make_boxes.py. `--boxes whole-frame` takes the whole picture as one person. Several videos may
+`alphaaction boxes`. `--boxes whole-frame` takes the whole picture as one person. Several videos may
 be given; one that cannot be opened is reported and the others go on.
 """
 
@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import shlex
-import sys
 from collections import Counter
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from ..engine import AttentionPredictor
 from ..engine.predictor import class_names
 from ..formats.names import file_name
 from ..visualization import VideoSection, write_report
-from .command_line import describe_error, tell_failed, tool_parser
+from .command_line import describe_error, tell_failed, tool_parser, typed_command
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
 from .video_results import process_video
 
@@ -82,7 +80,7 @@ def main(args: argparse.Namespace) -> int:
             title="Actions in " + ", ".join(section.title for section in sections),
             videos=sections,
             warnings=failed,
-            command=shlex.join(["tools/demo.py", *sys.argv[1:]]),
+            command=typed_command(),
             config=cfg.dump(),
             min_score=args.min_score,
         )

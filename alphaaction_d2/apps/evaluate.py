@@ -1,12 +1,17 @@
-"""Score files of results: AVA, UCF101-24, EPIC-Kitchens-55.
+"""Evaluate a model on a data set, or score files of results of AVA, UCF101-24, EPIC-Kitchens-55.
 
-Nothing here needs torch or detectron2, so that a score is there at once (tools/without_torch.py).
+    alphaaction evaluate --config-file output/config.yaml MODEL.WEIGHTS output/model_final.pth
+    alphaaction evaluate ava --ground-truth val.csv --detections results.csv --label-map list.pbtxt
+
+The first is `alphaaction train --eval-only`, with the same arguments. Scoring files needs neither
+torch nor detectron2, so that a score is there at once.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +22,7 @@ from ..formats.epic55 import NUM_NOUNS, NUM_VERBS, read_epic_scores, read_epic_s
 from ..formats.label_map import read_label_map
 from ..formats.ucf101_24 import read_ucf_annotations, read_ucf_detections
 from ..formats.writing import write_atomically
-from .command_line import run_tool, tool_parser
+from .command_line import import_models, tool_parser
 
 _CSV = {"metavar": "CSV", "required": True}
 _FILE = {"metavar": "FILE", "required": True}
@@ -25,7 +30,7 @@ _FILE = {"metavar": "FILE", "required": True}
 _AVA = """\
 Score a CSV file of AVA detections: frame mAP at IoU 0.5, per class and per group of classes.
 
-    python tools/evaluate_ava.py --ground-truth ava_val_v2.2.csv --detections results.csv \\
+    alphaaction evaluate ava --ground-truth ava_val_v2.2.csv --detections results.csv \\
         --label-map ava_action_list_v2.2_for_activitynet_2019.pbtxt \\
         --exclusions ava_val_excluded_timestamps_v2.2.csv
 
@@ -35,7 +40,7 @@ which it was.
 _UCF101_24 = """\
 Score a CSV file of detections on UCF101-24: frame mAP at IoU 0.5.
 
-    python tools/evaluate_ucf101_24.py --annotations pyannot.pkl --videos testlist01.txt \\
+    alphaaction evaluate ucf101-24 --annotations pyannot.pkl --videos testlist01.txt \\
         --detections results.csv
 
 Published numbers come from three evaluators; --protocol names the one to follow, and the result
@@ -48,7 +53,7 @@ says which it was:
 _EPIC55 = """\
 Score verb and noun models on EPIC-Kitchens-55: top-1 and top-5 of verbs, nouns and actions.
 
-    python tools/evaluate_epic.py --labels EPIC_train_action_labels.csv --verbs verbs.npy \\
+    alphaaction evaluate epic-kitchens-55 --labels EPIC_train_action_labels.csv --verbs verbs.npy \\
         --nouns nouns.npy
 
 As in Long-Term Feature Banks and AIA, participants 26 to 31 of the training labels are validated,
@@ -57,93 +62,108 @@ order of the labels (.npy), or "uids" and "logits" in any order (.npz).
 """
 
 
-def score_ava(argv: Sequence[str] | None = None) -> int:
-    """Run tools/evaluate_ava.py; returns its exit code, 2 for input that can't be evaluated."""
-    detections = "rows video_id,timestamp,x1,y1,x2,y2,action_id,score"
-    exclusions = "rows video_id,timestamp of frames to leave out"
-    protocols = "official2018 (default; as in AlphAction), official2019, official2020, slowfast"
-    options: dict[tuple[str, ...], dict[str, Any]] = {
-        ("--ground-truth",): {**_CSV, "help": detections.replace("score", "person_id")},
-        ("--detections",): {**_CSV, "help": detections},
-        ("--label-map",): {**_FILE, "metavar": "PBTXT", "help": "the classes to evaluate"},
-        ("--exclusions",): {"metavar": "CSV", "help": exclusions},
-        # the second name is what it was called before
-        ("--protocol", "--dialect"): {"default": "official2018", "help": protocols},
-    }
+Options = dict[tuple[str, ...], dict[str, Any]]  # of an argument parser, by names
 
-    def score(args: argparse.Namespace) -> tuple[str, str]:
-        label_map = read_label_map(args.label_map)
-        excluded = read_exclusions(args.exclusions) if args.exclusions else ()
-        files = (args.ground_truth, args.detections, label_map)
-        result = evaluate_ava_files(*files, excluded=excluded, protocol=args.protocol)
-        return results_as_text(result, label_map), results_as_json(result, label_map)
-
-    return _run(_AVA, options, score, argv)
-
-
-def score_ucf101_24(argv: Sequence[str] | None = None) -> int:
-    """Run tools/evaluate_ucf101_24.py; returns its exit code."""
-    annotations = "pyannot.pkl of the corrected annotations; nothing in it is executed"
-    detections = "rows video,frame,x1,y1,x2,y2,class,score; frames from 1, classes from 0, pixels"
-    protocols = "gurkirt (default), act (also MOC), yowo"
-    options: dict[tuple[str, ...], dict[str, Any]] = {
-        ("--annotations",): {**_FILE, "metavar": "PKL", "help": annotations},
-        ("--videos",): {**_FILE, "metavar": "TXT", "help": "the test videos, one a line"},
-        ("--detections",): {**_CSV, "help": detections},
-        ("--protocol",): {"default": "gurkirt", "help": protocols},
-        ("--frames",): {"help": "annotated or all; default: what the protocol does (act: all)"},
-    }
-
-    def score(args: argparse.Namespace) -> tuple[str, str]:
-        found = read_ucf_detections(args.detections)
-        truth = read_ucf_annotations(args.annotations, read_video_list(args.videos))
-        result = ucf101_24.evaluate_ucf101_24(truth, found, args.protocol, frames=args.frames)
-        return ucf101_24.ucf_results_as_text(result), ucf101_24.ucf_results_as_json(result)
-
-    return _run(_UCF101_24, options, score, argv)
+_DETECTIONS = "rows video_id,timestamp,x1,y1,x2,y2,action_id,score"
+_PROTOCOLS = "official2018 (default; as in AlphAction), official2019, official2020, slowfast"
+_AVA_OPTIONS: Options = {
+    ("--ground-truth",): {**_CSV, "help": _DETECTIONS.replace("score", "person_id")},
+    ("--detections",): {**_CSV, "help": _DETECTIONS},
+    ("--label-map",): {**_FILE, "metavar": "PBTXT", "help": "the classes to evaluate"},
+    ("--exclusions",): {
+        "metavar": "CSV",
+        "help": "rows video_id,timestamp of frames to leave out",
+    },
+    # the second name is what it was called before
+    ("--protocol", "--dialect"): {"default": "official2018", "help": _PROTOCOLS},
+}
+_UCF_DETECTIONS = "rows video,frame,x1,y1,x2,y2,class,score; frames from 1, classes from 0, pixels"
+_UCF101_24_OPTIONS: Options = {
+    ("--annotations",): {
+        **_FILE,
+        "metavar": "PKL",
+        "help": "pyannot.pkl of the corrected annotations; nothing in it is executed",
+    },
+    ("--videos",): {**_FILE, "metavar": "TXT", "help": "the test videos, one a line"},
+    ("--detections",): {**_CSV, "help": _UCF_DETECTIONS},
+    ("--protocol",): {"default": "gurkirt", "help": "gurkirt (default), act (also MOC), yowo"},
+    ("--frames",): {"help": "annotated or all; default: what the protocol does (act: all)"},
+}
+_LOGITS = "logits (segments, {}), .npy or .npz"
+_EPIC55_OPTIONS: Options = {
+    ("--labels",): {**_CSV, "help": "EPIC_train_action_labels.csv"},
+    ("--verbs",): {**_FILE, "help": _LOGITS.format(NUM_VERBS)},
+    ("--nouns",): {**_FILE, "help": _LOGITS.format(NUM_NOUNS)},
+}
 
 
-def score_epic55(argv: Sequence[str] | None = None) -> int:
-    """Run tools/evaluate_epic.py; returns its exit code."""
-    logits = "logits (segments, {}), .npy or .npz"
-    options: dict[tuple[str, ...], dict[str, Any]] = {
-        ("--labels",): {**_CSV, "help": "EPIC_train_action_labels.csv"},
-        ("--verbs",): {**_FILE, "help": logits.format(NUM_VERBS)},
-        ("--nouns",): {**_FILE, "help": logits.format(NUM_NOUNS)},
-    }
+def _score_ava(args: argparse.Namespace) -> tuple[str, str]:
+    label_map = read_label_map(args.label_map)
+    excluded = read_exclusions(args.exclusions) if args.exclusions else ()
+    files = (args.ground_truth, args.detections, label_map)
+    result = evaluate_ava_files(*files, excluded=excluded, protocol=args.protocol)
+    return results_as_text(result, label_map), results_as_json(result, label_map)
 
-    def score(args: argparse.Namespace) -> tuple[str, str]:
-        training, validation = epic55.split_segments(read_epic_segments(args.labels))
-        result = epic55.evaluate_epic55(
-            read_epic_scores(args.verbs, validation, NUM_VERBS),
-            read_epic_scores(args.nouns, validation, NUM_NOUNS),
-            validation.verbs,
-            validation.nouns,
-            epic55.action_prior(training.verbs, training.nouns),
+
+def _score_ucf101_24(args: argparse.Namespace) -> tuple[str, str]:
+    found = read_ucf_detections(args.detections)
+    truth = read_ucf_annotations(args.annotations, read_video_list(args.videos))
+    result = ucf101_24.evaluate_ucf101_24(truth, found, args.protocol, frames=args.frames)
+    return ucf101_24.ucf_results_as_text(result), ucf101_24.ucf_results_as_json(result)
+
+
+def _score_epic55(args: argparse.Namespace) -> tuple[str, str]:
+    training, validation = epic55.split_segments(read_epic_segments(args.labels))
+    result = epic55.evaluate_epic55(
+        read_epic_scores(args.verbs, validation, NUM_VERBS),
+        read_epic_scores(args.nouns, validation, NUM_NOUNS),
+        validation.verbs,
+        validation.nouns,
+        epic55.action_prior(training.verbs, training.nouns),
+    )
+    return epic55.epic_results_as_text(result), epic55.epic_results_as_json(result)
+
+
+# By data set: help, options, and what gives a text and all numbers as JSON.
+SCORES: dict[str, tuple[str, Options, Callable[[argparse.Namespace], tuple[str, str]]]] = {
+    "ava": (_AVA, _AVA_OPTIONS, _score_ava),
+    "ucf101-24": (_UCF101_24, _UCF101_24_OPTIONS, _score_ucf101_24),
+    "epic-kitchens-55": (_EPIC55, _EPIC55_OPTIONS, _score_epic55),
+}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv and argv[0].startswith("--") and argv[0] != "--help":
+        import_models()
+        from . import train
+
+        args = train.parse_args(["--eval-only", *argv])
+        args.run = train.main
+        return args
+    parser = tool_parser(__doc__)
+    kinds = parser.add_subparsers(required=True, metavar="DATA SET", title="files of results")
+    for name, (description, options, score) in SCORES.items():
+        kind = kinds.add_parser(
+            name,
+            help=description.partition(":")[0],
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        return epic55.epic_results_as_text(result), epic55.epic_results_as_json(result)
+        for names, keywords in options.items():
+            kind.add_argument(*names, **keywords)
+        kind.add_argument("--output", metavar="JSON", help="write all numbers to this file, too")
+        kind.set_defaults(run=_print_score, score=score)
+    return parser.parse_args(argv)
 
-    return _run(_EPIC55, options, score, argv)
 
-
-def _run(
-    description: str,
-    options: dict[tuple[str, ...], dict[str, Any]],
-    score: Callable[[argparse.Namespace], tuple[str, str]],
-    argv: Sequence[str] | None,
-) -> int:
-    """Parse a command line, and print what `score` makes of it; it also gives that as JSON."""
-    parser = tool_parser(description)
-    for names, keywords in options.items():
-        parser.add_argument(*names, **keywords)
-    parser.add_argument("--output", metavar="JSON", help="write all numbers to this file, too")
-    args = parser.parse_args(argv)
+def _print_score(args: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    text, numbers = args.score(args)
+    if args.output:
+        write_atomically(args.output, numbers)
+    print(text)
 
-    def main() -> None:
-        text, numbers = score(args)
-        if args.output:
-            write_atomically(args.output, numbers)
-        print(text)
 
-    return run_tool(main)
+def main(args: argparse.Namespace) -> int | None:
+    return args.run(args)

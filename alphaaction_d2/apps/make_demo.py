@@ -8,8 +8,6 @@ reused.
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 import time
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from ..engine.predictor import class_names
 from ..formats.results import read_evaluation
 from ..visualization import write_report
 from ..visualization.charts import class_ap_chart
-from .command_line import tool_parser
+from .command_line import tool_parser, typed_command
 from .experiment import PUPPETS_CONFIGS, experiment_cfg, run_experiment
 from .video_results import process_video
 
@@ -80,7 +78,7 @@ def main(args: argparse.Namespace) -> int:
         classes=classes,
         protocol=protocol,
         charts={"Average precision per class": chart},
-        command=shlex.join(["tools/make_demo.py", *sys.argv[1:]]),
+        command=typed_command(),
         config=cfg.dump(),
         downloads=[results, results.with_name("ava_detections.csv")],
     )

@@ -1,6 +1,8 @@
 """Write the Puppets data set: small rendered videos with AVA-style tables, ready to train on.
 
-tools/make_puppets.py --output datasets/puppets
+Where the configurations look for it:
+
+    alphaaction puppets --output datasets/puppets
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from dataclasses import fields
 
 from ..data.datasets.puppets.generate import generate_puppets
 from ..data.datasets.puppets.scripts import PuppetParams
+from .command_line import tool_parser
 
 PARAMETERS = {
     "num_train": "training videos",
@@ -24,7 +27,7 @@ PARAMETERS = {
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser = tool_parser(__doc__)
     parser.add_argument("--output", default="datasets/puppets", help="folder of the data set")
     for field in fields(PuppetParams):
         option = f"--{field.name.replace('_', '-')}"

@@ -1,7 +1,7 @@
 """Train and evaluate action models with detectron2's command line.
 
-    tools/train_net.py --config-file configs/AVA/aia_dense_R50_4x16.yaml --num-gpus 8
-    tools/train_net.py --config-file configs/Puppets/aia.yaml --eval-only \\
+    alphaaction train --config-file configs/AVA/aia_dense_R50_4x16.yaml --num-gpus 8
+    alphaaction train --config-file configs/Puppets/aia.yaml --eval-only \\
         MODEL.WEIGHTS output/puppets_aia/model_final.pth
 
 Without a GPU, --num-gpus is the number of processes on the CPU. Started by torchrun, or by srun
@@ -13,7 +13,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -36,7 +37,7 @@ from .command_line import USER_ERRORS, report_error
 GRACE = 3.0  # seconds in which whatever started the processes ends those that have nothing to say
 
 
-def argument_parser() -> ArgumentParser:
+def parse_args(argv: Sequence[str] | None = None) -> Namespace:
     """detectron2's arguments, and ours."""
     parser = default_argument_parser()
     parser.set_defaults(dist_url="auto")  # a free port, where there is only one machine
@@ -46,7 +47,7 @@ def argument_parser() -> ArgumentParser:
         help="with --resume: fill the memory with the model's present features instead of reading "
         "its file, which is missing or damaged",
     )
-    return parser
+    return parser.parse_args(argv)
 
 
 def setup(args: Namespace) -> CfgNode:
@@ -59,7 +60,7 @@ def setup(args: Namespace) -> CfgNode:
     return cfg
 
 
-def main(args: Namespace) -> dict:
+def train_or_test(args: Namespace) -> dict:
     """Train, or evaluate; returns the results of the last evaluation."""
     cfg = setup(args)
     if args.eval_only:
@@ -83,8 +84,8 @@ def weights_to_evaluate(cfg: CfgNode, resume: bool) -> str:
     return path
 
 
-def run(args: Namespace) -> int:
-    """Run `main` in all processes: those of torchrun or srun, else those asked for here.
+def main(args: Namespace) -> int:
+    """Run `train_or_test` in all processes: those of torchrun or srun, else those asked for here.
 
     Returns:
         The exit code: 0, or that of the process that failed, which has said what happened.
@@ -97,7 +98,7 @@ def run(args: Namespace) -> int:
         _main_of_several(args)
         return 0
     if args.num_gpus == args.num_machines == 1:
-        main(args)
+        train_or_test(args)
         return 0
     if args.num_machines > 1 and args.dist_url == "auto":
         raise ValueError(
@@ -128,13 +129,13 @@ def run(args: Namespace) -> int:
 
 
 def _main_of_several(args: Namespace) -> None:
-    """Run `main` in one process of a group; an error ends the process, and is one line if it can.
+    """Run `train_or_test` in a process of a group; an error ends it, and is one line if it can.
 
     What is wrong in all processes shall be told once, and the process that failed shall be heard
     before those that wait for it: these give the launcher time to end them first.
     """
     try:
-        main(args)
+        train_or_test(args)
         comm.synchronize()
         torch.distributed.destroy_process_group()
     except Exception as error:
@@ -156,7 +157,7 @@ def _device(args: Namespace) -> str:
     try:
         device = setup_cfg(args.config_file, args.opts).MODEL.DEVICE
     except USER_ERRORS:
-        return "cpu"  # any will do: `main` meets the mistake again, and it is reported once
+        return "cpu"  # any will do: the mistake is met again, and reported once
     if torch.device(device).index is not None:
         raise ValueError(f"MODEL.DEVICE {device} is one GPU for all processes: write cuda")
     return device

@@ -1,12 +1,12 @@
 """Pictures of what a model looks at, and of what one model does better than another.
 
-    tools/visualize.py attention --config-file configs/AVA/igmn_R50_4x16.yaml --weights model.pth \\
-        --input film.mp4 --boxes boxes.csv --at 12 15 --output attention
-    tools/visualize.py compare hgnn/ava_results.json igmn/ava_results.json \\
+    alphaaction visualize attention --config-file configs/AVA/igmn_R50_4x16.yaml \\
+        --weights model.pth --input film.mp4 --boxes boxes.csv --at 12 15 --output attention
+    alphaaction visualize compare hgnn/ava_results.json igmn/ava_results.json \\
         --names HGNN IGMN --output compare.png
 
 `attention`: per person, the maps of the dual attention module over the keyframe (IGMN, Fig. 5), and
-the attention to the memory over time. Boxes as for tools/demo.py.
+the attention to the memory over time. Boxes as for `alphaaction demo`.
 `compare`: average precision per class of two evaluations of the same data (IGMN, Fig. 6).
 """
 

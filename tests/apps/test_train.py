@@ -24,11 +24,11 @@ from alphaaction_d2.apps import train
 from alphaaction_d2.apps.command_line import run_tool
 from tests.apps.test_train import work
 
-train.main = work
+train.train_or_test = work
 train.GRACE = 1.0
 
 if __name__ == "__main__":
-    sys.exit(run_tool(lambda: train.run(train.argument_parser().parse_args())))
+    sys.exit(run_tool(lambda: train.main(train.parse_args())))
 """
 
 
@@ -183,4 +183,4 @@ def test_arguments_and_variables_that_make_no_sense(monkeypatch, arguments, vari
         monkeypatch.setenv(name, value)
     config = str(ROOT / "configs" / "Puppets" / "none.yaml")
     with pytest.raises(ValueError, match=message):
-        train.run(train.argument_parser().parse_args(["--config-file", config, *arguments.split()]))
+        train.main(train.parse_args(["--config-file", config, *arguments.split()]))

@@ -109,8 +109,8 @@ def train_here(tmp_path, monkeypatch, capsys):
         monkeypatch.delenv(name)
 
     def run(*arguments: object) -> tuple[int, str]:
-        args = train.argument_parser().parse_args(list(map(str, arguments)))
-        return run_tool(lambda: train.run(args)), capsys.readouterr().err
+        args = train.parse_args(list(map(str, arguments)))
+        return run_tool(lambda: train.main(args)), capsys.readouterr().err
 
     return run
 

@@ -1,0 +1,117 @@
+"""All commands in one table: `alphaaction COMMAND`, and `python -m alphaaction_d2 COMMAND`.
+
+A command's module is imported when it is asked for, so that help is there at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from ..version import __version__
+from .command_line import import_models, run_tool
+
+
+class Command(NamedTuple):
+    """A command: its module in apps, with `parse_args` and `main`, a line of help, an example.
+
+    `needs_models` is False for what runs without torch or detectron2.
+    """
+
+    module: str
+    help: str
+    example: str
+    needs_models: bool = True
+
+
+COMMANDS = {
+    "demo": Command(
+        "demo",
+        "find out who does what in any video, and draw it",
+        "--config-file CONFIG --weights W --input film.mp4 --boxes FILE --output out",
+    ),
+    "boxes": Command(
+        "boxes",
+        "find boxes of persons and objects with a detector",
+        "--dataset my_data --detector COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
+    ),
+    "check": Command(
+        "check",
+        "read a data set: what is wrong, what is unusual, what training will see",
+        "my_data --sheet my_data.png",
+    ),
+    "train": Command(
+        "train",
+        "train a model, and evaluate it",
+        "--config-file configs/Small/aia.yaml DATASETS.FOLDERS \"('my_data',)\"",
+    ),
+    "evaluate": Command(
+        "evaluate",
+        "evaluate a model on a data set, or score files of results",
+        "--config-file output/config.yaml MODEL.WEIGHTS output/model_final.pth",
+        needs_models=False,  # scoring files does not
+    ),
+    "convert": Command(
+        "convert",
+        "convert published weights to a checkpoint of this project",
+        "SLOWFAST_32x2_R101_50_50.pkl model.pth",
+    ),
+    "visualize": Command(
+        "visualize",
+        "draw what a model looks at, or compare two evaluations class by class",
+        "compare a/ava_results.json b/ava_results.json --output compare.png",
+    ),
+    "puppets": Command(
+        "puppets",
+        "write the Puppets data set: small videos with tables, ready to train on",
+        "--output datasets/puppets",
+    ),
+    "setup": Command(
+        "install_detectron2",
+        "install detectron2, which is not on PyPI, unless it is there",
+        "",
+        needs_models=False,
+    ),
+}
+
+
+def overview() -> str:
+    """The help of the command without a command."""
+    lines = ["usage: alphaaction COMMAND [options]", "", "Who does what, when and where in videos."]
+    for name, command in COMMANDS.items():
+        example = f"alphaaction {name} {command.example}".strip()
+        lines += ["", f"  {name:10} {command.help}", f"    $ {example}"]
+    return "\n".join([*lines, "", "alphaaction COMMAND --help tells a command's options."])
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run a command.
+
+    Args:
+        argv: its name and its arguments.
+
+    Returns:
+        The exit code: the command's own, or 2 where there is no such command.
+    """
+    name, *rest = argv or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if name == "--version":
+        print(f"alphaaction_d2 {__version__}")
+        return 0
+    command = COMMANDS.get(name)
+    if command is None:
+        sys.stderr.write(f"error: no command {name!r}: one of {', '.join(COMMANDS)}\n")
+        return 2
+    sys.argv = [f"alphaaction {name}", *rest]  # what usage lines, and processes of a group, tell
+
+    def start() -> int | None:
+        if command.needs_models:
+            import_models()
+        module = importlib.import_module(f"{__package__}.{command.module}")
+        return module.main(module.parse_args(rest))
+
+    return run_tool(start)
