@@ -155,7 +155,7 @@ class ActionDatasetMapper:
         times = clip_times(
             dataset_dict["timestamp"], self.num_frames, self.sampling_rate, self.clip_fps
         )
-        reader = self._reader(dataset_dict["file_name"])
+        reader = self._reader(dataset_dict["file_name"], dataset_dict.get("frame_rate"))
         frames = reader.pictures(times)
         # 2. One transform for all frames and all boxes, sampled on one frame.
         if isinstance(reader, _TransformedReader):
@@ -234,13 +234,13 @@ class ActionDatasetMapper:
         proposals.person_ids = torch.from_numpy(person_ids)
         return instances, proposals
 
-    def _reader(self, path: str) -> VideoReader:
+    def _reader(self, path: str, frame_rate: float | None) -> VideoReader:
         """An open reader; the least recently used one makes room."""
         if path not in self._readers:
             self._readers[path] = (
-                VideoReader(path)
+                VideoReader(path, frame_rate=frame_rate)
                 if self.is_train
-                else _TransformedReader(path, self.clip_transform)
+                else _TransformedReader(path, self.clip_transform, frame_rate)
             )
             if len(self._readers) > self.max_open_videos:
                 _, oldest = self._readers.popitem(last=False)
@@ -257,10 +257,15 @@ class _TransformedReader(VideoReader):
         transform: sampled for the first frame that is picked; None until then.
     """
 
-    def __init__(self, path: str, sample_transform: Callable[[np.ndarray], T.Transform]) -> None:
+    def __init__(
+        self,
+        path: str,
+        sample_transform: Callable[[np.ndarray], T.Transform],
+        frame_rate: float | None,
+    ) -> None:
         self.transform: T.Transform | None = None
         self._sample_transform = sample_transform
-        super().__init__(path, prepare=self._apply_transform)
+        super().__init__(path, prepare=self._apply_transform, frame_rate=frame_rate)
 
     def _apply_transform(self, frame: np.ndarray) -> np.ndarray:
         if self.transform is None:

@@ -151,15 +151,22 @@ class VideoFile(FrameSource):
     """An open file and a decoder's position in it; knows what in the file can be trusted."""
 
     def __init__(
-        self, path: Path, stream: int | None, threads: int, timing: Timing = NOT_SAID
+        self,
+        path: Path,
+        stream: int | None,
+        threads: int,
+        timing: Timing = NOT_SAID,
+        frame_rate: float | None = None,
     ) -> None:
         """
         Args:
             timing: the second of the first frame, and the rate of a file without times.
+            frame_rate: see `VideoReader`.
         """
         self.path = path
         self.frames_decoded = 0
         self._timing = timing
+        self._frame_rate = frame_rate
         self._threads = threads
         self._warned = self._warned_of_hole = False
         self._reformatter = VideoReformatter()
@@ -190,6 +197,8 @@ class VideoFile(FrameSource):
 
     def _find_clock(self, packets: Sequence[av.Packet]) -> str:
         """Decide which times of the stream that starts with `packets` to believe."""
+        if self._frame_rate is not None:
+            return "count"
         packets = [packet for packet in packets if packet.size]
         if any(name in _COUNTING_FORMATS for name in self._container.format.name.split(",")):
             return "dts"
@@ -216,6 +225,8 @@ class VideoFile(FrameSource):
 
     def _find_rate(self, kind: str) -> float:
         """Give the frames per second: what is said of a file without times, else what it says."""
+        if self._frame_rate is not None:
+            return self._frame_rate
         own = _own_rate(self._stream) if self._is_raw else _average_fps(self._stream)
         if kind != "count":
             return own or _DEFAULT_FPS
@@ -249,6 +260,8 @@ class VideoFile(FrameSource):
             duration = None  # of a clock that has begun anew
         if duration is not None and "matroska" in self._container.format.name:
             duration = max(duration - start_time, 0.0)  # it is the time of the end
+        if duration is not None and self._frame_rate is not None:  # of as many frames
+            duration *= (_average_fps(stream) or _DEFAULT_FPS) / self._frame_rate
         width, height = frame.width, frame.height
         aspect = Fraction(stream.sample_aspect_ratio or 1)
         if rotation % 180:
@@ -278,7 +291,7 @@ class VideoFile(FrameSource):
             1 / self._fps,
             begin=self._timing.start,
             longest_step=_SHORT_CLOCK_SECONDS / 2 if self._has_short_clock else math.inf,
-            usual_ticks=1 / (own * float(time_base)) if own else None,
+            usual_ticks=1 / (own * float(time_base)) if own and not self._frame_rate else None,
         )
         self._stills = StillLimit()
         self._frames = self._timed(self._decode(packets))

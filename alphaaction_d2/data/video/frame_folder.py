@@ -17,7 +17,7 @@ import warnings
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -176,8 +176,11 @@ def _take_series(names: Sequence[str], prefix: str, suffix: str) -> tuple[list[s
 class FrameFolder(FrameSource):
     """A folder of pictures as a source of frames; a frame is a picture's place in the order."""
 
-    def __init__(self, path: Path, series: PictureSeries) -> None:
+    def __init__(self, path: Path, series: PictureSeries, frame_rate: float | None = None) -> None:
         """
+        Args:
+            frame_rate: see `VideoReader`.
+
         Raises:
             VideoError: no frame rate is known, or no picture can be read.
         """
@@ -185,6 +188,9 @@ class FrameFolder(FrameSource):
         self.frames_decoded = 0
         self._series = series
         timing = timing_of_folder(path)
+        if frame_rate is not None:
+            rate = Fraction(frame_rate).limit_denominator(1001)
+            timing = replace(timing, fps=rate, start=0.0)
         if timing.fps is None:
             raise VideoError(
                 f"{path}: pictures whose frame rate is not known: write 'fps: 25', or what is "

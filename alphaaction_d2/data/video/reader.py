@@ -35,24 +35,27 @@ from .clip_folder import (
 from .file import VideoFile
 from .frame_folder import FrameFolder, PictureSeries, picture_series
 from .source import FrameSource, VideoError, VideoInfo
-from .timing import TIMING_FILE, timing_of_file, timing_of_folder
+from .timing import NOT_SAID, TIMING_FILE, timing_of_file, timing_of_folder
 
 # One `VideoReader.read` holds everything between its first and last moment, except gaps this long.
 _MAX_GAP_SECONDS = 2.0
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE | re.DOTALL)
 
 
-def probe_video(path: str | os.PathLike, stream: int | None = None) -> VideoInfo:
+def probe_video(
+    path: str | os.PathLike, stream: int | None = None, frame_rate: float | None = None
+) -> VideoInfo:
     """Read a video's header and decode its first frame.
 
     Args:
         path: a video file, or a folder that holds a video.
         stream: which stream of a file with several videos, see `iterate_frames`.
+        frame_rate: see `VideoReader`.
 
     Raises:
         VideoError: the file cannot be opened or nothing in it can be decoded.
     """
-    source = _open_source(path, stream, threads=1)
+    source = _open_source(path, stream, 1, frame_rate)
     try:
         return source.info
     finally:
@@ -60,7 +63,10 @@ def probe_video(path: str | os.PathLike, stream: int | None = None) -> VideoInfo
 
 
 def iterate_frames(
-    path: str | os.PathLike, stream: int | None = None, threads: int = 1
+    path: str | os.PathLike,
+    stream: int | None = None,
+    threads: int = 1,
+    frame_rate: float | None = None,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Decode a video from its first to its last frame, in bounded memory.
 
@@ -72,6 +78,7 @@ def iterate_frames(
             FFmpeg thinks best, mostly the largest picture.
         threads: of the decoder; 0 takes all cores. The frames are the same, but where a file is
             damaged.
+        frame_rate: see `VideoReader`.
 
     Returns:
         Iterator of (seconds since the first frame, RGB uint8 (H, W, 3)); seconds start at 0 (at
@@ -80,7 +87,7 @@ def iterate_frames(
     Raises:
         VideoError: at once, when the file cannot be opened or has no frame that can be decoded.
     """
-    return _iterate_rgb(_open_source(path, stream, threads))
+    return _iterate_rgb(_open_source(path, stream, threads, frame_rate))
 
 
 def _iterate_rgb(source: FrameSource) -> Iterator[tuple[float, np.ndarray]]:
@@ -109,6 +116,10 @@ class VideoReader:
         stream, threads: see `iterate_frames`. One thread is right in a loader's worker.
         prepare: applied to a picture when it is first wanted, once however many reads want it.
             All reads then give its results (of one shape) in place of the pictures.
+        frame_rate: for data sets that count frames instead of seconds: frame k, as decoded, is at
+            k / `frame_rate` seconds, whatever the file says of times and rate. Such a file is not
+            sought in, as only decoding counts. Of a folder of pictures the smallest number (or
+            `first` of its frames.yaml) is frame 0.
 
     Raises:
         VideoError: the file cannot be opened or has no frame that can be decoded.
@@ -121,8 +132,9 @@ class VideoReader:
         stream: int | None = None,
         threads: int = 1,
         prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+        frame_rate: float | None = None,
     ) -> None:
-        self._source = _open_source(path, stream, threads)
+        self._source = _open_source(path, stream, threads, frame_rate)
         self._prepare = prepare
         self.info = self._source.info
         # Consecutive decoded frames: seconds and, until the frame is first picked, the decoder's
@@ -251,19 +263,26 @@ class _HeldFrame:
 # ------------------------------------------------------------------------------ files and folders
 
 
-def _open_source(path: str | os.PathLike, stream: int | None, threads: int) -> FrameSource:
+def _open_source(
+    path: str | os.PathLike, stream: int | None, threads: int, frame_rate: float | None = None
+) -> FrameSource:
     """Open a video, whatever it is, and stand before its first frame."""
     if threads < 0:
         raise ValueError(f"threads is {threads}: give 0 for all cores, or a number above 0")
     _refuse_address(path)
     path = Path(path)
     if not _is_folder(path):
-        return VideoFile(path, stream, threads, timing_of_file(path))
+        timing = NOT_SAID if frame_rate else timing_of_file(path)
+        return VideoFile(path, stream, threads, timing, frame_rate)
     if stream is not None:
         raise VideoError(f"{path}: stream {stream} of a folder: only files have streams")
     content = _look_into(path)
     if isinstance(content, PictureSeries):
-        return FrameFolder(path, content)
+        return FrameFolder(path, content, frame_rate)
+    if content is not None and frame_rate is not None:
+        raise VideoError(
+            f"{path}: clips of a second each: what counts frames needs the whole video"
+        )
     if content is not None:
         return ClipFolder(
             path, content, lambda file: VideoFile(file, None, threads), timing_of_folder(path)
@@ -385,7 +404,9 @@ def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:
     return dict(sorted(found.items()))
 
 
-def first_that_opens(paths: Iterable[Path]) -> tuple[VideoInfo | None, list[str]]:
+def first_that_opens(
+    paths: Iterable[Path], frame_rate: float | None = None
+) -> tuple[VideoInfo | None, list[str]]:
     """The first of some files of one name that is a video.
 
     A picture or a text of the same name may lie beside it.
@@ -396,7 +417,7 @@ def first_that_opens(paths: Iterable[Path]) -> tuple[VideoInfo | None, list[str]
     problems: list[str] = []
     for path in paths:
         try:
-            return probe_video(path), problems
+            return probe_video(path, frame_rate=frame_rate), problems
         except VideoError as error:
             problems.append(str(error))
     return None, problems

@@ -33,6 +33,7 @@ from tests.data.video.test_reader import (
     assert_reads_like_decoding,
     index_of,
     picture,
+    read_all,
 )
 
 
@@ -68,6 +69,12 @@ def test_layouts(tmp_path, layout, first, caplog):
     np.testing.assert_allclose(times, np.arange(40) / FPS, atol=1e-9)
     info = probe_video(folder)
     assert (info.width, info.height, info.average_fps, info.begin) == (WIDTH, HEIGHT, FPS, 0)
+    (folder / "frames.yaml").unlink()  # where frames are counted, nothing has to be said
+    times, frames = read_all(folder, frame_rate=25.0)
+    assert [index_of(frame) for frame in frames] == list(range(40))
+    np.testing.assert_allclose(times, np.arange(40) / 25, atol=1e-9)
+    with pytest.raises(VideoError, match="fps"):
+        probe_video(folder)
     assert info.duration == pytest.approx(40 / FPS)
     assert video_name(folder) == "film.v2"
     # A high first number may be a cut, or somebody's counting: it is told what is assumed.

@@ -119,6 +119,22 @@ def test_random_access_gives_what_decoding_gives(videos, name):
     assert_reads_like_decoding(videos / name, np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("name", ["b_frames.avi", "mpeg4.avi", "few_keys.mp4", "late.mp4"])
+def test_frames_that_are_counted(videos, tmp_path, name):
+    """Frame k of a data set that counts frames is the k-th one decoded, whatever its time."""
+    path = videos / name
+    if name == "late.mp4":  # of a variable rate, with holes of a second
+        path = encode(tmp_path / name, ticks=[k + 15 * (k // 30) for k in range(75)])
+    times, frames = read_all(path, frame_rate=25.0)
+    np.testing.assert_allclose(times, np.arange(75) / 25, atol=1e-9)
+    assert [index_of(frame) for frame in frames] == list(range(75))
+    info = probe_video(path, frame_rate=25.0)
+    assert info.average_fps == 25 and info.duration == pytest.approx(3, abs=0.05)
+    with VideoReader(path, frame_rate=25.0) as reader:
+        for k in (0, 40, 3, 74, 73):
+            assert index_of(reader.pictures([k / 25])[0]) == k
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_going_forward_decodes_each_frame_once(videos, name):
     times, frames = read_all(videos / name)
