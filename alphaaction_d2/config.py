@@ -109,6 +109,9 @@ def _add_slowfast(cfg: CN) -> None:
     # The slow frames are spread evenly from the first to the last fast frame (of a Slow: raw frame)
     # instead of lying TAU apart: how the networks of PySlowFast and pytorchvideo were trained.
     cfg.MODEL.SLOWFAST.SLOW_SPREAD = False
+    # The first slow frame, below TAU, where it is neither drawn nor spread; mmaction2's is 0. -1:
+    # the middle of its step, (TAU - 1) // 2.
+    cfg.MODEL.SLOWFAST.SLOW_START = -1
     # Channels of the slow stem; the fast pathway has 1 / BETA_INV of the slow channels everywhere.
     cfg.MODEL.SLOWFAST.STEM_CHANNELS = 64
     cfg.MODEL.SLOWFAST.BETA_INV = 8
@@ -137,8 +140,8 @@ def _add_slowfast(cfg: CN) -> None:
     # memory for about a third more time.
     cfg.MODEL.SLOWFAST.ACTIVATION_CHECKPOINT = False
     # Lateral connections and stem pooling: "aia" is the released AIA network (kernel 5, bias, no
-    # norm, no ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast. Of a
-    # Slow it is the pooling alone.
+    # norm, no ReLU, unpadded pooling), "pytorchvideo" is that of pytorchvideo and PySlowFast,
+    # "mmaction2" has a convolution alone, without bias. Of a Slow it is the pooling alone.
     cfg.MODEL.SLOWFAST.LATERAL = "aia"
     cfg.MODEL.SLOWFAST.LATERAL_KERNEL = 5  # frames of the fast pathway a lateral connection sees
     # Keep pictures and convolutions in channels-last order; with bfloat16 much faster on the CPU.
@@ -340,7 +343,8 @@ def _add_solver_and_test(cfg: CN) -> None:
     # Metric whose best value so far keeps its weights as model_best.pth, such as "ava/mAP@0.5".
     # Empty: none are kept.
     cfg.TEST.BEST_METRIC = ""
-    # Rules of the AVA evaluator: official2018, official2019, official2020 or slowfast.
+    # Rules of the AVA evaluator: official2018, official2019, official2020, slowfast or
+    # mmaction2.
     cfg.TEST.AVA_PROTOCOL = "official2018"
     # What that key was called before; where it is set, it counts.
     cfg.TEST.AVA_DIALECT = ""

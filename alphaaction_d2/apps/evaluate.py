@@ -17,6 +17,7 @@ from typing import Any
 
 from ..evaluation import epic55, ucf101_24
 from ..evaluation.ava_protocol import evaluate_ava_files, results_as_json, results_as_text
+from ..evaluation.average_precision import AVA_PROTOCOLS
 from ..formats.ava import read_exclusions, read_video_list
 from ..formats.epic55 import NUM_NOUNS, NUM_VERBS, read_epic_scores, read_epic_segments
 from ..formats.label_map import read_label_map
@@ -65,7 +66,7 @@ order of the labels (.npy), or "uids" and "logits" in any order (.npz).
 Options = dict[tuple[str, ...], dict[str, Any]]  # of an argument parser, by names
 
 _DETECTIONS = "rows video_id,timestamp,x1,y1,x2,y2,action_id,score"
-_PROTOCOLS = "official2018 (default; as in AlphAction), official2019, official2020, slowfast"
+_PROTOCOLS = f"{', '.join(AVA_PROTOCOLS)}; default official2018, as in AlphAction"
 _AVA_OPTIONS: Options = {
     ("--ground-truth",): {**_CSV, "help": _DETECTIONS.replace("score", "person_id")},
     ("--detections",): {**_CSV, "help": _DETECTIONS},

@@ -48,8 +48,11 @@ def _describe_backbone(weights: Mapping[str, Tensor]) -> dict[str, object]:
             weights[f"backbone.blocks.0.{fast}conv.weight"]
         )
     if (lateral := weights.get(fusion_name(0, "conv_fast_to_slow.weight"))) is not None:
-        plain = fusion_name(0, "conv_fast_to_slow.bias") in weights
-        found["SLOWFAST.LATERAL"] = "aia" if plain else "pytorchvideo"
+        found["SLOWFAST.LATERAL"] = "mmaction2"  # a convolution without bias, and nothing else
+        if fusion_name(0, "conv_fast_to_slow.bias") in weights:
+            found["SLOWFAST.LATERAL"] = "aia"
+        elif fusion_name(0, "norm.weight") in weights:
+            found["SLOWFAST.LATERAL"] = "pytorchvideo"
         found["SLOWFAST.LATERAL_KERNEL"] = lateral.shape[2]
     moving = tuple(sum(k > 1 for k in stage) for stage in _temporal_kernels(weights, fast))
     return {

@@ -109,7 +109,8 @@ def evaluate_ava(
     gt_labels, det_labels = ground_truth.labels, detections.labels
     if is_excluded.any():
         # 0 is no class, so these rows take no part
-        gt_labels = np.where(is_excluded[gt_frames], 0, gt_labels)
+        if not rules.excluded_truth_counts:
+            gt_labels = np.where(is_excluded[gt_frames], 0, gt_labels)
         det_labels = np.where(is_excluded[det_frames], 0, det_labels)
         logger.info("%d frames of the files are excluded", is_excluded.sum())
     gt = FrameBoxes(gt_frames, ground_truth.boxes, gt_labels, ground_truth.scores)

@@ -41,15 +41,19 @@ class AVAProtocol:
     Attributes:
         name: what a result must be reported with.
         matching_order: the order in which the detections of a frame and class are matched: "score"
-            (descending; equal scores: last row first), "file" (order of the rows) or "heap"
+            (descending; equal scores: last row first), "file" (order of the rows), "heap"
             (descending; equal scores: in the order of the array of a heap through which the frame's
-            rows went).
+            rows went) or "sorted" (descending; equal scores: first row first; frames in the order
+            of the ground truth).
         max_per_frame: only so many rows of a frame, the best of all classes together, are kept
             (None: all).
         max_per_frame_and_class: only so many rows of a frame and class are kept.
         min_score: rows with a score that is not above it are dropped.
         only_annotated_frames: ignore detections on frames that the ground truth does not mention.
+        only_frames_of_classes: ignore them also where it has rows of other classes only.
         exclusions: frames can be excluded.
+        excluded_truth_counts: what is annotated on excluded frames is still to be found.
+        only_detected_classes: classes without detections leave the mean, too.
         fractional_seconds: `902` and `902.0` are one timestamp; otherwise only whole numbers
             without a point are valid.
         empty_rows: a row of video and timestamp alone is valid and means "nothing on this frame".
@@ -62,7 +66,10 @@ class AVAProtocol:
     max_per_frame_and_class: int | None = None
     min_score: float = -np.inf
     only_annotated_frames: bool = False
+    only_frames_of_classes: bool = False
     exclusions: bool = True
+    excluded_truth_counts: bool = False
+    only_detected_classes: bool = False
     fractional_seconds: bool = False
     empty_rows: bool = False
     scores_required: bool = False
@@ -88,6 +95,16 @@ AVA_PROTOCOLS = {
         ),
         # PySlowFast's
         AVAProtocol("slowfast", matching_order="file", scores_required=True),
+        # mmaction2's since December 2022 (1.0). It computes in float32, counts detections without
+        # area as misses and stops at inverted ones.
+        AVAProtocol(
+            "mmaction2",
+            matching_order="sorted",
+            only_annotated_frames=True,
+            only_frames_of_classes=True,
+            excluded_truth_counts=True,
+            only_detected_classes=True,
+        ),
     )
 }
 _ALIASES = {"alphaaction": "official2018", "alphaction": "official2018"}
@@ -143,7 +160,7 @@ class FrameMAP:
 
     Attributes:
         mean_ap: mean of the classes with ground truth, 0 to 1; NaN if there are none.
-        ap: class id -> average precision, 0 to 1; NaN for classes without ground truth.
+        ap: class id -> average precision, 0 to 1; NaN for classes that leave the mean.
         num_ground_truth: class id -> number of ground-truth rows.
         num_detections: class id -> number of detections that took part.
         protocol: name of the rules.
@@ -278,14 +295,14 @@ def evaluate_frame_map(
     if not class_ids or class_ids[0] < 1:
         raise ValueError(f"class ids must be whole numbers from 1 on, got {class_ids}")
     num_frames = 1 + max(_max(ground_truth.frames), _max(detections.frames))
-    is_annotated = np.zeros(num_frames, dtype=bool)
-    is_annotated[ground_truth.frames] = True  # also by rows of classes that are not evaluated
-    if annotated_frames is not None:
-        is_annotated[annotated_frames[annotated_frames < num_frames]] = True
 
     # from here on classes are numbered 0 .. K-1, rows of other classes and ignored frames are gone
     gt = _Rows.of_classes(ground_truth, class_ids)
     det = _Rows.of_classes(detections, class_ids)
+    is_annotated = np.zeros(num_frames, dtype=bool)
+    is_annotated[(gt if rules.only_frames_of_classes else ground_truth).frames] = True
+    if annotated_frames is not None:
+        is_annotated[annotated_frames[annotated_frames < num_frames]] = True
     if rules.only_annotated_frames:
         det = det.select(is_annotated[det.frames])
 
@@ -293,6 +310,11 @@ def evaluate_frame_map(
     if rules.matching_order == "heap":
         gt = gt.select(_heap_order(ground_truth, gt.rows, None))
         det = det.select(_heap_order(detections, det.rows, rules.max_per_frame))
+    elif rules.matching_order == "sorted":
+        place = np.zeros(num_frames, dtype=np.int64)
+        place[gt.frames[::-1]] = np.arange(len(gt.rows))[::-1]  # the first row of a frame counts
+        gt = gt.select(np.lexsort((-gt.scores, place[gt.frames])))
+        det = det.select(np.lexsort((-det.scores, place[det.frames])))
     else:
         det = det.select(_frame_order(det.frames))
 
@@ -333,12 +355,15 @@ def evaluate_frame_map(
     num_gt = np.bincount(gt.classes, minlength=num_classes)
     ends = np.cumsum(num_det)
     ap = np.full(num_classes, np.nan)
-    for c in np.flatnonzero(num_gt):
+    counts = num_gt > 0
+    if rules.only_detected_classes and (counts & (num_det > 0)).any():  # nothing found at all is 0
+        counts &= num_det > 0
+    for c in np.flatnonzero(counts):
         rows = by_class[ends[c] - num_det[c] : ends[c]]
         ranked = rows[stable_descending(scores[rows])]
         ap[c] = average_precision(*precision_recall(is_hit[ranked], num_gt[c]))
     return FrameMAP(
-        mean_ap=float(ap[num_gt > 0].mean()) if num_gt.any() else float("nan"),
+        mean_ap=float(ap[counts].mean()) if counts.any() else float("nan"),
         ap=dict(zip(class_ids, ap.tolist())),
         num_ground_truth=dict(zip(class_ids, num_gt.tolist())),
         num_detections=dict(zip(class_ids, num_det.tolist())),

@@ -273,7 +273,7 @@ def test_published_detectors_fill_their_configuration(name):
 
 def test_every_published_configuration_is_checked_and_documented():
     configs = {path.stem for path in PUBLISHED.glob("*.yaml") if not path.stem.startswith("Base")}
-    assert configs == set(FILES)
+    assert {name for name in configs if not name.startswith("mmaction2")} == set(FILES)
     text = (CONFIGS.parent / "docs" / "weights.md").read_text()
     assert [name for name in configs if f"configs/AVA/published/{name}.yaml" not in text] == []
     # a pickle is refused as MODEL.WEIGHTS

@@ -65,7 +65,7 @@ def read_rows(text: str, classes: set[int], protocol: str, kind: str) -> tuple[d
             heapq.heappush(rows, entry)
         elif score > rows[0][0]:
             heapq.heapreplace(rows, entry)
-    if protocol in HEAP:
+    if protocol in (*HEAP, "mmaction2"):
         frames = {key: sorted(rows, key=lambda row: -row[0]) for key, rows in frames.items()}
     return frames, mentioned
 
@@ -119,19 +119,28 @@ def literal(gt: str, det: str, excluded: str, protocol: str) -> dict[int, float]
     classes = {1, 2, 4}
     gt_frames, annotated = read_rows(gt, classes, protocol, "gt")
     det_frames, _ = read_rows(det, classes, protocol, "det")
+    to_be_found = dict.fromkeys(classes, 0)
+    if protocol == "mmaction2":  # counted before anything is left out
+        for _, c, *_ in (row for rows in gt_frames.values() for row in rows):
+            to_be_found[c] += 1
+        det_frames = {key: det_frames[key] for key in gt_frames if key in det_frames}
     if protocol == "official2020":
         det_frames = {key: rows for key, rows in det_frames.items() if key in annotated}
     else:
         for row in csv.reader(excluded.splitlines()):
             gt_frames.pop(frame_key(row, protocol), None)
             det_frames.pop(frame_key(row, protocol), None)
-    aps = {}
+    aps, detected = {}, {}
     for c in sorted(classes):
         num_gt = sum(row[1] == c for rows in gt_frames.values() for row in rows)
         found = []
         for key, rows in det_frames.items():
             found += match_frame(rows, gt_frames.get(key, []), c, protocol)
+        num_gt = max(num_gt, to_be_found[c])
         aps[c] = average(found, num_gt) if num_gt else math.nan
+        detected[c] = bool(found)
+    if protocol == "mmaction2" and any(detected[c] and to_be_found[c] for c in classes):
+        aps = {c: ap if detected[c] else math.nan for c, ap in aps.items()}
     return aps
 
 

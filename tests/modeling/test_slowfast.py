@@ -9,6 +9,7 @@ from torch import nn
 from alphaaction_d2.modeling.backbone import Slow, SlowFast
 from alphaaction_d2.modeling.backbone.frames import FrameSampling
 from alphaaction_d2.modeling.backbone.layers import FrozenBatchNorm3d, LongConv3d
+from alphaaction_d2.modeling.backbone.resnet import LATERALS
 from tests.modeling.networks import backbone_cfg, small, small_slow
 
 
@@ -17,6 +18,7 @@ def test_pathway_frames():
     assert released.indices() == ([7, 23, 39, 55], list(range(0, 64, 2)))
     assert FrameSampling(64, 8, 4).indices()[0] == list(range(3, 64, 8))
     assert FrameSampling(32, 8, 8).indices() == ([3, 11, 19, 27], list(range(32)))
+    assert FrameSampling(32, 8, 8, start=0).indices() == ([0, 8, 16, 24], list(range(32)))
     assert released.indices(slow_start=15)[0] == [15, 31, 47, 63]
 
 
@@ -109,6 +111,8 @@ def test_bad_settings_are_named():
         small(num_frames=15)
     with pytest.raises(ValueError, match="LATERAL 'x'"):
         small(lateral="x")
+    with pytest.raises(ValueError, match="SLOW_START 4 must be below TAU 4"):
+        small(slow_start=4)
     with pytest.raises(ValueError, match="NORM 'x'"):
         small(norm="x")
     with pytest.raises(ValueError, match="DEPTH 34 is not one of"):
@@ -180,7 +184,7 @@ class TestMixedPrecisionOnCpus:
         # Rounding the result alone costs 0.0004, computing in bfloat16 0.0024.
         assert error < 0.001 if exact else 0.001 < error < 0.01
 
-    @pytest.mark.parametrize("lateral", ["aia", "pytorchvideo"])
+    @pytest.mark.parametrize("lateral", LATERALS)
     def test_all_that_look_along_time_are_guarded(self, lateral):
         for network in (small(lateral=lateral), small_slow(stem_kernels=STEMS)):
             layers = [m for m in network.modules() if isinstance(m, nn.Conv3d)]
@@ -199,8 +203,8 @@ class TestSlow:
         assert network.blocks[0].conv.weight.shape == (8, 3, 3, 5, 5)
         clip = torch.rand(1, 3, 16, 64, 96)
         assert network(clip)["slow"].shape == (1, 256, 4, 4, 6)
-        paddings = [small_slow(lateral=x).blocks[0].pool.padding for x in ("pytorchvideo", "aia")]
-        assert paddings == [(0, 1, 1), (0, 0, 0)]
+        paddings = [small_slow(lateral=x).blocks[0].pool.padding for x in LATERALS]
+        assert paddings == [(0, 0, 0), (0, 1, 1), (0, 1, 1)]
 
     def test_frames(self):
         clip = torch.arange(16.0).reshape(1, 1, 16, 1, 1)

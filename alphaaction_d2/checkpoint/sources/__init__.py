@@ -11,13 +11,14 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from . import alphaction, pyslowfast, pytorchvideo
+from . import alphaction, mmaction2, pyslowfast, pytorchvideo
 from .source import CLASSIFIER, WHOLE_CLIP_CLASSIFIER, any_name, as_linear
 
 SOURCES = {
     "alphaction": alphaction.SOURCE,
     "pytorchvideo": pytorchvideo.SOURCE,
     "pyslowfast": pyslowfast.SOURCE,
+    "mmaction2": mmaction2.SOURCE,
 }
 
 OURS = r"backbone\.blocks\.|roi_heads\.(interaction|head|predictor)\."
@@ -54,6 +55,8 @@ def convert(weights: Mapping[str, Tensor], name: str) -> Converted:
         elif ours.startswith(CLASSIFIER) and value.shape[0] in source.clip_classes:
             left_over[theirs] = WHOLE_CLIP_CLASSIFIER
         else:
+            if ours.startswith(CLASSIFIER):
+                value = value[source.first_class :]
             renamed[ours] = as_linear(value) if ours.startswith("roi_heads.") else value
     if not any(".multipathway_blocks.1." in ours for ours in renamed):  # one pathway has no number
         renamed = {ours.replace("multipathway_blocks.0.", ""): x for ours, x in renamed.items()}

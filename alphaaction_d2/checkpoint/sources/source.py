@@ -23,6 +23,7 @@ class Source:
         left_over: pattern of the start of a name that has no place here -> why; the first counts.
         pixel_mean, pixel_std: of the grey levels, 0-255, that the networks were trained on.
         clip_classes: sizes of classifiers of whole clips that have the name of one of persons.
+        first_class: row of the classifier with the first action; those before are none.
     """
 
     is_of: Callable[[Mapping[str, Tensor]], bool]
@@ -31,6 +32,7 @@ class Source:
     pixel_mean: tuple[float, float, float] = (114.75,) * 3
     pixel_std: tuple[float, float, float] = (57.375,) * 3
     clip_classes: tuple[int, ...] = ()
+    first_class: int = 0
 
     def why_left_over(self, name: str) -> str:
         reasons = (why for start, why in self.left_over.items() if re.match(start, name))

@@ -16,6 +16,8 @@ from torch import nn
 from .dilation import Spacing, space_stages
 from .layers import FrozenBatchNorm3d, LongConv3d
 
+# What a lateral connection is, and whether the stem pooling pads.
+LATERALS = ("aia", "pytorchvideo", "mmaction2")
 NORMS = {"BN": nn.BatchNorm3d, "FrozenBN": FrozenBatchNorm3d}
 
 # Residual blocks of res2..res5 by depth; 18 has one bottleneck block a stage (small networks).
@@ -55,8 +57,9 @@ class ResNet:
             stages then use dilation instead, with the same weights. 0: as it comes.
         norm: a key of NORMS.
         lateral: "aia", the released AIA network (lateral connections are a convolution with bias
-            and nothing else, stem pooling does not pad), or "pytorchvideo", also PySlowFast's
-            (convolution, normalisation, ReLU; padded pooling).
+            and nothing else, stem pooling does not pad), "pytorchvideo", also PySlowFast's
+            (convolution, normalisation, ReLU; padded pooling), or "mmaction2" (a convolution
+            without bias and nothing else; padded pooling).
         lateral_kernel: frames of the fast pathway that a lateral connection sees.
     """
 
@@ -74,7 +77,7 @@ class ResNet:
         for key, known in (
             ("depth", list(BLOCKS)),
             ("norm", list(NORMS)),
-            ("lateral", ["aia", "pytorchvideo"]),
+            ("lateral", list(LATERALS)),
         ):
             if (value := getattr(self, key)) not in known:
                 raise ValueError(f"MODEL.SLOWFAST.{key.upper()} {value!r} is not one of {known}")
@@ -114,18 +117,17 @@ class ResNet:
         if part == 4:
             return nn.Identity()
         channels = fast.channels * (2 ** (1 + part) if part else 1)
-        plain = self.lateral == "aia"
         conv = LongConv3d(
             channels,
             2 * channels,
             kernel_size=(self.lateral_kernel, 1, 1),
             stride=(alpha, 1, 1),
             padding=(self.lateral_kernel // 2, 0, 0),
-            bias=plain,
+            bias=self.lateral == "aia",
         )
-        if plain:
-            return FuseFastToSlow(conv)
-        return FuseFastToSlow(conv, NORMS[self.norm](2 * channels), nn.ReLU())
+        if self.lateral == "pytorchvideo":
+            return FuseFastToSlow(conv, NORMS[self.norm](2 * channels), nn.ReLU())
+        return FuseFastToSlow(conv)
 
     def _stem(self, pathway: Pathway) -> nn.Module:
         conv_stride, pool_stride = self.stem_strides
@@ -139,7 +141,7 @@ class ResNet:
             pool=nn.MaxPool3d if pool_stride > 1 else None,
             pool_kernel_size=(1, 3, 3),
             pool_stride=(1, pool_stride, pool_stride),
-            pool_padding=(0, 1, 1) if self.lateral == "pytorchvideo" else (0, 0, 0),
+            pool_padding=(0, 0, 0) if self.lateral == "aia" else (0, 1, 1),
             norm=NORMS[self.norm],
         )
 

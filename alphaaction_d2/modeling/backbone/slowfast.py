@@ -28,6 +28,7 @@ SLOWFAST_KEYS = {
     "NUM_STAGES": whole(1, 4),
     "TAU": whole(1, 4096),
     "ALPHA": whole(1, 4096),
+    "SLOW_START": whole(-1, 4095),
     "STEM_CHANNELS": whole(1, 1024),
     "BETA_INV": whole(1, 1024),
     "STEM_KERNELS": several(several(_ODD, [3]), [2]),
@@ -70,6 +71,10 @@ class SlowFast(VideoBackbone):
             raise ValueError(
                 f"INPUT.NUM_FRAMES {frames.num_frames} must be a multiple of MODEL.SLOWFAST.TAU "
                 f"{frames.tau}, and TAU of ALPHA {frames.alpha}"
+            )
+        if frames.start is not None and frames.start >= frames.tau:
+            raise ValueError(
+                f"MODEL.SLOWFAST.SLOW_START {frames.start} must be below TAU {frames.tau}"
             )
         self.frames = frames
         self.activation_checkpoint = activation_checkpoint
@@ -155,7 +160,12 @@ def _from_config(cfg: CfgNode, alpha: int, joining: int = 0, **others: Pathway) 
     )
     return {
         "frames": FrameSampling(
-            cfg.INPUT.NUM_FRAMES, node.TAU, alpha, node.SLOW_JITTER, node.SLOW_SPREAD
+            cfg.INPUT.NUM_FRAMES,
+            node.TAU,
+            alpha,
+            node.SLOW_JITTER,
+            node.SLOW_SPREAD,
+            None if node.SLOW_START < 0 else node.SLOW_START,
         ),
         "resnet": ResNet(**{x.name: node[x.name.upper()] for x in fields(ResNet)}),
         "pathways": {"slow": slow, **others},
