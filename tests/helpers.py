@@ -109,7 +109,7 @@ def loaded_tool(path: Path) -> Iterator[Callable[..., int]]:
         return run_tool(lambda: script.main(script.parse_args(list(map(str, arguments)))))
 
     # Its handler would outlive the test that captures what it writes.
-    with mock.patch.object(module, "setup_logger"):
+    with mock.patch.object(module, "setup_console", create=True):
         yield run
     del sys.modules[spec.name]
 

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from detectron2.utils.logger import setup_logger
 
 from ..data.clip_sampling import iterate_clips
 from ..data.datasets import AVAFiles, keyframes_of, register_folder, registered_files
@@ -52,6 +51,7 @@ from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
 from ..modeling.detector import PictureBoxes, PictureDetector, load_detector
 from .command_line import describe_error, tell_failed, tool_parser
+from .console import setup_console
 from .video_arguments import DETECTOR_HELP
 
 logger = logging.getLogger(__name__)
@@ -401,7 +401,7 @@ def _value(args: argparse.Namespace, option: str) -> Any:
 
 
 def main(args: argparse.Namespace) -> int:
-    setup_logger(name="alphaaction_d2")
+    setup_console()
     if len(args.detector) > 2:
         raise ValueError(f"--detector takes CONFIG and WEIGHTS, got {len(args.detector)} words")
     for option in ("batch-size", "looks-per-second"):

@@ -8,7 +8,6 @@ import json
 from pathlib import Path
 
 import numpy as np
-from detectron2.utils.logger import setup_logger
 from tabulate import tabulate
 
 from ..data.datasets import datasets_root
@@ -16,6 +15,7 @@ from ..data.datasets.puppets.generate import generate_puppets
 from ..formats.results import group_classes, mean_ap, read_evaluation
 from ..formats.writing import write_atomically
 from ..visualization.charts import comparison_chart
+from .console import setup_console
 from .experiment import PUPPETS_CONFIGS, experiment_cfg, run_experiment
 
 METHODS = {
@@ -58,8 +58,7 @@ def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) ->
 def main(args: argparse.Namespace) -> int:
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    setup_logger(str(output), name="detectron2")
-    setup_logger(str(output), name="alphaaction_d2")
+    setup_console(output)
     puppets = generate_puppets(datasets_root() / "puppets")
     if "none" not in args.methods:
         args.methods.insert(0, "none")  # the others start from its backbone

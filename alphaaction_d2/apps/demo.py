@@ -16,8 +16,6 @@ import logging
 from collections import Counter
 from pathlib import Path
 
-from detectron2.utils.logger import setup_logger
-
 from ..data import VideoError
 from ..data.video import one_line, probe_video, video_name
 from ..engine import AttentionPredictor
@@ -25,6 +23,7 @@ from ..engine.predictor import class_names
 from ..formats.names import file_name
 from ..visualization import VideoSection, write_report
 from .command_line import describe_error, tell_failed, tool_parser, typed_command
+from .console import setup_console
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
 from .video_results import process_video
 
@@ -47,7 +46,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> int:
-    setup_logger(name="alphaaction_d2")
+    setup_console()
     cfg = model_cfg(args)
     boxes_of = box_sources(args, cfg)
     predictor = AttentionPredictor(cfg)

@@ -11,8 +11,6 @@ import argparse
 import time
 from pathlib import Path
 
-from detectron2.utils.logger import setup_logger
-
 from ..data.datasets import datasets_root, register_datasets
 from ..data.datasets.puppets.generate import generate_puppets
 from ..engine import AttentionPredictor
@@ -22,6 +20,7 @@ from ..formats.results import read_evaluation
 from ..visualization import write_report
 from ..visualization.charts import class_ap_chart
 from .command_line import tool_parser, typed_command
+from .console import setup_console
 from .experiment import PUPPETS_CONFIGS, experiment_cfg, run_experiment
 from .video_results import process_video
 
@@ -41,8 +40,7 @@ def main(args: argparse.Namespace) -> int:
     start = time.monotonic()
     output = Path(args.output)
     output.mkdir(parents=True, exist_ok=True)
-    setup_logger(str(output), name="detectron2")
-    logger = setup_logger(str(output), name="alphaaction_d2")
+    logger = setup_console(output)
 
     logger.info("1/4 Generating the Puppets data set")
     puppets = generate_puppets(datasets_root() / "puppets")

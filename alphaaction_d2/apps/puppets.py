@@ -8,12 +8,12 @@ Where the configurations look for it:
 from __future__ import annotations
 
 import argparse
-import logging
 from dataclasses import fields
 
 from ..data.datasets.puppets.generate import generate_puppets
 from ..data.datasets.puppets.scripts import PuppetParams
 from .command_line import tool_parser
+from .console import setup_console
 
 PARAMETERS = {
     "num_train": "training videos",
@@ -37,6 +37,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    setup_console()
     parameters = {name: getattr(args, name) for name in PARAMETERS}
     generate_puppets(args.output, num_workers=args.num_workers, **parameters)

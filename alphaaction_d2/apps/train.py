@@ -10,19 +10,22 @@ with one task for every process, it needs none of the arguments about GPUs and m
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser, default_setup, launch
+from detectron2.engine import default_argument_parser, launch
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
+from detectron2.utils.collect_env import collect_env_info
+from detectron2.utils.env import seed_all_rng
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.checkpointer import last_checkpoint, load_for_inference
@@ -33,6 +36,7 @@ from ..engine.distributed.environment import check_gpus, join_group, launcher_va
 from ..formats.config_files import setup_cfg
 from ..formats.writing import only_writer
 from .command_line import USER_ERRORS, report_error
+from .console import setup_console
 
 GRACE = 3.0  # seconds in which whatever started the processes ends those that have nothing to say
 
@@ -54,10 +58,27 @@ def setup(args: Namespace) -> CfgNode:
     """Read the configuration of the command line, check and freeze it."""
     cfg = setup_cfg(args.config_file, args.opts)
     check_run_keys(cfg)
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="alphaaction_d2")
+    begin_run(cfg, args)
     register_datasets(cfg)
     return cfg
+
+
+def begin_run(cfg: CfgNode, args: Namespace) -> None:
+    """Do what detectron2's `default_setup` does, but tell it to `log.txt` instead of everybody."""
+    rank, folder = comm.get_rank(), Path(cfg.OUTPUT_DIR)
+    folder.mkdir(parents=True, exist_ok=True)
+    logger = setup_console(folder, rank=rank)
+    logger.debug("Process %d of %d; arguments: %s", rank, comm.get_world_size(), args)
+    # It looks for compilers, and warns that there is no GPU, which the text says anyway.
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    logger.debug("Environment:\n%s", collect_env_info())
+    logger.debug("Configuration:\n%s", cfg.dump())
+    if comm.is_main_process():
+        (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
+        logger.info("Configuration, messages and results: %s", folder)
+    seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
+    if not args.eval_only:
+        torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
 
 
 def train_or_test(args: Namespace) -> dict:

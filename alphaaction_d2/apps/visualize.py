@@ -17,8 +17,6 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from detectron2.utils.logger import setup_logger
-
 from ..data.video import probe_video, video_name
 from ..engine import AttentionPredictor
 from ..engine.predictor import class_names
@@ -26,6 +24,7 @@ from ..formats.results import VideoResult, read_evaluation
 from ..visualization.charts import class_gain_chart
 from .attention_pictures import KeyframeChoice, write_attention_pictures
 from .command_line import tool_parser
+from .console import setup_console
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
 from .video_results import ATTENTION_KEYFRAMES, keyframe_result
 
@@ -120,5 +119,5 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    setup_logger(name="alphaaction_d2")
+    setup_console()
     args.run(args)

@@ -107,7 +107,7 @@ class _StrictCheckpointer(DetectionCheckpointer):
             self.refuse_problems(path)
         for part, count in Counter(map(part_of, self.problems)).items():
             if part in self._absent:
-                logger.warning("%s has no %s: its %d tensors start fresh", path, part, count)
+                logger.info("%s has no %s: its %d tensors start fresh", path, part, count)
             else:
                 wrong = [text for name, text in self.problems.items() if part_of(name) == part]
                 logger.warning(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import math
+import time
 from pathlib import Path
 
 from detectron2.engine import HookBase, hooks
 from detectron2.structures import Instances
+from detectron2.utils.events import EventWriter, get_event_storage
 from torch.utils.hooks import RemovableHandle
 
 from ..checkpoint.checkpointer import ActionCheckpointer
@@ -129,3 +131,32 @@ class RepeatablePreciseBN(hooks.PreciseBN):
         self._data_loader = loader.from_start()
         self._data_iter = None
         super().update_stats()
+
+
+class ProgressWriter(EventWriter):
+    """Tells people now and then how far training is. All numbers of all steps are in the files."""
+
+    def __init__(self, max_iter: int, every: float = 15.0) -> None:
+        """
+        Args:
+            max_iter: steps of the whole run.
+            every: seconds between two lines, at least.
+        """
+        self._max_iter, self._every = max_iter, every
+        self._told = -math.inf
+
+    def write(self) -> None:
+        storage, now = get_event_storage(), time.monotonic()
+        done = storage.iter + 1
+        histories = storage.histories()
+        if not {"time", "total_loss"} <= histories.keys():  # of a run that has only just begun
+            return
+        if done > self._max_iter or (done < self._max_iter and now < self._told + self._every):
+            return
+        self._told = now
+        each = histories["time"].global_avg()
+        left = int(each * (self._max_iter - done))
+        logger.info(
+            "Step %d of %d, loss %.3f, %.2f s a step, %d:%02d min left",
+            *(done, self._max_iter, histories["total_loss"].median(20), each, *divmod(left, 60)),
+        )

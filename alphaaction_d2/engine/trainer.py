@@ -17,6 +17,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog, get_detection_datas
 from detectron2.engine import DefaultTrainer, HookBase, TrainerBase, hooks
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -34,7 +35,7 @@ from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
 from .checks import check_run_keys
 from .distributed.exchange import wait_for_all
-from .hooks import BestCheckpoint, MemoryHook, RepeatablePreciseBN
+from .hooks import BestCheckpoint, MemoryHook, ProgressWriter, RepeatablePreciseBN
 from .inference import (
     DelayedInference,
     PlainInference,
@@ -193,6 +194,9 @@ class Trainer(DefaultTrainer):
         if main:  # last, so that it writes what the others have measured
             built.append(hooks.PeriodicWriter(self.build_writers(), period=20))
         return built
+
+    def build_writers(self) -> list[EventWriter]:
+        return [*super().build_writers(), ProgressWriter(self.max_iter)]
 
     def _test_and_keep_results(self) -> dict[str, Any]:
         self._last_eval_results = self.test(self.cfg, self.model)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from detectron2.utils.events import EventStorage
 from torch import nn
 
 from alphaaction_d2.data.train_loader import TrainLoader
-from alphaaction_d2.engine.hooks import RepeatablePreciseBN
+from alphaaction_d2.engine.hooks import ProgressWriter, RepeatablePreciseBN
 
 
 class Normalised(nn.Module):
@@ -33,3 +34,19 @@ def test_statistics_come_from_the_same_clips_every_time():
         found.append((model.norm.running_mean.item(), model.norm.running_var.item()))
     assert found[0] == found[1] != (0.0, 1.0)
     assert loader.batches == 1, "training goes on where it was"
+
+
+def test_progress_is_told_now_and_then(caplog):
+    caplog.set_level("INFO", logger="alphaaction_d2")
+    writer = ProgressWriter(max_iter=40, every=3600)
+    with EventStorage(0) as storage:
+        for step in range(41):  # detectron2 writes once more after the last step
+            if step:
+                storage.put_scalars(total_loss=2.0, time=1.5)
+            writer.write()
+            storage.step()
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [
+        "Step 2 of 40, loss 2.000, 1.50 s a step, 0:57 min left",
+        "Step 40 of 40, loss 2.000, 1.50 s a step, 0:00 min left",
+    ]

@@ -103,8 +103,7 @@ def test_two_processes_evaluate_like_one(tmp_path):
 def train_here(tmp_path, monkeypatch, capsys):
     """Runs the tool in this process, without logs; returns its exit code and errors."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "default_setup", lambda cfg, args: None)
-    monkeypatch.setattr(train, "setup_logger", lambda *args, **options: None)
+    monkeypatch.setattr(train, "begin_run", lambda cfg, args: None)
     for name in [name for name in os.environ if name not in OUTSIDE]:
         monkeypatch.delenv(name)
 

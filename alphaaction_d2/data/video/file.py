@@ -152,7 +152,7 @@ class VideoFile(FrameSource):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | str,
         stream: int | None,
         threads: int,
         timing: Timing = NOT_SAID,
@@ -160,6 +160,7 @@ class VideoFile(FrameSource):
     ) -> None:
         """
         Args:
+            path: of the file; anything for whoever overrides `_open`.
             timing: the second of the first frame, and the rate of a file without times.
             frame_rate: see `VideoReader`.
         """
@@ -171,7 +172,7 @@ class VideoFile(FrameSource):
         self._warned = self._warned_of_hole = False
         self._reformatter = VideoReformatter()
         self._frames: Iterator[tuple[float, av.VideoFrame]]
-        self._container, self._stream = _open_stream(self.path, stream, threads)
+        self._container, self._stream = self._open(stream, threads)
         try:
             packets = self._container.demux(self._stream)
             start = list(islice(packets, _REORDER_WINDOW))
@@ -194,6 +195,11 @@ class VideoFile(FrameSource):
         except BaseException:
             self.close()
             raise
+
+    def _open(
+        self, index: int | None, threads: int
+    ) -> tuple[av.container.InputContainer, av.VideoStream]:
+        return _open_stream(Path(self.path), index, threads)
 
     def _find_clock(self, packets: Sequence[av.Packet]) -> str:
         """Decide which times of the stream that starts with `packets` to believe."""
@@ -241,7 +247,7 @@ class VideoFile(FrameSource):
 
     def _starts_permuted(self) -> bool:
         """Decode the start with another decoder, to see whether times step back."""
-        container, stream = _open_stream(self.path, self._stream.index, threads=1)
+        container, stream = self._open(self._stream.index, threads=1)
         with container:
             try:
                 frames = islice(container.decode(stream), _REORDER_WINDOW)
@@ -267,7 +273,7 @@ class VideoFile(FrameSource):
         if rotation % 180:
             width, height, aspect = height, width, 1 / aspect
         info = VideoInfo(
-            path=self.path,
+            path=Path(self.path),
             width=width,
             height=height,
             average_fps=self._fps,
@@ -411,7 +417,7 @@ class VideoFile(FrameSource):
         """Stand before the first frame. Opens anew: not every format can be rewound."""
         index = self._stream.index
         self._container.close()
-        self._container, self._stream = _open_stream(self.path, index, self._threads)
+        self._container, self._stream = self._open(index, self._threads)
         self._begin(self._clock.kind, self._container.demux(self._stream))
 
     def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
@@ -616,24 +622,31 @@ def _open_stream(
             raise VideoError(f"{path}: a text file ({container.format.name}): give a video file")
         if container.format.name == "image2" or container.format.name.endswith("_pipe"):
             raise VideoError(f"{path}: a picture, not a video: give a video file")
-        stream = _choose_stream(path, container, index)
-        if stream.width * stream.height > MAX_PIXELS:
-            raise VideoError(
-                f"{path}: its pictures are {stream.width}x{stream.height}, more than "
-                f"{MAX_PIXELS:,} pixels are not read: scale it down"
-            )
-        stream.codec_context.options = _LIMITS
-        stream.codec_context.thread_count = threads
-        if threads != 1:
-            stream.thread_type = "AUTO"
+        return container, _ready_stream(path, container, index, threads)
     except BaseException:
         container.close()
         raise
-    return container, stream
+
+
+def _ready_stream(
+    path: Path | str, container: av.container.InputContainer, index: int | None, threads: int
+) -> av.VideoStream:
+    """Choose the video stream of an open container, and prepare its decoder."""
+    stream = _choose_stream(path, container, index)
+    if stream.width * stream.height > MAX_PIXELS:
+        raise VideoError(
+            f"{path}: its pictures are {stream.width}x{stream.height}, more than "
+            f"{MAX_PIXELS:,} pixels are not read: scale it down"
+        )
+    stream.codec_context.options = _LIMITS
+    stream.codec_context.thread_count = threads
+    if threads != 1:
+        stream.thread_type = "AUTO"
+    return stream
 
 
 def _choose_stream(
-    path: Path, container: av.container.InputContainer, index: int | None
+    path: Path | str, container: av.container.InputContainer, index: int | None
 ) -> av.VideoStream:
     # A cover picture attached to a sound file is listed as a video stream of one frame.
     videos = [
