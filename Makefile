@@ -20,10 +20,11 @@ READY := $(VENV)/.alphaaction_d2-ready
 UNFINISHED := $(VENV)/.alphaaction_d2-unfinished
 START := $(shell date +%s)
 
-.PHONY: help setup demo compare test test-all lint format docs clean FORCE
+.PHONY: help setup demo demo-from-nothing compare test test-all lint format docs clean FORCE
 
 help:
 	@echo "make demo      generate Puppets videos, train, evaluate; results in demo_output/"
+	@echo "make demo-from-nothing    the same, and the backbone is trained, too"
 	@echo "make compare   train and compare the interaction methods"
 	@echo "make test      lint, format and type checks, and the fast tests"
 	@echo "make test-all  the same with the slow tests"
@@ -38,6 +39,9 @@ setup: $(READY)
 
 demo: $(READY)
 	$(RUN) tools/make_demo.py --output demo_output $(DEMO_ARGS)
+
+demo-from-nothing: $(READY)
+	$(RUN) tools/make_demo.py --output demo_output --from-nothing $(DEMO_ARGS)
 
 compare: $(READY)
 	$(RUN) tools/compare.py $(COMPARE_ARGS)

@@ -169,6 +169,14 @@ def draw_sheet(
     return bool(tiles)
 
 
+def draw_data_set(folder: Path, path: Path, pictures: int) -> None:
+    """Draw a contact sheet of a folder that is known to be right."""
+    report = DatasetReport()
+    read([str(folder)], report)
+    chosen = choose_keyframes(report, pictures)
+    draw_sheet(path, chosen, dict(look_at_videos(report, [x.key for x in chosen], decode=True)))
+
+
 def main(args: argparse.Namespace) -> int:
     logging.captureWarnings(True)
     if args.config_file:

@@ -1,13 +1,15 @@
 """The whole path on a fresh machine: generate videos, train, evaluate, and show the result.
 
-Everything ends in one folder: report.html with an annotated video, a chart of the average
-precision of every class, and the results as CSV and JSON. Run it again and finished parts are
-reused.
+Everything ends in one folder: sample.png, a look at the data, report.html with an annotated video,
+a chart of the average precision of every class, and the results as CSV and JSON. Run it again and
+finished parts are reused. Training begins from the backbone beside the configurations of Puppets,
+as real training begins from a backbone that was trained on Kinetics; --from-nothing trains it, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from ..engine.predictor import class_names
 from ..formats.results import read_evaluation
 from ..visualization import write_report
 from ..visualization.charts import class_ap_chart
+from .check import draw_data_set
 from .command_line import tool_parser, typed_command
 from .console import setup_console
 from .experiment import PUPPETS_CONFIGS, experiment_cfg, run_experiment
@@ -29,11 +32,22 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
     parser.add_argument("--output", default="demo_output", help="folder of all that is made")
     parser.add_argument("--config-file", default=str(PUPPETS_CONFIGS / "igmn.yaml"))
+    parser.add_argument("--from-nothing", action="store_true", help="train the backbone, too")
     parser.add_argument("--num-videos", type=int, default=2, help="validation videos to annotate")
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
     )
     return parser.parse_args(argv)
+
+
+def draw_sample(output: Path) -> Path:
+    """Draw keyframes of a few videos with their labels: something to look at within seconds."""
+    path = output / "sample.png"
+    if not path.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            few = generate_puppets(Path(folder) / "puppets", num_train=3, num_val=1)
+            draw_data_set(few, path, 16)
+    return path
 
 
 def main(args: argparse.Namespace) -> int:
@@ -43,15 +57,20 @@ def main(args: argparse.Namespace) -> int:
     logger = setup_console(output)
 
     logger.info("1/4 Generating the Puppets data set")
+    sample = draw_sample(output)
+    logger.info("A look at it: %s", sample)
     puppets = generate_puppets(datasets_root() / "puppets")
     cfg = experiment_cfg(args.config_file, args.opts, puppets, output / "training")
 
-    logger.info("2/4 Training the backbone, then %s", Path(args.config_file).name)
-    none = PUPPETS_CONFIGS / "none.yaml"
-    backbone = experiment_cfg(none, args.opts, puppets, output / "backbone")
-    backbone.DATASETS.TEST = ()
-    run_experiment(backbone)
-    cfg.MODEL.WEIGHTS = str(Path(backbone.OUTPUT_DIR) / "model_final.pth")
+    cfg.MODEL.WEIGHTS = str(PUPPETS_CONFIGS / "backbone.pth")
+    if args.from_nothing:
+        logger.info("2/4 Training the backbone")
+        none = PUPPETS_CONFIGS / "none.yaml"
+        backbone = experiment_cfg(none, args.opts, puppets, output / "backbone")
+        backbone.DATASETS.TEST = ()
+        run_experiment(backbone)
+        cfg.MODEL.WEIGHTS = str(Path(backbone.OUTPUT_DIR) / "model_final.pth")
+    logger.info("2/4 Training %s", Path(args.config_file).name)
     results = run_experiment(cfg)
 
     logger.info("3/4 Annotating videos")

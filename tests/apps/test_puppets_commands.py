@@ -8,9 +8,14 @@ from unittest import mock
 
 import cv2
 import pytest
+from detectron2.modeling import build_model
 
 from alphaaction_d2.apps import compare, make_demo
+from alphaaction_d2.apps.experiment import PUPPETS_CONFIGS
+from alphaaction_d2.checkpoint.checkpointer import load_for_inference
 from alphaaction_d2.data.datasets.puppets.generate import generate_puppets
+from alphaaction_d2.data.datasets.puppets.scripts import PUPPET_CLASSES
+from alphaaction_d2.formats.config_files import setup_cfg
 from tests.helpers import loaded_tool
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
@@ -26,17 +31,28 @@ def puppets(tmp_path_factory):
     return generate_puppets(root, num_train=2, num_val=1, seconds=12, num_workers=0)
 
 
-def test_the_demo_leaves_a_report_with_everything(puppets, tmp_path):
+@pytest.mark.parametrize("options", [(), ("--from-nothing",)], ids=["backbone", "from nothing"])
+def test_the_demo_leaves_a_report_with_everything(puppets, tmp_path, options):
     with (
         mock.patch.object(make_demo, "generate_puppets", return_value=puppets),
         loaded_tool(TOOLS / "make_demo.py") as run,
     ):
-        assert run("--output", tmp_path, "--num-videos", 1, *SHORT) == 0
+        assert run("--output", tmp_path, "--num-videos", 1, *options, *SHORT) == 0
     page = (tmp_path / "report.html").read_text()
     for part in ("val_000", "mAP, official2018", "Average precision per class", "results.csv"):
         assert part in page
     assert cv2.imread(str(tmp_path / "class_ap.png")) is not None
     assert (tmp_path / "val_000" / "annotated.mp4").is_file()
+    assert cv2.imread(str(tmp_path / "sample.png")) is not None
+    assert (tmp_path / "backbone" / "model_final.pth").is_file() == bool(options)
+
+
+def test_the_backbone_that_is_kept_in_the_repository_fits():
+    cfg = setup_cfg(str(PUPPETS_CONFIGS / "none.yaml"), ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    load_for_inference(model, str(PUPPETS_CONFIGS / "backbone.pth"))  # whole, or it raises
+    names = [c.name for c in PUPPET_CLASSES]
+    assert model.class_names == names
 
 
 def test_methods_are_compared_per_group(puppets, tmp_path):
