@@ -348,6 +348,10 @@ def _add_solver_and_test(cfg: CN) -> None:
     cfg.TEST.AVA_PROTOCOL = "official2018"
     # What that key was called before; where it is set, it counts.
     cfg.TEST.AVA_DIALECT = ""
+    # Further networks whose scores are averaged with the model's own, in the same pass: pairs of a
+    # configuration file and weights. (TEST.AUG.ENABLED is detectron2's: every clip is seen with the
+    # short sides MIN_SIZES, with FLIP also mirrored, and scores are averaged.)
+    cfg.TEST.ENSEMBLE = ()
     # Clips that testing takes through the network together. For a GPU: results are the same (on a
     # CPU to the bit), only faster.
     cfg.TEST.IMS_PER_BATCH = 1
@@ -369,7 +373,6 @@ _UNREAD = {
         "INPUT.MASK_FORMAT": "there are no masks",
         "MODEL.KEYPOINT_ON": "there are no keypoints",
         "TEST.KEYPOINT_OKS_SIGMAS": "there are no keypoints",
-        "TEST.AUG.ENABLED": "testing sees every clip once, as it is",
         "TEST.DETECTIONS_PER_IMAGE": "MODEL.ROI_ACTION_HEAD.SCORE_THRESH_TEST chooses actions",
         "DATALOADER.REPEAT_SQRT": "repeat factors are square roots",
         "VIS_PERIOD": "tools/visualize.py draws",

@@ -18,7 +18,6 @@ from tests.helpers import model_input, small_cfg
 @pytest.mark.parametrize(
     ("key", "value", "named"),
     [
-        ("TEST.AUG.ENABLED", True, "sees every clip once"),
         ("MODEL.LOAD_PROPOSALS", True, "boxes/ files"),
         ("MODEL.MASK_ON", True, "no masks"),
         ("MODEL.PROPOSAL_GENERATOR.NAME", "RRPN", "boxes/ files"),

@@ -195,13 +195,13 @@ def checked_frames(frames: Iterable[tuple[float, Any]]) -> Iterator[tuple[float,
 
 
 def iterate_clips(
-    frames: Iterable[tuple[float, np.ndarray]],
+    frames: Iterable[tuple[float, Any]],
     num_frames: int,
     sampling_rate: float,
     fps: float,
     timestamps: Sequence[float] | np.ndarray | None = None,
     period: float = 1.0,
-) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[float, Any, Any]]:
     """Cut the clips of all keyframes out of a stream of frames, each frame taken once.
 
     A clip comes out when the frame after its last moment arrives (only then is it known which
@@ -211,7 +211,8 @@ def iterate_clips(
 
     Args:
         frames: (seconds, (H, W, 3) picture) with increasing seconds: `iterate_frames`, the same
-            through a function that scales each picture, or a camera.
+            through a function that scales each picture, or a camera. In place of a picture there
+            may be a tuple of them, several views of one; a clip is then a tuple of clips.
         num_frames, sampling_rate, fps: the clip, see `clip_times`.
         timestamps: increasing seconds of the keyframes. All of them come out, also those after
             the end and in holes. By default every multiple of `period` from the first to the last
@@ -236,13 +237,13 @@ def iterate_clips(
 
 
 def _iterate_clips(
-    frames: Iterable[tuple[float, np.ndarray]],
+    frames: Iterable[tuple[float, Any]],
     offsets: np.ndarray,
     timestamps: np.ndarray | None,
     period: float,
-) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[float, Any, Any]]:
     """Do the work of `iterate_clips`; `offsets` (T,) are the clip's moments for timestamp 0."""
-    held: deque[tuple[float, np.ndarray]] = deque()
+    held: deque[tuple[float, Any]] = deque()
     moments = Moments(period) if timestamps is None else None
     # Keyframes that are known to exist and whose clips may still lack frames.
     due: deque[float] = deque([] if timestamps is None else timestamps.tolist())
@@ -268,10 +269,13 @@ def _iterate_clips(
 
 
 def _cut_clip(
-    held: deque[tuple[float, np.ndarray]], timestamp: float, offsets: np.ndarray
-) -> tuple[float, np.ndarray, np.ndarray]:
+    held: deque[tuple[float, Any]], timestamp: float, offsets: np.ndarray
+) -> tuple[float, Any, Any]:
     picked = frames_shown_at([time for time, _ in held], timestamp + offsets)
-    clip = np.stack([held[index][1] for index in picked])
+    frames = [held[index][1] for index in picked]
+    if isinstance(frames[0], tuple):
+        return timestamp, tuple(map(np.stack, zip(*frames))), frames[len(offsets) // 2]
+    clip = np.stack(frames)
     return timestamp, clip, clip[len(offsets) // 2]
 
 

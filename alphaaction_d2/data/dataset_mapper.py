@@ -30,6 +30,23 @@ CLIP_KEYS = {
 }
 
 
+def build_views(cfg: CfgNode) -> list[list[T.Augmentation]]:
+    """The views in which testing sees every clip: one, or as many as `cfg.TEST.AUG` says.
+
+    As in detectron2, every short side of MIN_SIZES is a view, with FLIP also mirrored.
+    """
+    check_keys(cfg, "TEST.AUG", {"MIN_SIZES": several(SIDE), "MAX_SIZE": SIDE})
+    node = cfg.TEST.AUG
+    single = build_augmentations(cfg, is_train=False)
+    if not node.ENABLED:
+        return [single]
+    views: list[list[T.Augmentation]] = []
+    for side in node.MIN_SIZES:
+        scale = ResizeShortSide((side,), node.MAX_SIZE)
+        views += [[scale], [scale, T.RandomFlip(prob=1.0)]] if node.FLIP else [[scale]]
+    return views
+
+
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """Scaling, and in training colour jitter and horizontal flip, as `cfg.INPUT` says."""
     check_keys(
@@ -74,7 +91,9 @@ class ActionDatasetMapper:
     augmentation and happens here. In testing the proposals are the detected persons.
 
     Training samples a transform for every clip. Testing uses one for all clips of a video, so that
-    clips in time order, which overlap, decode and scale each frame once.
+    clips in time order, which overlap, decode and scale each frame once. With several views, the
+    result is that of the first one, and `views` holds what the others are: `video`, `image`,
+    `proposals`, `objects`. All views of a frame are made when it is decoded.
     """
 
     @configurable
@@ -86,6 +105,7 @@ class ActionDatasetMapper:
         sampling_rate: int,
         clip_fps: float,
         augmentations: list[T.Augmentation],
+        more_views: Sequence[list[T.Augmentation]] = (),
         num_classes: int,
         choice: BoxChoice,
         box_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
@@ -97,6 +117,7 @@ class ActionDatasetMapper:
         Args:
             num_frames, sampling_rate, clip_fps: see :func:`clip_times`.
             augmentations: applied to every frame and to all boxes. In testing they must not draw.
+            more_views: the same for further views, in testing.
             num_classes: K.
             choice: of the found objects and, in testing, of the found persons.
             box_jitter: see :func:`jitter_boxes`.
@@ -107,7 +128,7 @@ class ActionDatasetMapper:
         self.num_frames = num_frames
         self.sampling_rate = sampling_rate
         self.clip_fps = clip_fps
-        self.augmentations = T.AugmentationList(augmentations)
+        self.views = [T.AugmentationList(x) for x in (augmentations, *more_views)]
         self.num_classes = num_classes
         if max_box_scale < 1:
             raise ValueError(f"INPUT.MAX_BOX_SCALE_TRAIN {max_box_scale} must be 1 or more")
@@ -133,12 +154,14 @@ class ActionDatasetMapper:
             },
         )
         node = cfg.INPUT
+        views = [build_augmentations(cfg, is_train=True)] if is_train else build_views(cfg)
         return {
             "is_train": is_train,
             "num_frames": node.NUM_FRAMES,
             "sampling_rate": node.SAMPLING_RATE,
             "clip_fps": node.CLIP_FPS,
-            "augmentations": build_augmentations(cfg, is_train),
+            "augmentations": views[0],
+            "more_views": views[1:],
             "num_classes": sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES),
             "box_jitter": tuple(node.BOX_JITTER),
             "max_box_scale": node.MAX_BOX_SCALE_TRAIN,
@@ -159,27 +182,39 @@ class ActionDatasetMapper:
         frames = reader.pictures(times)
         # 2. One transform for all frames and all boxes, sampled on one frame.
         if isinstance(reader, _TransformedReader):
-            transform = reader.transform  # already applied
-            assert transform is not None
+            transforms = reader.transforms  # already applied
+            videos = [np.stack(view, axis=1) for view in zip(*frames)]
         else:
-            transform = self.clip_transform(frames[len(frames) // 2])
-            frames = _transform_frames(frames, transform)
-        return self._result(dataset_dict, np.stack(frames, axis=1), transform)
+            transforms = self.view_transforms(frames[len(frames) // 2])
+            videos = [np.stack(_transform_frames(frames, transforms[0]), axis=1)]
+        return self._join_views(dataset_dict, videos, transforms)
 
     @property
     def frames_decoded(self) -> int:
         """How many frames came out of all decoders so far."""
         return self._frames_decoded + sum(x.frames_decoded for x in self._readers.values())
 
-    def clip_transform(self, frame: np.ndarray) -> T.Transform:
-        """The transform of a clip, sampled for one of its frames (H, W, 3)."""
-        return self.augmentations(T.AugInput(frame))
+    def view_transforms(self, frame: np.ndarray) -> list[T.Transform]:
+        """The transform of each view of a clip, sampled for one of its frames (H, W, 3)."""
+        return [view(T.AugInput(frame)) for view in self.views]
 
-    def map_scaled_clip(self, dataset_dict: dict, clip: np.ndarray, transform: T.Transform) -> dict:
-        """The same for frames (T, H, W, 3) to which `transform` has been applied already."""
-        return self._result(
-            dataset_dict, np.stack(list(map(split_channels, clip)), axis=1), transform
-        )
+    def map_scaled_clip(
+        self, dataset_dict: dict, views: Sequence[np.ndarray], transforms: list[T.Transform]
+    ) -> dict:
+        """The same for frames (T, H, W, 3) a view, to which its transform has been applied."""
+        videos = [np.stack(list(map(split_channels, clip)), axis=1) for clip in views]
+        return self._join_views(dataset_dict, videos, transforms)
+
+    def _join_views(
+        self, dataset_dict: dict, videos: Sequence[np.ndarray], transforms: list[T.Transform]
+    ) -> dict:
+        first, *others = [
+            self._result(dataset_dict, video, transform)
+            for video, transform in zip(videos, transforms, strict=True)
+        ]
+        if others:
+            first["views"] = [{key: x[key] for key in _OF_A_VIEW} for x in others]
+        return first
 
     def _result(self, dataset_dict: dict, video: np.ndarray, transform: T.Transform) -> dict:
         """The model's input from transformed frames (3, T, H, W)."""
@@ -240,7 +275,7 @@ class ActionDatasetMapper:
             self._readers[path] = (
                 VideoReader(path, frame_rate=frame_rate)
                 if self.is_train
-                else _TransformedReader(path, self.clip_transform, frame_rate)
+                else _TransformedReader(path, self.view_transforms, frame_rate)
             )
             if len(self._readers) > self.max_open_videos:
                 _, oldest = self._readers.popitem(last=False)
@@ -251,26 +286,26 @@ class ActionDatasetMapper:
 
 
 class _TransformedReader(VideoReader):
-    """A reader of transformed frames (3, H, W), all by one transform and each once.
+    """A reader of transformed frames, (3, H, W) a view, all by the same transforms and each once.
 
     Attributes:
-        transform: sampled for the first frame that is picked; None until then.
+        transforms: one a view, sampled for the first frame that is picked; none until then.
     """
 
     def __init__(
         self,
         path: str,
-        sample_transform: Callable[[np.ndarray], T.Transform],
+        sample_transforms: Callable[[np.ndarray], list[T.Transform]],
         frame_rate: float | None,
     ) -> None:
-        self.transform: T.Transform | None = None
-        self._sample_transform = sample_transform
-        super().__init__(path, prepare=self._apply_transform, frame_rate=frame_rate)
+        self.transforms: list[T.Transform] = []
+        self._sample_transforms = sample_transforms
+        super().__init__(path, prepare=self._apply_transforms, frame_rate=frame_rate)
 
-    def _apply_transform(self, frame: np.ndarray) -> np.ndarray:
-        if self.transform is None:
-            self.transform = self._sample_transform(frame)
-        return split_channels(self.transform.apply_image(frame))
+    def _apply_transforms(self, frame: np.ndarray) -> tuple[np.ndarray, ...]:
+        if not self.transforms:
+            self.transforms = self._sample_transforms(frame)
+        return tuple(split_channels(x.apply_image(frame)) for x in self.transforms)
 
 
 def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> list[np.ndarray]:
@@ -279,6 +314,8 @@ def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> l
     done = {key: split_channels(transform.apply_image(f)) for key, f in different.items()}
     return [done[id(frame)] for frame in frames]
 
+
+_OF_A_VIEW = ("video", "image", "proposals", "objects")
 
 # Keys of the dataset dict that the mapper turns into something else.
 _CONSUMED = ("annotations", "negatives", "persons", "objects", "persons_between")

@@ -7,26 +7,32 @@ use all run this.
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import build_detection_test_loader
 from detectron2.modeling import build_model
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint.checkpointer import load_for_inference
-from ..config import check_keys, whole
-from ..data.dataset_mapper import ActionDatasetMapper
+from ..config import TEXT, check_keys, several, whole
+from ..data.dataset_mapper import ActionDatasetMapper, build_views
 from ..data.samplers import WholeVideoSampler
+from ..formats.config_files import setup_cfg
 from ..memory.pool import MemoryPool
 from ..modeling.interaction.inspection import record_attention
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
+
+logger = logging.getLogger(__name__)
 
 
 def extract(
@@ -54,11 +60,53 @@ def extract(
     return [found[i] for i in range(len(clips))]
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What a member has found in a clip: features for the result, and for the memory."""
+
+    features: ClipFeatures
+    remembered: ClipFeatures
+
+    def with_ids(self, ids: Tensor) -> _Look:
+        return _Look(self.features.with_ids(ids), self.remembered.with_ids(ids))
+
+
 @dataclass
 class _Waiting:
     slot: int
     clip: dict  # the input without its frames
-    features: ClipFeatures
+    features: list[ClipFeatures]  # of every member
+
+
+class Member(nn.Module):
+    """One network's look at every clip in one view, with a memory of its own."""
+
+    def __init__(
+        self,
+        model: ActionRCNN,
+        pool: MemoryPool | None,
+        memory_model: ActionRCNN | None = None,
+        view: int = 0,
+    ) -> None:
+        """
+        Args:
+            model, pool, memory_model: see :class:`DelayedInference`.
+            view: of the clips that come in several (`TEST.AUG`), which one it sees.
+        """
+        super().__init__()
+        self.model = model
+        self.pool = pool
+        self.memory_model = memory_model
+        self.view = view
+
+    def look(self, clips: list[dict], together: bool | None) -> list[_Look]:
+        """Extract what result and memory need of every clip."""
+        if self.view > 0:
+            clips = [x["views"][self.view - 1] for x in clips]
+        features = remembered = extract(self.model, clips, together)
+        if self.memory_model is not None:
+            remembered = extract(self.memory_model, clips, together)
+        return list(map(_Look, features, remembered))
 
 
 class DelayedInference(nn.Module):
@@ -69,10 +117,16 @@ class DelayedInference(nn.Module):
     still waits is classified. Results say which clip they belong to (`video_id`, `timestamp`).
 
     A window holds `before` past and `after` future slots; `delay` future slots are waited for.
-    """
 
-    model: ActionRCNN
-    memory_model: ActionRCNN | None
+    Several members look at the same persons, in other views or with other networks. Ids are given
+    once, by the first one; a person's scores are the mean of all members' scores; boxes are those
+    of the first member, whose view is neither mirrored nor, in the results, scaled.
+
+    Attributes:
+        members: the first is the model itself.
+        model: of the first member.
+        pool: of the first member that has one; all pools have one clock and one window.
+    """
 
     def __init__(
         self,
@@ -82,6 +136,7 @@ class DelayedInference(nn.Module):
         memory_model: ActionRCNN | None = None,
         linker: IdentityLinker | None = None,
         together: bool | None = None,
+        others: Sequence[Member] = (),
     ) -> None:
         """
         Args:
@@ -91,19 +146,24 @@ class DelayedInference(nn.Module):
             memory_model: the network whose features are remembered; None: `model` itself.
             linker: gives ids to persons who come without; None: ids stay as they are.
             together: see :func:`extract`.
+            others: further members; what is said above is of the first.
         """
         super().__init__()
-        self.model = model
-        self.pool = pool
-        self.memory_model = memory_model
+        self.members = [Member(model, pool, memory_model), *others]
+        self._networks = nn.ModuleList(self.members)  # for `eval` and buffers
+        self.pool = next((x.pool for x in self.members if x.pool is not None), None)
         self.linker = linker
         self.together = together
-        offsets = pool.offsets if pool is not None else torch.zeros(1, dtype=torch.int64)
+        offsets = torch.zeros(1, dtype=torch.int64) if self.pool is None else self.pool.offsets
         self.after = int(offsets.max()) if delay is None else min(delay, int(offsets.max()))
         self._waiting: deque[_Waiting] = deque()
         self._video: str | None = None
         self._written: int | None = None  # slot that was written last
         self.train(model.training)
+
+    @property
+    def model(self) -> ActionRCNN:
+        return self.members[0].model
 
     def train(self, mode: bool = True) -> DelayedInference:
         """See torch. Raises ValueError when somebody, such as detectron2's `inference_on_dataset`,
@@ -119,48 +179,45 @@ class DelayedInference(nn.Module):
         """Extract these clips; return the results of all clips that are ready."""
         if not batched_inputs:
             return self.flush()
-        views = [extract(self.model, batched_inputs, self.together)]
-        if self.memory_model is not None:
-            views.append(extract(self.memory_model, batched_inputs, self.together))
+        looks = [member.look(batched_inputs, self.together) for member in self.members]
         results = []
         # From here on one after the other: ids and memory of a clip depend on those before it.
-        for x, *views_of_clip in zip(batched_inputs, *views):
+        for x, *looks_of_clip in zip(batched_inputs, *looks):
             if self.pool is None:
-                (features,) = self._identify(x, views_of_clip)
-                results.append(self.result(x, features, None))
+                looks_of_clip = self._identify(x, looks_of_clip)
+                nothing: list[MemoryWindow | None] = [None] * len(self.members)
+                results.append(self.result(x, [look.features for look in looks_of_clip], nothing))
             else:
-                results += self._push(self.pool, x, views_of_clip)
+                results += self._push(self.pool, x, looks_of_clip)
         return results
 
     def flush(self) -> list[dict]:
         """Classify the clips that still wait; the stream of their video has ended."""
         results = []
         if self.pool is not None:
-            results = [self._classify(self.pool, waiting) for waiting in self._waiting]
+            results = [self._classify(waiting) for waiting in self._waiting]
             self._waiting.clear()
-            self.pool.clear()
+            for member in self.members:
+                if member.pool is not None:
+                    member.pool.clear()
             self._written = None
         if self.linker is not None:
             self.linker.reset()
         self._video = None
         return results
 
-    def _identify(self, x: dict, views: list[ClipFeatures]) -> list[ClipFeatures]:
-        """Complete the ids of a clip's persons; all views are of the same persons."""
+    def _identify(self, x: dict, looks: list[_Look]) -> list[_Look]:
+        """Complete the ids of a clip's persons; all looks are at the same persons."""
         if self.linker is None:
-            return views
+            return looks
         video, first_id = str(x["video_id"]), x.get("first_new_id", first_new_id([]))
         for seconds, seen in x.get("persons_between", ()):  # by their boxes: they have no features
             self.linker(video, seconds, seen, first_id)
-        ids = self.linker(video, x["timestamp"], views[0].persons, first_id)
-        return [view.with_ids(torch.from_numpy(ids)) for view in views]
+        ids = self.linker(video, x["timestamp"], looks[0].features.persons, first_id)
+        return [look.with_ids(torch.from_numpy(ids)) for look in looks]
 
-    def _push(self, pool: MemoryPool, x: dict, views: list[ClipFeatures]) -> list[dict]:
-        """Remember a clip; results of those that are ready.
-
-        Args:
-            views: features for the result and, from another network, for the memory.
-        """
+    def _push(self, pool: MemoryPool, x: dict, looks: list[_Look]) -> list[dict]:
+        """Remember a clip, seen by all members; results of those that are ready."""
         video, slot = str(x["video_id"]), pool.clock.slot_of(x["timestamp"])
         results = []
         if video != self._video:
@@ -171,47 +228,67 @@ class DelayedInference(nn.Module):
                 f"{video}: clip at {x['timestamp']} s comes after one at "
                 f"{self._waiting[-1].clip['timestamp']} s; testing needs time order"
             )
-        features, *others = self._identify(x, views)
-        remembered = others[0] if others else features
+        looks = self._identify(x, looks)
         # Before the new slot takes the place of one that they still need.
-        results += self._classify_up_to(pool, slot - self.after - 1)
+        results += self._classify_up_to(slot - self.after - 1)
         if pool.clock.remembers(x):
-            pool.update([pool.prepare(x, remembered.persons)], loss=1.0)
+            for member, look in zip(self.members, looks):
+                if member.pool is not None:
+                    write = member.pool.prepare(x, look.remembered.persons)
+                    member.pool.update([write], loss=1.0)
             self._written = slot
         identification = {k: v for k, v in x.items() if not isinstance(v, torch.Tensor)}
-        identification.pop("persons_between", None)
+        for much in ("persons_between", "views"):
+            identification.pop(much, None)
+        features = [look.features for look in looks]
         self._waiting.append(_Waiting(slot, identification, features))
         # A frame before the slot's own moment does not complete the windows that end with it.
         complete = slot if self._written == slot else slot - 1
-        return results + self._classify_up_to(pool, complete - self.after)
+        return results + self._classify_up_to(complete - self.after)
 
-    def _classify_up_to(self, pool: MemoryPool, slot: int) -> list[dict]:
+    def _classify_up_to(self, slot: int) -> list[dict]:
         """Classify the waiting clips whose windows have ended by then."""
         results = []
         while self._waiting and self._waiting[0].slot <= slot:
-            results.append(self._classify(pool, self._waiting.popleft()))
+            results.append(self._classify(self._waiting.popleft()))
         return results
 
-    def _classify(self, pool: MemoryPool, waiting: _Waiting) -> dict:
-        window = pool.read(str(waiting.clip["video_id"]), waiting.slot, training=False)
-        return self.result(waiting.clip, waiting.features, window)
+    def _classify(self, waiting: _Waiting) -> dict:
+        video = str(waiting.clip["video_id"])
+        windows = [
+            None if x.pool is None else x.pool.read(video, waiting.slot, training=False)
+            for x in self.members
+        ]
+        return self.result(waiting.clip, waiting.features, windows)
 
-    def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
-        """Make the result of one clip, from its features and its memory window."""
-        instances = self.model.classify([features], [window])[0]
+    def result(
+        self, clip: dict, features: list[ClipFeatures], windows: list[MemoryWindow | None]
+    ) -> dict:
+        """Make the result of one clip, from every member's features and memory window."""
+        if len(self.members) == 1:
+            instances = self.model.classify(features, windows)[0]
+        else:
+            found = [
+                member.model.score([x], [window])[0]
+                for member, x, window in zip(self.members, features, windows)
+            ]
+            scores = torch.stack(found).mean(dim=0)
+            instances = self.model.roi_heads.list_actions(features[0], scores)
         return self.model.postprocess(instances, clip)
 
 
 class AttentiveInference(DelayedInference):
-    """The same results, with what the interaction module looked at.
+    """The same results, with what the interaction module of the first member looked at.
 
     A model that has attention adds `attention` to every result, a `ClipAttention`.
     """
 
-    def result(self, clip: dict, features: ClipFeatures, window: MemoryWindow | None) -> dict:
+    def result(
+        self, clip: dict, features: list[ClipFeatures], windows: list[MemoryWindow | None]
+    ) -> dict:
         clock = 1.0 if self.pool is None else self.pool.clock.slots_per_second
         with record_attention(self.model.roi_heads.interaction, clock) as attention:
-            result = super().result(clip, features, window)
+            result = super().result(clip, features, windows)
         if attention:
             result["attention"] = attention[0]
         return result
@@ -229,6 +306,18 @@ class PlainInference(nn.Module):
         return self.model(batched_inputs) if batched_inputs else []
 
 
+def build_plain_inference(cfg: CfgNode, model: nn.Module) -> PlainInference:
+    """Build the testing form of a model that has no halves; ValueError for several views."""
+    kind = type(model).__name__
+    if cfg.TEST.AUG.ENABLED or cfg.TEST.ENSEMBLE:
+        raise ValueError(
+            "TEST.AUG.ENABLED and TEST.ENSEMBLE: expected False and () for a model without "
+            f"extract() and classify(), {kind}"
+        )
+    logger.info("%s has no extract(): tested batch by batch, without memory", kind)
+    return PlainInference(model)
+
+
 class WithEnd:
     """A loader followed by one empty batch."""
 
@@ -243,11 +332,18 @@ class WithEnd:
         return len(self.loader) + 1
 
 
-def build_stream(cfg: CfgNode, keyframes: list[dict]) -> WithEnd:
+def build_stream(cfg: CfgNode, keyframes: list[dict], single_view: bool = False) -> WithEnd:
     """This process's share of keyframes, as testing sees them: whole videos, each in time order.
 
     An empty batch ends the stream.
+
+    Args:
+        single_view: whatever `TEST.AUG` says.
     """
+    if single_view:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.TEST.AUG.ENABLED = False
     check_keys(cfg, "TEST", {"IMS_PER_BATCH": whole(1, 100_000)})
     check_keys(cfg, "DATALOADER", {"NUM_WORKERS": whole(0, 256)})
     keyframes = sorted(keyframes, key=lambda x: (x["video_id"], x["timestamp"]))
@@ -299,15 +395,66 @@ def build_frozen_model(cfg: CfgNode) -> ActionRCNN:
 def build_delayed_inference(
     cfg: CfgNode, model: ActionRCNN, form: type[DelayedInference] = DelayedInference
 ) -> DelayedInference:
-    """Build the testing form of a model, with a pool of its own and the configured delay."""
+    """Build the testing form of a model, with a pool of its own and the configured delay.
+
+    With `TEST.AUG` it sees every clip in several views, and with `TEST.ENSEMBLE` other networks see
+    them, too: each with a pool of its own.
+    """
     check_keys(cfg, "MODEL.MEMORY", {"DELAY": whole(-1, 10_000)})
     delay = cfg.MODEL.MEMORY.DELAY
-    pool = build_memory_pool(cfg, model)
-    frozen = bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS) and pool is not None
+    members = []
+    for node, network in [(cfg, model), *build_ensemble(cfg)]:
+        frozen = bool(node.MODEL.MEMORY.FROZEN_WEIGHTS) and uses_memory(network)
+        memory_model = build_frozen_model(node) if frozen else None
+        for view in range(len(build_views(cfg))):
+            pool = build_memory_pool(node, network)
+            members.append(Member(network, pool, memory_model, view))
+    first, *others = members
     return form(
         model,
-        pool,
+        first.pool,
         delay=None if delay < 0 else delay,
-        memory_model=build_frozen_model(cfg) if frozen else None,
+        memory_model=first.memory_model,
         linker=build_identity_linker(cfg),
+        others=others,
     )
+
+
+def build_ensemble(cfg: CfgNode) -> list[tuple[CfgNode, ActionRCNN]]:
+    """Build the further networks of `cfg.TEST.ENSEMBLE`, with their weights.
+
+    Raises:
+        ValueError: one of them would need other clips, persons, classes or another memory window
+            than `cfg`: then evaluate each alone, and average their files.
+    """
+    check_keys(cfg, "TEST", {"ENSEMBLE": several(several(TEXT, [2]), range(100))})
+    built = []
+    for file, weights in cfg.TEST.ENSEMBLE:
+        node = setup_cfg(file, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
+        for key in _SHARED:
+            mine, theirs = _value(cfg, key), _value(node, key)
+            if mine != theirs:
+                raise ValueError(
+                    f"TEST.ENSEMBLE: {file}: {key} {theirs!r}, here it is {mine!r}: models that "
+                    "are tested in one pass need the same; evaluate each alone, and average with "
+                    "tools/evaluate_ava.py --average"
+                )
+        network = build_model(node).eval()
+        load_for_inference(network, weights)
+        built.append((node, network))
+    return built
+
+
+# What all networks of an ensemble have in common: what the mapper reads, the classes, and when a
+# clip can be classified.
+_SHARED = (
+    *("INPUT.NUM_FRAMES", "INPUT.SAMPLING_RATE", "INPUT.CLIP_FPS", "INPUT.MIN_SIZE_TEST"),
+    *("INPUT.MAX_SIZE_TEST", "INPUT.PERSON_SCORE_THRESH_TEST", "INPUT.OBJECT_SCORE_THRESH"),
+    *("INPUT.MAX_OBJECTS", "MODEL.ROI_ACTION_HEAD.GROUP_NAMES"),
+    *("MODEL.ROI_ACTION_HEAD.GROUP_SIZES", "MODEL.MEMORY.SLOTS_PER_SECOND"),
+    *("MODEL.MEMORY.WINDOW", "MODEL.MEMORY.STRIDE"),
+)
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    return functools.reduce(lambda node, name: node[name], key.split("."), cfg)

@@ -161,7 +161,7 @@ def fill_memory(
 def _extract(
     cfg: CfgNode, model: ActionRCNN, records: list[dict], pool: MemoryPool
 ) -> Iterator[list[MemoryWrite]]:
-    for batch in build_stream(cfg, records):
+    for batch in build_stream(cfg, records, single_view=True):
         features = extract(model, batch)
         clips = zip(batch, features)
         yield [pool.prepare(x, f.persons) for x, f in clips if pool.clock.remembers(x)]

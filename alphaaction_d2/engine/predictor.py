@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,14 +41,14 @@ class CutClip:
 
     Attributes:
         keyframe: `video_id`, `timestamp`, `height` and `width` of the video, `first_new_id`.
-        clip: (T, H, W, 3) uint8 RGB, scaled.
-        scale: what has been applied to its frames.
+        views: (T, H, W, 3) uint8 RGB, the clip as it is seen in each view.
+        transforms: what has been applied to the frames of each.
         boxes: gives the persons and objects of the keyframe.
     """
 
     keyframe: dict
-    clip: np.ndarray
-    scale: Transform
+    views: Sequence[np.ndarray]
+    transforms: list[Transform]
     boxes: Callable[[], BoxesAt]
 
 
@@ -135,7 +135,8 @@ class VideoPredictor(DefaultPredictor):
                 "objects": found.objects,
                 "persons_between": found.between,
             }
-            yield from _ready(delayed, [self.mapper.map_scaled_clip(keyframe, cut.clip, cut.scale)])
+            clip = self.mapper.map_scaled_clip(keyframe, cut.views, cut.transforms)
+            yield from _ready(delayed, [clip])
         yield from _ready(delayed, [])
 
     def _cut(
@@ -147,9 +148,10 @@ class VideoPredictor(DefaultPredictor):
             return
         height, width = first[1].shape[:2]
         # Scaling each frame once, before the clips that share it are cut, saves most of the work.
-        scale = self.mapper.clip_transform(first[1])
+        transforms = self.mapper.view_transforms(first[1])
         scaled = (
-            (time, scale.apply_image(frame)) for time, frame in itertools.chain([first], frames)
+            (time, tuple(x.apply_image(frame) for x in transforms))
+            for time, frame in itertools.chain([first], frames)
         )
         mapper, size = self.mapper, {"height": height, "width": width}
         first_id = first_new_id([boxes.largest_person_id])
@@ -157,7 +159,7 @@ class VideoPredictor(DefaultPredictor):
         for timestamp, clip, _ in clips:
             keyframe = {"video_id": video_id, "timestamp": timestamp, **size}
             keyframe["first_new_id"] = first_id
-            yield CutClip(keyframe, clip, scale, boxes.later(timestamp))
+            yield CutClip(keyframe, clip, transforms, boxes.later(timestamp))
 
 
 class AttentionPredictor(VideoPredictor):

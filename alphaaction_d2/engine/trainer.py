@@ -38,9 +38,9 @@ from .distributed.exchange import wait_for_all
 from .hooks import BestCheckpoint, MemoryHook, ProgressWriter, RepeatablePreciseBN
 from .inference import (
     DelayedInference,
-    PlainInference,
     build_delayed_inference,
     build_frozen_model,
+    build_plain_inference,
     build_stream,
 )
 from .memory_fill import build_training_pool, fill_memory, frozen_origin
@@ -264,9 +264,7 @@ class Trainer(DefaultTrainer):
             if hasattr(network, "extract"):
                 model = build_delayed_inference(cfg, network)
             else:
-                kind = type(network).__name__
-                logger.info("%s has no extract(): tested batch by batch, without memory", kind)
-                model = PlainInference(network)
+                model = build_plain_inference(cfg, network)
         share_buffers(model)
         return super().test(cfg, model, evaluators)
 

@@ -232,15 +232,19 @@ class ActionOutputLayers(nn.Module):
             losses.add(f"loss_{group.name}", total, len(logits))
         return losses
 
-    def inference(
-        self, logits: Tensor, persons: list[Instances], boxes: list[Boxes]
-    ) -> list[Instances]:
-        """List results per clip from the logits (R, K) of all; see :func:`action_inference`.
+    def scores(self, logits: Tensor) -> Tensor:
+        """Turn logits into scores (R, K).
 
         Raises:
             FloatingPointError: the network gives NaN or infinity; its weights are broken.
         """
         if not logits.isfinite().all():
             raise FloatingPointError("the network's logits are not finite: are its weights sound?")
-        scores = action_scores(logits.float(), self.groups).split([len(x) for x in persons])
+        return action_scores(logits.float(), self.groups)
+
+    def inference(
+        self, logits: Tensor, persons: list[Instances], boxes: list[Boxes]
+    ) -> list[Instances]:
+        """List results per clip from the logits (R, K) of all; see :func:`action_inference`."""
+        scores = self.scores(logits).split([len(x) for x in persons])
         return [action_inference(*clip, self.score_thresh) for clip in zip(persons, boxes, scores)]

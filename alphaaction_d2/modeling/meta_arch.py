@@ -148,6 +148,11 @@ class ActionRCNN(nn.Module):
         """Give results of clips that come with their memory (or do without)."""
         if not batched_inputs:
             return []
+        if "views" in batched_inputs[0]:
+            raise ValueError(
+                "TEST.AUG.ENABLED: clips come in several views, of which the model alone would see "
+                "one; build_delayed_inference(cfg, model) of alphaaction_d2.engine sees them all"
+            )
         if self.box_finder is not None:
             batched_inputs = [x if "proposals" in x else self.box_finder(x) for x in batched_inputs]
         for x in batched_inputs:
@@ -178,6 +183,10 @@ class ActionRCNN(nn.Module):
     ) -> list[Instances]:
         """Do the cheap half: actions from features and memory, in the network's picture."""
         return self.roi_heads.classify(clips, self._memory(memory))
+
+    def score(self, clips: list[ClipFeatures], memory: list[MemoryWindow | None]) -> list[Tensor]:
+        """Score the persons of clips, (Ri, K) each: :meth:`classify` before actions are listed."""
+        return self.roi_heads.score(clips, self._memory(memory))
 
     @staticmethod
     def postprocess(instances: Instances, clip: dict) -> dict:

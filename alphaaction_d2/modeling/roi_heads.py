@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..config import WIDTH, check_keys, number, refuse_unread, several, whole
 from ..memory.window import WINDOW_KEYS, empty_window, insert_clips, weighted
 from ..structures import UNKNOWN_PERSON, ClipFeatures, Losses, MemoryWindow
-from .action_output import ActionOutputLayers
+from .action_output import ActionOutputLayers, action_inference
 from .interaction import InteractionModule, build_interaction
 from .pooler import RoIPooler
 
@@ -216,6 +216,19 @@ class ActionROIHeads(nn.Module):
         logits, _ = self._predict(clips, memory)
         persons = [clip.persons for clip in clips]
         return self.predictor.inference(logits, persons, [x.proposal_boxes for x in persons])
+
+    def score(self, clips: list[ClipFeatures], memory: MemoryWindow | None = None) -> list[Tensor]:
+        """Score clips, (Ri, K) each; :meth:`list_actions` makes of them what :meth:`classify` is.
+
+        Between the two, scores of several networks or views become one.
+        """
+        logits, _ = self._predict(clips, memory)
+        return list(self.predictor.scores(logits).split([len(x.persons) for x in clips]))
+
+    def list_actions(self, clip: ClipFeatures, scores: Tensor) -> Instances:
+        """List one clip's actions by its scores (Ri, K)."""
+        boxes, lowest = clip.persons.proposal_boxes, self.predictor.score_thresh
+        return action_inference(clip.persons, boxes, scores, lowest)
 
     def _predict(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None

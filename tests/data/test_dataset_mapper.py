@@ -148,7 +148,7 @@ def literal_clip(mapper: ActionDatasetMapper, keyframe: dict) -> np.ndarray:
     )
     with VideoReader(keyframe["file_name"]) as reader:
         frames = reader.read(times)
-    transform = mapper.augmentations(T.AugInput(frames[len(frames) // 2]))
+    transform = mapper.views[0](T.AugInput(frames[len(frames) // 2]))
     return np.stack([transform.apply_image(frame) for frame in frames]).transpose(3, 0, 1, 2)
 
 
@@ -178,7 +178,7 @@ def test_a_scaled_clip_is_only_brought_into_order(noise):
     testing = mapper(False, [ResizeShortSide((30,), 100)])
     transform = ClipResizeTransform(46, 82, 30, 53)
     clip = np.random.default_rng(0).integers(0, 256, (16, 30, 53, 3), dtype=np.uint8)
-    video = testing.map_scaled_clip(noise, clip, transform)["video"]
+    video = testing.map_scaled_clip(noise, [clip], [transform])["video"]
     assert video.is_contiguous()
     np.testing.assert_array_equal(video.numpy(), clip.transpose(3, 0, 1, 2))
 

@@ -177,7 +177,7 @@ def test_a_batch_goes_through_the_network_together(interaction):
     one_by_one = results_of(build_delayed_inference(cfg, model), clips, 1)
     counting = CountingModel(model)
     delayed = build_delayed_inference(cfg, model)
-    delayed.model, delayed.together = counting, True
+    delayed.members[0].model, delayed.together = counting, True
     together = results_of(delayed, clips, 8)
     assert counting.sizes == [6, 2], "pictures of one size, whatever video they are of"
     for a, b in zip(one_by_one, together, strict=True):

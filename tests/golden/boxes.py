@@ -87,4 +87,4 @@ def best_objects(case: GoldenCase, number: int):
     objects = FoundBoxes.of(case.arrays["in/boxes"], case.arrays["in/scores"], size=(width, height))
     picture = np.zeros((1, height, width, 3), np.uint8)
     keyframe = {"height": height, "width": width, "persons": FoundBoxes.of(), "objects": objects}
-    return mapper.map_scaled_clip(keyframe, picture, T.NoOpTransform())["objects"]
+    return mapper.map_scaled_clip(keyframe, [picture], [T.NoOpTransform()])["objects"]

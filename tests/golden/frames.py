@@ -176,7 +176,7 @@ def _mapped(
     }
     picked, _ = sampled_indices(len(frames), config["frame_num"], config["sample_rate"])
     clip = np.stack([transform.apply_image(frames[i]) for i in picked])
-    return mapper.map_scaled_clip(keyframe, clip, transform)
+    return mapper.map_scaled_clip(keyframe, [clip], [transform])
 
 
 def _compare_boxes(case: GoldenCase, name: str, result: dict, flipped: bool) -> None:

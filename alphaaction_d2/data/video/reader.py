@@ -115,7 +115,8 @@ class VideoReader:
         path: a video file, or a folder that holds a video.
         stream, threads: see `iterate_frames`. One thread is right in a loader's worker.
         prepare: applied to a picture when it is first wanted, once however many reads want it.
-            All reads then give its results (of one shape) in place of the pictures.
+            All reads then give its results (of one shape) in place of the pictures; of `pictures`
+            these may also be tuples, several views of one.
         frame_rate: for data sets that count frames instead of seconds: frame k, as decoded, is at
             k / `frame_rate` seconds, whatever the file says of times and rate. Such a file is not
             sought in, as only decoding counts. Of a folder of pictures the smallest number (or
@@ -131,7 +132,7 @@ class VideoReader:
         *,
         stream: int | None = None,
         threads: int = 1,
-        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+        prepare: Callable[[np.ndarray], Any] | None = None,
         frame_rate: float | None = None,
     ) -> None:
         self._source = _open_source(path, stream, threads, frame_rate)
@@ -246,18 +247,23 @@ class _HeldFrame:
     def __init__(self, seconds: float, frame: Any) -> None:
         self.seconds = seconds
         self._frame = frame  # as its source gives it
-        self._picture: np.ndarray | None = None
+        self._picture: Any = None
 
-    def picture(
-        self, source: FrameSource, prepare: Callable[[np.ndarray], np.ndarray] | None
-    ) -> np.ndarray:
+    def picture(self, source: FrameSource, prepare: Callable[[np.ndarray], Any] | None) -> Any:
         if self._picture is None:
             rgb = source.to_rgb(self._frame)
-            # A view of its own: what `prepare` gave may be somebody's array, and stays writable.
-            self._picture = (rgb if prepare is None else prepare(rgb)).view()
-            self._picture.flags.writeable = False
+            prepared = rgb if prepare is None else prepare(rgb)
+            several = isinstance(prepared, tuple)
+            self._picture = tuple(map(_read_only, prepared)) if several else _read_only(prepared)
             self._frame = None
         return self._picture
+
+
+def _read_only(picture: np.ndarray) -> np.ndarray:
+    # A view of its own: what `prepare` gave may be somebody's array, and stays writable.
+    picture = picture.view()
+    picture.flags.writeable = False
+    return picture
 
 
 # ------------------------------------------------------------------------------ files and folders
