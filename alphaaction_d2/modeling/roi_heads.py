@@ -7,8 +7,9 @@ channels (slow + fast), K RoI grid side.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -47,7 +48,7 @@ class ActionROIHeads(nn.Module):
         head: nn.Module,
         predictor: ActionOutputLayers,
         num_channels: int,
-        empty_memory: Callable[..., MemoryWindow],
+        window: Mapping[str, Any],
         box_extend_test: tuple[float, float],
         pool_to_last_pixel: bool = False,
     ) -> None:
@@ -60,8 +61,8 @@ class ActionROIHeads(nn.Module):
                 "replace" by it.
             head: fused features (R, C') -> (R, C'').
             num_channels: C.
-            empty_memory: :func:`empty_window` but for the number of clips and the device, for
-                clips without a pool, such as a still image.
+            window: `before_after`, `max_persons` and `stride` of the windows of clips without a
+                pool, such as a still image, see :func:`empty_window`.
             box_extend_test: share of width and height by which test boxes grow before pooling.
             pool_to_last_pixel: pool every box without its last row and column (released AIA model).
         """
@@ -75,7 +76,7 @@ class ActionROIHeads(nn.Module):
         self.head = head
         self.predictor = predictor
         self.num_channels = num_channels
-        self.empty_memory = empty_memory
+        self.empty_memory = functools.partial(empty_window, num_channels=num_channels, **window)
         self.box_extend_test = box_extend_test
         self.pool_to_last_pixel = pool_to_last_pixel
 
@@ -119,13 +120,11 @@ class ActionROIHeads(nn.Module):
             "head": head,
             "predictor": ActionOutputLayers(cfg, node.FC_DIM if node.NUM_FC > 0 else fused),
             "num_channels": channels,
-            "empty_memory": functools.partial(
-                empty_window,
-                before_after=tuple(memory.WINDOW),
-                max_persons=memory.MAX_PERSONS,
-                num_channels=channels,
-                stride=memory.STRIDE,
-            ),
+            "window": {
+                "before_after": tuple(memory.WINDOW),
+                "max_persons": memory.MAX_PERSONS,
+                "stride": memory.STRIDE,
+            },
             "box_extend_test": tuple(node.BOX_EXTEND_TEST),
             "pool_to_last_pixel": node.POOL_TO_LAST_PIXEL,
         }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from functools import partial
 
 from pytorchvideo.layers.nonlocal_net import create_nonlocal
@@ -43,6 +43,9 @@ class Pathway:
     non_local_blocks: tuple[int, ...] = ()
     joining: int = 0
 
+    def __post_init__(self) -> None:
+        _keep_as_tuples(self)
+
 
 @dataclass(frozen=True)
 class ResNet:
@@ -74,6 +77,7 @@ class ResNet:
     lateral_kernel: int
 
     def __post_init__(self) -> None:
+        _keep_as_tuples(self)
         for key, known in (
             ("depth", list(BLOCKS)),
             ("norm", list(NORMS)),
@@ -180,6 +184,15 @@ class ResNet:
                 )
             )
         return ResStage(nn.ModuleList(blocks))
+
+
+def _keep_as_tuples(numbers: Pathway | ResNet) -> None:
+    """Turn the lists of a dataclass into tuples: what a LazyConfig gives are neither, and torch and
+    pytorchvideo ask for these."""
+    for field in fields(numbers):
+        value = getattr(numbers, field.name)
+        if isinstance(value, Sequence) and not isinstance(value, str):
+            object.__setattr__(numbers, field.name, tuple(value))
 
 
 def _relu_and_non_local(channels: int, norm: type[nn.Module]) -> nn.Module:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 
-from detectron2.config import CfgNode, configurable, get_cfg
+from detectron2.config import CfgNode, configurable, get_cfg, instantiate
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from pytorchvideo.models.net import MultiPathWayWithFuse, Net
@@ -67,6 +67,8 @@ class SlowFast(VideoBackbone):
                 what is inside them again for the gradient.
         """
         super().__init__()
+        # a LazyConfig does not build what stands in a dict
+        pathways = {name: instantiate(x) for name, x in pathways.items()}
         if frames.num_frames % frames.tau or frames.tau % frames.alpha:
             raise ValueError(
                 f"INPUT.NUM_FRAMES {frames.num_frames} must be a multiple of MODEL.SLOWFAST.TAU "
