@@ -7,7 +7,7 @@ channels (slow + fast), K RoI grid side.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -76,7 +76,9 @@ class ActionROIHeads(nn.Module):
         self.head = head
         self.predictor = predictor
         self.num_channels = num_channels
-        self.empty_memory = functools.partial(empty_window, num_channels=num_channels, **window)
+        self.empty_memory: Callable[..., MemoryWindow] = functools.partial(
+            empty_window, num_channels=num_channels, **window
+        )
         self.box_extend_test = box_extend_test
         self.pool_to_last_pixel = pool_to_last_pixel
 
