@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,16 @@ def test_the_site_shows_every_document():
     paths = {path.relative_to(ROOT).as_posix() for path in DOCUMENTS}
     pages = {"index.md" if p == "README.md" else p.removeprefix("docs/") for p in paths}
     assert set(shown) == pages
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_as_it_stands(tmp_path):
+    cells = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    script = tmp_path / "tour.py"
+    script.write_text("import matplotlib\nmatplotlib.use('Agg')\n" + "\n".join(code))
+    run = subprocess.run(
+        [sys.executable, script], cwd=ROOT, capture_output=True, text=True, timeout=600
+    )
+    assert run.returncode == 0, run.stderr
+    assert "mAP@0.5" in run.stdout and "person 1: " in run.stdout
