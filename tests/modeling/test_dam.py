@@ -72,6 +72,27 @@ def test_polar_angles():
     torch.testing.assert_close(dam.polar_angles(points, box), torch.tensor(expected))
 
 
+def own_angles(boxes: Tensor) -> Tensor:
+    """Of 7 x 7 cells of boxes enlarged as in testing, about these boxes: (n, 7, 7) float64."""
+    half = (boxes[:, 2:] - boxes[:, :2]) * 0.25 / 2
+    points = dam.cell_centres(boxes + torch.cat([-half, half], dim=1), 7)
+    return dam.polar_angles(points, boxes).double()
+
+
+@pytest.mark.parametrize("shift", [(0, 1), (1, 0), (17, 5), (100, 64)])
+def test_neither_precision_nor_a_shift_turns_an_angle(shift):
+    torch.manual_seed(0)
+    size = torch.tensor([455.0, 256.0], dtype=torch.float64)
+    # As a file has them, in thousandths of the picture.
+    boxes = (torch.rand(100, 2, 2, dtype=torch.float64).sort(dim=1).values * 1000).round() / 1000
+    boxes = (boxes * size).flatten(1)
+    exact = own_angles(boxes)
+    assert (exact[:, 3, :3] == 1).all(), "the middle row, left of the centre"
+    moved = boxes + torch.tensor([*shift, *shift])
+    for found in (own_angles(boxes.float()), own_angles(moved.float()), own_angles(moved)):
+        torch.testing.assert_close(found, exact, atol=1e-4, rtol=0)
+
+
 THREE = torch.tensor([[[0.0, 0.0, 4.0, 4.0], [2.0, 0.0, 4.0, 6.0], [3.0, -3.0, 9.0, 3.0]]])
 
 

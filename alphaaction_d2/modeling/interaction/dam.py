@@ -56,11 +56,12 @@ def points_inside(points: Tensor, boxes: Tensor) -> Tensor:
 def polar_angles(points: Tensor, boxes: Tensor) -> Tensor:
     """Compute polar angles of points about the centres of boxes, divided by pi: in [-1, 1].
 
-    Shapes as in :func:`points_inside`. A point at the centre, to a thousandth of a pixel, has angle
-    0: rounding must not decide.
+    Shapes as in :func:`points_inside`. What lies a thousandth of a pixel or less from the centre,
+    in x or in y, lies on it there: rounding must not decide. The middle row of a grid about its own
+    box does, and left of the centre its angle would be 1 or -1 by chance. It is 1; 0 at the centre.
     """
     away = points - ((boxes[..., :2] + boxes[..., 2:]) / 2)[..., None, None, :]
-    away = away.masked_fill((away.abs() < 1e-3).all(dim=-1, keepdim=True), 0.0)
+    away = away.masked_fill(away.abs() < 1e-3, 0.0)  # 0.0 and not -0.0, whose angle would be -1
     return torch.atan2(away[..., 1], away[..., 0]) / math.pi
 
 
