@@ -67,6 +67,9 @@ def _add_input_boxes(cfg: CN) -> None:
     # pads its objects, MODEL.INTERACTION.MAX_OBJECTS should be the same number.)
     cfg.INPUT.OBJECT_SCORE_THRESH = 0.5
     cfg.INPUT.MAX_OBJECTS = 5
+    # The same of hands, which SegmentHeads puts beside the segment as keys of P-blocks; 0: none.
+    cfg.INPUT.HAND_SCORE_THRESH = 0.5
+    cfg.INPUT.MAX_HANDS = 0
 
 
 def _add_data_sets(cfg: CN) -> None:
@@ -287,6 +290,11 @@ def _add_memory(cfg: CN) -> None:
     # memory once and for all (the long-term feature bank, AIA, Table 1e: "w/o AMU"). Empty: the
     # memory is updated asynchronously by the network that is being trained.
     cfg.MODEL.MEMORY.FROZEN_WEIGHTS = ""
+    # The memory is what a detector has said of the objects around (AIA, Sec. 6: nouns), in files
+    # that never change: the width of these features, and the files; (): those of the data sets.
+    # Width 0: the memory is of the model's own features.
+    cfg.MODEL.MEMORY.DETECTOR_CHANNELS = 0
+    cfg.MODEL.MEMORY.DETECTOR_FILES = ()
     # Live use: classify with DELAY slots of future (-1: the whole half window).
     cfg.MODEL.MEMORY.DELAY = -1
 

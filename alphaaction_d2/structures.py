@@ -77,6 +77,10 @@ class FoundBoxes:
         order = np.argsort(self.scores, kind="stable")
         return self.at(order[max(len(order) - number, 0) :])
 
+    def near(self, seconds: float) -> FoundBoxes:
+        """Give those nearest to a moment: of one picture, all; see :meth:`TimedBoxes.near`."""
+        return self
+
     def in_pixels(self, width: int, height: int) -> np.ndarray:
         """Give the boxes (n, 4) in pixels of a picture, float32."""
         return (self.boxes * (width, height, width, height)).astype(np.float32)
@@ -101,6 +105,13 @@ class TimedBoxes:
         columns = [[getattr(x, f.name) for x in parts] for f in fields(FoundBoxes)]
         times = [time for time, found in moments.items() for _ in range(len(found))]
         return cls(np.array(times, np.float64), FoundBoxes(*map(np.concatenate, columns)))
+
+    def near(self, seconds: float) -> FoundBoxes:
+        """Give those of the moment nearest to this one; of two as near the earlier."""
+        if not len(self.found):
+            return self.found
+        distances = np.abs(self.timestamps - seconds)
+        return self.found.at(self.timestamps == self.timestamps[distances.argmin()])
 
     def moments(self) -> Iterator[tuple[float, FoundBoxes]]:
         """Yield each moment, and who is there."""
@@ -157,11 +168,14 @@ class BoxChoice:
     Attributes:
         min_person_score, min_object_score: lower ones are not shown.
         max_objects: of the others, the best are.
+        min_hand_score, max_hands: the same of hands.
     """
 
     min_person_score: float
     min_object_score: float
     max_objects: int
+    min_hand_score: float = 0.5
+    max_hands: int = 0
 
     @classmethod
     def of(cls, cfg: CfgNode) -> BoxChoice:
@@ -173,10 +187,15 @@ class BoxChoice:
                 "PERSON_SCORE_THRESH_TEST": number(0, 1),
                 "OBJECT_SCORE_THRESH": number(0, 1),
                 "MAX_OBJECTS": whole(0),
+                "HAND_SCORE_THRESH": number(0, 1),
+                "MAX_HANDS": whole(0),
             },
         )
         node = cfg.INPUT
-        return cls(node.PERSON_SCORE_THRESH_TEST, node.OBJECT_SCORE_THRESH, node.MAX_OBJECTS)
+        return cls(
+            *(node.PERSON_SCORE_THRESH_TEST, node.OBJECT_SCORE_THRESH, node.MAX_OBJECTS),
+            *(node.HAND_SCORE_THRESH, node.MAX_HANDS),
+        )
 
     def persons(self, found: FoundBoxes, place: Place, image_size: tuple[int, int]) -> Instances:
         """Make proposals of persons, see :func:`as_proposals`."""
@@ -186,8 +205,17 @@ class BoxChoice:
     def objects(self, found: FoundBoxes, place: Place, image_size: tuple[int, int]) -> Instances:
         """Make `boxes` and `scores` of objects, in ascending order of score."""
         found = found.above(self.min_object_score).best(self.max_objects)
-        boxes, scores = as_boxes(place(found)), torch.from_numpy(found.scores)
-        return Instances(image_size, boxes=boxes, scores=scores)
+        return _as_instances(found, place(found), image_size)
+
+    def hands(self, found: FoundBoxes, place: Place, image_size: tuple[int, int]) -> Instances:
+        """Make the same of hands."""
+        found = found.above(self.min_hand_score).best(self.max_hands)
+        return _as_instances(found, place(found), image_size)
+
+
+def _as_instances(found: FoundBoxes, pixels: np.ndarray, image_size: tuple[int, int]) -> Instances:
+    scores = torch.from_numpy(found.scores)
+    return Instances(image_size, boxes=as_boxes(pixels), scores=scores)
 
 
 def as_proposals(found: FoundBoxes, pixels: np.ndarray, image_size: tuple[int, int]) -> Instances:
@@ -298,6 +326,7 @@ class ClipFeatures:
             enlarged in testing; None where they are the proposals.
         gt_classes: (Ri, K) multi-hot, in training.
         gt_boxes: the Ri annotated boxes, neither jittered nor enlarged, in training.
+        hands: of segments, like the objects.
     """
 
     persons: Instances
@@ -306,6 +335,7 @@ class ClipFeatures:
     pooled_boxes: Boxes | None = None
     gt_classes: Tensor | None = None
     gt_boxes: Boxes | None = None
+    hands: Instances | None = None
 
     @property
     def grid_boxes(self) -> Tensor:
@@ -336,19 +366,19 @@ class ClipFeatures:
     @property
     def num_bytes(self) -> int:
         """Size of the features."""
-        found = [
-            x.get(name) for x in (self.persons, self.objects) for name in _FEATURES if x.has(name)
-        ]
+        sets = [x for x in (self.persons, self.objects, self.hands) if x is not None]
+        found = [x.get(name) for x in sets for name in _FEATURES if x.has(name)]
         return sum(x.nbytes for x in [*found, self.scene] if x is not None)
 
     def _each_feature(self, function: Callable[[Tensor], Tensor]) -> ClipFeatures:
         """Copy, with the results of a function in place of the features."""
-        copies = []
-        for x in (self.persons, self.objects):
-            features = {name: function(x.get(name)) for name in _FEATURES if x.has(name)}
-            copies.append(Instances(x.image_size, **{**x.get_fields(), **features}))
+        copies = {}
+        for part in ("persons", "objects", "hands"):
+            if (x := getattr(self, part)) is not None:
+                features = {name: function(x.get(name)) for name in _FEATURES if x.has(name)}
+                copies[part] = Instances(x.image_size, **{**x.get_fields(), **features})
         scene = None if self.scene is None else function(self.scene)
-        return replace(self, persons=copies[0], objects=copies[1], scene=scene)
+        return replace(self, **copies, scene=scene)
 
 
 _FEATURES = ("roi_features", "roi_maps")  # fields of `Instances`

@@ -13,13 +13,21 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..evaluation import epic55, ucf101_24
 from ..evaluation.ava_protocol import evaluate_ava_files, results_as_json, results_as_text
 from ..evaluation.average_precision import AVA_PROTOCOLS
 from ..formats.ava import read_exclusions, read_video_list
-from ..formats.epic55 import NUM_NOUNS, NUM_VERBS, read_epic_scores, read_epic_segments
+from ..formats.epic55 import (
+    NUM_NOUNS,
+    NUM_VERBS,
+    read_epic_classes,
+    read_epic_scores,
+    read_epic_segments,
+    split_segments,
+)
 from ..formats.label_map import read_label_map
 from ..formats.ucf101_24 import read_ucf_annotations, read_ucf_detections
 from ..formats.writing import write_atomically
@@ -90,7 +98,7 @@ _UCF101_24_OPTIONS: Options = {
     ("--protocol",): {"default": "gurkirt", "help": "gurkirt (default), act (also MOC), yowo"},
     ("--frames",): {"help": "annotated or all; default: what the protocol does (act: all)"},
 }
-_LOGITS = "logits (segments, {}), .npy or .npz"
+_LOGITS = "logits (segments, {}), .npy or .npz (as training writes)"
 _EPIC55_OPTIONS: Options = {
     ("--labels",): {**_CSV, "help": "EPIC_train_action_labels.csv"},
     ("--verbs",): {**_FILE, "help": _LOGITS.format(NUM_VERBS)},
@@ -114,15 +122,23 @@ def _score_ucf101_24(args: argparse.Namespace) -> tuple[str, str]:
 
 
 def _score_epic55(args: argparse.Namespace) -> tuple[str, str]:
-    training, validation = epic55.split_segments(read_epic_segments(args.labels))
+    training, validation = split_segments(read_epic_segments(args.labels))
+    verbs = _number_of_classes(args.labels, "verb", NUM_VERBS)
+    nouns = _number_of_classes(args.labels, "noun", NUM_NOUNS)
     result = epic55.evaluate_epic55(
-        read_epic_scores(args.verbs, validation, NUM_VERBS),
-        read_epic_scores(args.nouns, validation, NUM_NOUNS),
+        read_epic_scores(args.verbs, validation, verbs),
+        read_epic_scores(args.nouns, validation, nouns),
         validation.verbs,
         validation.nouns,
-        epic55.action_prior(training.verbs, training.nouns),
+        epic55.action_prior(training.verbs, training.nouns, verbs, nouns),
     )
     return epic55.epic_results_as_text(result), epic55.epic_results_as_json(result)
+
+
+def _number_of_classes(labels: str, kind: str, official: int) -> int:
+    """Count the classes of the list beside the labels; without one there are the official ones."""
+    classes = Path(labels).with_name(f"EPIC_{kind}_classes.csv")
+    return len(read_epic_classes(classes)) if classes.is_file() else official
 
 
 # By data set: help, options, and what gives a text and all numbers as JSON.

@@ -106,13 +106,13 @@ class KeyframeTable:
         return {key: place.stop - place.start for key, place in self.places.items()}
 
 
-class DensePersons:
-    """Persons of any number of videos, looked up by video and time."""
+class DenseBoxes:
+    """Boxes of any number of videos, looked up by video and time."""
 
     def __init__(self, tables: Sequence[AVARows]) -> None:
         """
         Args:
-            tables: persons at any times, boxes as fractions.
+            tables: boxes at any times, as fractions.
         """
         rows = concatenate_rows([*tables] or [_NO_ROWS])
         rows = select_rows(rows, np.lexsort((rows.timestamps, rows.video_codes)))
@@ -127,7 +127,7 @@ class DensePersons:
         return len(self._times)
 
     def between(self, video: str, start: float, stop: float) -> TimedBoxes:
-        """Give the persons of a video after `start` and before `stop`, in seconds."""
+        """Give the boxes of a video after `start` and before `stop`, in seconds."""
         place = self._places.get(video, _NOTHING)
         times = self._times[place]
         first = place.start + int(np.searchsorted(times, start, side="right"))

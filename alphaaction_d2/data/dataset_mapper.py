@@ -85,7 +85,10 @@ class ActionDatasetMapper:
     The result has `video` (3, T, H, W) uint8 RGB, its keyframe as `image` (3, H, W), `proposals`
     (`proposal_boxes`, `objectness_logits`, `person_ids`), `objects` (`boxes`, `scores`), in
     training `instances` (`gt_boxes`, `gt_classes` (Ri, K), one row per proposal), and the
-    identification of the clip.
+    identification of the clip. Of segments the objects include hands, which have `is_hand`.
+
+    A segment has a `span` of seconds, anywhere in which training puts its clip's centre; its person
+    is the whole picture.
 
     In training the annotated persons are the proposals: jittering and thinning them out is
     augmentation and happens here. In testing the proposals are the detected persons.
@@ -175,8 +178,11 @@ class ActionDatasetMapper:
         """See the class. Raises VideoError for a clip that cannot be decoded; never returns
         None."""
         # 1. Frames.
+        if self.is_train and "span" in dataset_dict:  # LFB: anywhere in the segment
+            moment = float(np.random.uniform(*dataset_dict["span"]))
+            dataset_dict = {**dataset_dict, "clip_centre": moment}
         times = clip_times(
-            dataset_dict["timestamp"], self.num_frames, self.sampling_rate, self.clip_fps
+            _centre(dataset_dict), self.num_frames, self.sampling_rate, self.clip_fps
         )
         reader = self._reader(dataset_dict["file_name"], dataset_dict.get("frame_rate"))
         frames = reader.pictures(times)
@@ -229,7 +235,15 @@ class ActionDatasetMapper:
             return _transform_boxes(pixels, transform, image_size)
 
         # 3. Boxes.
-        result["objects"] = self.choice.objects(dataset_dict["objects"], place, image_size)
+        centre = _centre(dataset_dict)
+        objects = dataset_dict["objects"].near(centre)
+        result["objects"] = self.choice.objects(objects, place, image_size)
+        if "hands" in dataset_dict:
+            hands = dataset_dict["hands"].near(centre)
+            hands = self.choice.hands(hands, place, image_size)
+            for x, is_hand in ((hands, True), (result["objects"], False)):
+                x.is_hand = torch.full((len(x),), is_hand)
+            result["objects"] = Instances.cat([hands, result["objects"]])
         if self.is_train:
             result["instances"], result["proposals"] = self._annotated(
                 dataset_dict, transform, image_size
@@ -318,7 +332,12 @@ def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> l
 _OF_A_VIEW = ("video", "image", "proposals", "objects")
 
 # Keys of the dataset dict that the mapper turns into something else.
-_CONSUMED = ("annotations", "negatives", "persons", "objects", "persons_between")
+_CONSUMED = ("annotations", "negatives", "persons", "objects", "hands", "persons_between")
+
+
+def _centre(dataset_dict: dict) -> float:
+    """Second in the middle of the clip: the keyframe, or what training has drawn of its span."""
+    return dataset_dict.get("clip_centre", dataset_dict.get("timestamp", 0.0))
 
 
 def _transform_boxes(

@@ -10,7 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ..data.box_tables import DensePersons, KeyframeTable, split_at_keyframes
+from ..data.box_tables import DenseBoxes, KeyframeTable, split_at_keyframes
 from ..data.clip_sampling import Moments
 from ..formats.ava import AVARows, select_rows
 from ..formats.boxes import BoxFile, is_person, read_boxes
@@ -91,7 +91,7 @@ class KeyframeBoxes(BoxSource):
         self._files = [split_at_keyframes(file) for file in files]
         # boxes at keyframes, which of them are persons, and persons between keyframes, once the
         # size of the picture is known
-        self._tables: tuple[KeyframeTable, np.ndarray, DensePersons] | None = None
+        self._tables: tuple[KeyframeTable, np.ndarray, DenseBoxes] | None = None
         self._asked: set[int] = set()  # keyframes
 
     @classmethod
@@ -134,7 +134,7 @@ class KeyframeBoxes(BoxSource):
             for files in zip(*self._files)
         )
         table = KeyframeTable(at)
-        self._tables = table, is_person(table.rows), DensePersons(between)
+        self._tables = table, is_person(table.rows), DenseBoxes(between)
 
     def at(self, seconds: float) -> BoxesAt:
         assert self._tables is not None, "first the frames of the video go through `watch`"

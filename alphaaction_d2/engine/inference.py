@@ -31,6 +31,7 @@ from ..modeling.interaction.inspection import record_attention
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
+from .detector_memory import build_detector_memory
 
 logger = logging.getLogger(__name__)
 
@@ -378,8 +379,12 @@ def uses_memory(model: nn.Module) -> bool:
 
 
 def build_memory_pool(cfg: CfgNode, model: ActionRCNN) -> MemoryPool | None:
-    """Build an empty pool for streams, or None when a model has no use for memory."""
-    return MemoryPool(cfg, model.roi_heads.num_channels) if uses_memory(model) else None
+    """Build a pool for streams, empty unless it is of detected objects; None without need."""
+    if not uses_memory(model):
+        return None
+    if cfg.MODEL.MEMORY.DETECTOR_CHANNELS:
+        return build_detector_memory(cfg, cfg.DATASETS.TEST)
+    return MemoryPool(cfg, model.roi_heads.num_channels)
 
 
 def build_frozen_model(cfg: CfgNode) -> ActionRCNN:
@@ -401,13 +406,17 @@ def build_delayed_inference(
     them, too: each with a pool of its own.
     """
     check_keys(cfg, "MODEL.MEMORY", {"DELAY": whole(-1, 10_000)})
-    delay = cfg.MODEL.MEMORY.DELAY
-    members = []
+    # what a detector has said of the future is there already, and the same for all views
+    from_detector = cfg.MODEL.MEMORY.DETECTOR_CHANNELS > 0
+    delay = 0 if from_detector else cfg.MODEL.MEMORY.DELAY
+    members: list[Member] = []
     for node, network in [(cfg, model), *build_ensemble(cfg)]:
         frozen = bool(node.MODEL.MEMORY.FROZEN_WEIGHTS) and uses_memory(network)
         memory_model = build_frozen_model(node) if frozen else None
+        pool = None
         for view in range(len(build_views(cfg))):
-            pool = build_memory_pool(node, network)
+            if pool is None or not from_detector:
+                pool = build_memory_pool(node, network)
             members.append(Member(network, pool, memory_model, view))
     first, *others = members
     return form(
@@ -450,9 +459,10 @@ def build_ensemble(cfg: CfgNode) -> list[tuple[CfgNode, ActionRCNN]]:
 _SHARED = (
     *("INPUT.NUM_FRAMES", "INPUT.SAMPLING_RATE", "INPUT.CLIP_FPS", "INPUT.MIN_SIZE_TEST"),
     *("INPUT.MAX_SIZE_TEST", "INPUT.PERSON_SCORE_THRESH_TEST", "INPUT.OBJECT_SCORE_THRESH"),
-    *("INPUT.MAX_OBJECTS", "MODEL.ROI_ACTION_HEAD.GROUP_NAMES"),
+    *("INPUT.MAX_OBJECTS", "INPUT.HAND_SCORE_THRESH", "INPUT.MAX_HANDS"),
+    "MODEL.ROI_ACTION_HEAD.GROUP_NAMES",
     *("MODEL.ROI_ACTION_HEAD.GROUP_SIZES", "MODEL.MEMORY.SLOTS_PER_SECOND"),
-    *("MODEL.MEMORY.WINDOW", "MODEL.MEMORY.STRIDE"),
+    *("MODEL.MEMORY.WINDOW", "MODEL.MEMORY.STRIDE", "MODEL.MEMORY.DETECTOR_CHANNELS"),
 )
 
 

@@ -23,6 +23,7 @@ from ..memory.pool import MemoryPool, MemoryWrite
 from ..memory.slots import Clock
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, Losses
+from .detector_memory import build_detector_memory
 from .distributed.exchange import gather_numbers, store_everywhere
 from .distributed.shared_tensors import shared_zeros
 from .inference import build_frozen_model, build_stream, extract, uses_memory
@@ -51,6 +52,8 @@ def build_training_pool(
     """
     if not uses_memory(model):
         return None
+    if cfg.MODEL.MEMORY.DETECTOR_CHANNELS:
+        return build_detector_memory(cfg, cfg.DATASETS.TRAIN)
     most, clock = cfg.INPUT.MAX_PERSONS_TRAIN, Clock(cfg.MODEL.MEMORY.SLOTS_PER_SECOND)
     places = []
     for keyframe in (keyframes[i] for i in range(len(keyframes))):
@@ -126,7 +129,7 @@ def attach_memory(
             pool.err = loss
 
     network.register_forward_pre_hook(read)
-    if not frozen:
+    if not frozen and not cfg.MODEL.MEMORY.DETECTOR_CHANNELS:
         interaction = network.roi_heads.interaction
         assert interaction is not None  # or there was no pool
         interaction.register_forward_hook(keep)

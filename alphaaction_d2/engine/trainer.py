@@ -28,6 +28,7 @@ from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import AVAEvaluator
+from ..evaluation.epic55_evaluation import EPICEvaluator
 from ..formats.label_map import LABEL_MAP, LabelMap, write_label_map
 from ..memory.pool import MemoryPool
 from ..modeling import ActionRCNN
@@ -58,9 +59,17 @@ def ava_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvalu
     return AVAEvaluator(dataset_name, folder, protocol=protocol, min_person_score=lowest)
 
 
+def epic_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
+    """The evaluator of verbs or nouns of EPIC-Kitchens-55."""
+    return EPICEvaluator(dataset_name, folder)
+
+
 # By the `evaluator_type` of a data set's metadata: from configuration, data set and a folder for
 # results.
-EVALUATORS: dict[str, Callable[[CfgNode, str, Path], DatasetEvaluator]] = {"ava": ava_evaluator}
+EVALUATORS: dict[str, Callable[[CfgNode, str, Path], DatasetEvaluator]] = {
+    "ava": ava_evaluator,
+    "epic": epic_evaluator,
+}
 
 
 class Trainer(DefaultTrainer):
@@ -90,11 +99,15 @@ class Trainer(DefaultTrainer):
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         keep_class_names(cfg, model)
-        self.fills_once = self.pool is not None and bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
+        memory = cfg.MODEL.MEMORY
+        self.fills_once = self.pool is not None and bool(memory.FROZEN_WEIGHTS)
+        stands_by = self.fills_once or memory.DETECTOR_CHANNELS > 0
+        # The pool that changes with the weights: of AMU.
+        self.changing_pool = None if stands_by else self.pool
         self.checkpointer = ActionCheckpointer(
             model,
             cfg.OUTPUT_DIR,
-            pool=None if self.fills_once else self.pool,
+            pool=self.changing_pool,
             trainer=weakref.proxy(self),
         )
         backbone = getattr(model, "backbone", model)
@@ -130,10 +143,10 @@ class Trainer(DefaultTrainer):
             self.start_iter = self.iter + 1
         if self.pool is not None and self.fills_once:
             self._provide_frozen_memory(self.pool, rebuild_memory or not resuming)
-        elif self.pool is not None and resuming and rebuild_memory:
+        elif self.changing_pool is not None and resuming and rebuild_memory:
             # All as trustworthy as what the last step wrote.
-            tag = self.pool.err if math.isfinite(self.pool.err) else 1.0
-            fill_memory(self.cfg, unwrap(self.model), self.pool, self._keyframes, tag)
+            tag = self.changing_pool.err if math.isfinite(self.changing_pool.err) else 1.0
+            fill_memory(self.cfg, unwrap(self.model), self.changing_pool, self._keyframes, tag)
         # One process of a machine writes the shared pool: nobody may read it half full.
         wait_for_all()
 
@@ -173,11 +186,11 @@ class Trainer(DefaultTrainer):
         """detectron2's hooks and ours; their order matters."""
         cfg, main = self.cfg, comm.is_main_process()
         built: list[HookBase] = [hooks.IterationTimer()]
-        if self.pool is not None and not self.fills_once:
+        if self.changing_pool is not None:
             interaction = unwrap(self.model).roi_heads.interaction
             assert interaction is not None  # or there was no pool
             # On every worker, and before anything that runs the model again or saves it.
-            built.append(MemoryHook(self.pool, interaction))
+            built.append(MemoryHook(self.changing_pool, interaction))
         built.append(hooks.LRScheduler())
         if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(self.model):
             clips = self._trainer.data_loader.from_start()

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from tabulate import tabulate
 
-from ..formats.epic55 import NUM_NOUNS, NUM_VERBS, EPICSegments
+from ..formats.epic55 import NUM_NOUNS, NUM_VERBS
 
-LAST_TRAINING_PARTICIPANT = 25  # P26 to P31 are LFB's validation part
 TOP = (1, 5)
 _PRIOR_EPSILON = 1e-5
 _SEGMENTS_AT_A_TIME = 1024  # of one verb, with all nouns
@@ -43,12 +42,6 @@ class EPICAccuracy:
     def percent(self, what: str, k: int) -> float:
         """Share of the segments in per cent; NaN without segments."""
         return 100 * self.correct[what][k] / self.num_segments if self.num_segments else np.nan
-
-
-def split_segments(segments: EPICSegments) -> tuple[EPICSegments, EPICSegments]:
-    """LFB's training part (P01 to P25) and validation part (P26 to P31)."""
-    is_training = segments.participants <= LAST_TRAINING_PARTICIPANT
-    return segments[is_training], segments[~is_training]
 
 
 # ------------------------------------------------------------------------------------- the formulas

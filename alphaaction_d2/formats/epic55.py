@@ -1,17 +1,22 @@
-"""Files of EPIC-Kitchens-55: labels of segments, and models' logits."""
+"""Files of EPIC-Kitchens-55: labels of segments, detectors' features, and models' logits."""
 
 from __future__ import annotations
 
 import os
 import re
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 
 import numpy as np
 
-from .tables import Column, DataFileError, read_table, strict
+from .ava import read_video_list
+from .pickles import UnsafePickleError, loads_numbers
+from .tables import Column, DataFileError, gunzipping, read_table, strict
 
 NUM_VERBS, NUM_NOUNS = 125, 352
+LAST_TRAINING_PARTICIPANT = 25  # P26 to P31 are LFB's validation part
+FEATURE_FPS = 30.0  # in which LFB counts frames
 
 
 @dataclass(frozen=True)
@@ -24,6 +29,8 @@ class EPICSegments:
         verbs: (N,) int64.
         nouns: (N,) int64.
         source: the file's name for messages.
+        videos: (N,) of text such as `P01_01`; empty text in a file without this column.
+        starts, stops: (N,) float64 seconds; NaN in a file without these columns.
     """
 
     uids: np.ndarray
@@ -31,20 +38,23 @@ class EPICSegments:
     verbs: np.ndarray
     nouns: np.ndarray
     source: str = ""
+    videos: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
+    starts: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    stops: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def __len__(self) -> int:
         return len(self.uids)
 
     def __getitem__(self, which: np.ndarray) -> EPICSegments:
-        return EPICSegments(
-            *(self.uids[which], self.participants[which], self.verbs[which], self.nouns[which]),
-            source=self.source,
-        )
+        columns = {f.name: getattr(self, f.name) for f in fields(self)}
+        taken = {k: x[which] for k, x in columns.items() if isinstance(x, np.ndarray) and len(x)}
+        return replace(self, **taken)
 
 
 def read_epic_segments(path: str | os.PathLike) -> EPICSegments:
     """Read `EPIC_train_action_labels.csv`, or any CSV with a header that names its columns uid,
-    participant_id, verb_class and noun_class.
+    participant_id, verb_class and noun_class; video_id, start_timestamp and stop_timestamp may
+    lack.
 
     Raises:
         DataFileError: one line per bad row.
@@ -56,13 +66,62 @@ def read_epic_segments(path: str | os.PathLike) -> EPICSegments:
     if (counts > 1).any():
         raise DataFileError(path, f"the segment (uid) {uids[counts > 1][0]} comes more than once")
     numbers = [int(word.removeprefix("P")) for word in table.words["participant_id"]]
+    videos = np.array(table.words.get("video_id", [""]))
+    unknown = np.full(len(table.columns["uid"]), np.nan)
+    starts, stops = (columns.get(f"{x}_timestamp", unknown) for x in ("start", "stop"))
+    if (stops < starts).any():
+        row = int(np.flatnonzero(stops < starts)[0])
+        what = f"the segment (uid) {columns['uid'][row]} stops before it starts"
+        raise DataFileError(path, what)
     return EPICSegments(
         uids=columns["uid"],
         participants=np.array(numbers, dtype=np.int64)[columns["participant_id"]],
         verbs=columns["verb_class"],
         nouns=columns["noun_class"],
         source=str(path),
+        videos=videos[columns.get("video_id", np.zeros(len(unknown), np.int64))],
+        starts=starts,
+        stops=stops,
     )
+
+
+def split_segments(segments: EPICSegments) -> tuple[EPICSegments, EPICSegments]:
+    """LFB's training part (P01 to P25) and validation part (P26 to P31)."""
+    is_training = segments.participants <= LAST_TRAINING_PARTICIPANT
+    return segments[is_training], segments[~is_training]
+
+
+def read_epic_classes(path: str | os.PathLike) -> list[str]:
+    """Read the names in `EPIC_verb_classes.csv` or `EPIC_noun_classes.csv`, in the order of ids.
+
+    Raises:
+        DataFileError: a bad row, or ids that are not 0, 1, 2, ...
+        FileNotFoundError: there is no such file.
+    """
+    kind = "noun" if "noun" in Path(path).name else "verb"
+    number = Column(f"{kind}_id", int)
+    table = read_table(path, (number, Column("class_key", str)), has_header=True)
+    columns = strict((table.columns, table.findings))
+    ids = columns[number.name].tolist()
+    if sorted(ids) != list(range(len(ids))):
+        raise DataFileError(path, f"{number.name}: expected the numbers 0 to {len(ids) - 1}")
+    names = [table.words["class_key"][code] for code in columns["class_key"].tolist()]
+    return [name for _, name in sorted(zip(ids, names))]
+
+
+_TIME = re.compile(r"(\d{1,3}):(\d{1,2}):(\d{1,2}(?:\.\d{0,9})?)")
+
+
+def _seconds(text: str) -> float:
+    found = _TIME.fullmatch(text)
+    if found is None:
+        raise ValueError(text)
+    return 3600.0 * int(found[1]) + 60.0 * int(found[2]) + float(found[3])
+
+
+def _time(name: str) -> Column:
+    expected = "a time such as 00:02:10.99"
+    return Column(name, float, expected=expected, may_lack=True, read=_seconds)
 
 
 def _below(name: str, limit: int) -> Column:
@@ -76,7 +135,76 @@ _COLUMNS = (
     ),
     _below("verb_class", NUM_VERBS),
     _below("noun_class", NUM_NOUNS),
+    Column("video_id", str, may_lack=True),
+    _time("start_timestamp"),
+    _time("stop_timestamp"),
 )
+
+
+def read_detected_features(path: str | os.PathLike) -> dict[str, dict[int, np.ndarray]]:
+    """Read what a detector has said of objects, once or more often a second.
+
+    Args:
+        path: a pickle, of which nothing is executed: `{train,val}_lfb.pkl` of Long-Term Feature
+            Banks, a list by video, or a dict by video's name as `make_boxes --features` writes. A
+            video is a dict: frame, counted at 30 a second, to (n, C) numbers, best objects first,
+            or an empty list. A list goes by `frame_lists/{train,val}.csv` in the folder above, of
+            LFB or with the name of a video on each line.
+
+    Returns:
+        By video and frame: (n, C), n > 0, all of the same C.
+
+    Raises:
+        DataFileError: it is something else.
+        FileNotFoundError: there is no such file.
+    """
+    with gunzipping(path) as file:
+        content = file.read()
+    try:
+        loaded = loads_numbers(content)
+    except UnsafePickleError as error:
+        raise DataFileError(path, str(error)) from None
+    if isinstance(loaded, list):
+        folder, name = Path(path).resolve().parent.parent, Path(path).name.partition(".")[0]
+        video_list = folder / "frame_lists" / f"{name.removesuffix('_lfb')}.csv"
+        if not video_list.is_file():
+            what = f"a list of {len(loaded)} videos without names: what it goes by is no file"
+            raise DataFileError(path, f"{what}, {video_list} (LFB's, or one video a line)")
+        names = _listed_videos(video_list)
+        if len(names) != len(loaded):
+            what = f"a list of {len(loaded)} videos, {video_list} names {len(names)}"
+            raise DataFileError(path, what)
+        loaded = dict(zip(names, loaded))
+    if not isinstance(loaded, dict) or not all(isinstance(x, dict) for x in loaded.values()):
+        raise DataFileError(path, "expected a list or dict of videos, each a dict of frames")
+    widths: dict[int, str] = {}
+    found: dict[str, dict[int, np.ndarray]] = {}
+    for video, frames in loaded.items():
+        found[str(video)] = kept = {}
+        for frame, features in frames.items():
+            if isinstance(features, list) and not features:
+                continue
+            place = f"{video}, frame {frame}"
+            is_good = isinstance(frame, int) and frame >= 0 and isinstance(features, np.ndarray)
+            if not is_good or features.ndim != 2 or features.dtype.kind != "f":
+                raise DataFileError(path, f"{place}: expected an array (n, channels) or nothing")
+            if len(features):
+                widths.setdefault(features.shape[1], place)
+                kept[frame] = features
+    if len(widths) > 1:
+        (one, there), (other, here) = list(widths.items())[:2]
+        raise DataFileError(path, f"{there} has {one} channels, {here} has {other}")
+    if not widths:
+        raise DataFileError(path, "has no features")
+    return found
+
+
+def _listed_videos(path: str | os.PathLike) -> list[str]:
+    """Read the videos of LFB's frame list, a row a frame under a header; or of one a line."""
+    with open(path, encoding="utf-8") as file:
+        if len(file.readline().split()) < 2:
+            return read_video_list(path)
+        return list(dict.fromkeys(line.split(None, 1)[0] for line in file if line.strip()))
 
 
 def read_epic_scores(

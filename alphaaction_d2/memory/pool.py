@@ -158,7 +158,7 @@ class MemoryPool:
         check_keys(cfg, "MODEL.MEMORY", WINDOW_KEYS)
         check_keys(cfg, "MODEL.MEMORY", {"SLOTS_PER_SECOND": number(0, 1000, above=True)})
         node = cfg.MODEL.MEMORY
-        frozen = bool(node.FROZEN_WEIGHTS)
+        frozen = bool(node.FROZEN_WEIGHTS) or node.DETECTOR_CHANNELS > 0
         return {
             "num_channels": num_channels,
             "window": tuple(node.WINDOW),

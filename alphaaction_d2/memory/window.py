@@ -29,6 +29,7 @@ def empty_window(
     num_channels: int,
     device: torch.device,
     stride: int = 1,
+    fresh_centre: bool = True,
 ) -> MemoryWindow:
     """Make N windows with nothing in them, for inputs without a pool (a still image)."""
     before, after = before_after
@@ -39,7 +40,7 @@ def empty_window(
         person_ids=torch.full(shape, UNKNOWN_PERSON, device=device),
         boxes=torch.zeros(*shape, 4, device=device),
         weights=torch.ones(shape[:2], device=device),
-        fresh_centre=torch.ones(num_clips, dtype=torch.bool, device=device),
+        fresh_centre=torch.full((num_clips,), fresh_centre, device=device),
         offsets=stride * torch.arange(-before, after + 1, device=device),
     )
 

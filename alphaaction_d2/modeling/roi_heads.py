@@ -7,6 +7,7 @@ channels (slow + fast), K RoI grid side.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -24,6 +25,7 @@ from ..memory.window import WINDOW_KEYS, empty_window, insert_clips, weighted
 from ..structures import UNKNOWN_PERSON, ClipFeatures, Losses, MemoryWindow
 from .action_output import ActionOutputLayers, action_inference
 from .interaction import InteractionModule, build_interaction
+from .interaction.build import memory_channels
 from .pooler import RoIPooler
 
 
@@ -61,8 +63,8 @@ class ActionROIHeads(nn.Module):
                 "replace" by it.
             head: fused features (R, C') -> (R, C'').
             num_channels: C.
-            window: `before_after`, `max_persons` and `stride` of the windows of clips without a
-                pool, such as a still image, see :func:`empty_window`.
+            window: `before_after`, `max_persons`, `stride` and so on of the windows of clips
+                without a pool, such as a still image, see :func:`empty_window`.
             box_extend_test: share of width and height by which test boxes grow before pooling.
             pool_to_last_pixel: pool every box without its last row and column (released AIA model).
         """
@@ -77,7 +79,7 @@ class ActionROIHeads(nn.Module):
         self.predictor = predictor
         self.num_channels = num_channels
         self.empty_memory: Callable[..., MemoryWindow] = functools.partial(
-            empty_window, num_channels=num_channels, **window
+            empty_window, **{"num_channels": num_channels, **window}
         )
         self.box_extend_test = box_extend_test
         self.pool_to_last_pixel = pool_to_last_pixel
@@ -126,6 +128,8 @@ class ActionROIHeads(nn.Module):
                 "before_after": tuple(memory.WINDOW),
                 "max_persons": memory.MAX_PERSONS,
                 "stride": memory.STRIDE,
+                "num_channels": memory_channels(cfg, channels),
+                "fresh_centre": not memory.DETECTOR_CHANNELS,
             },
             "box_extend_test": tuple(node.BOX_EXTEND_TEST),
             "pool_to_last_pixel": node.POOL_TO_LAST_PIXEL,
@@ -155,14 +159,7 @@ class ActionROIHeads(nn.Module):
             proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
             objects: per clip `boxes`, `scores`.
         """
-        for name in self.in_features:
-            if features[name].dim() != 5:
-                shape = tuple(features[name].shape)
-                raise ValueError(
-                    f"map {name!r} of shape {shape}: ActionROIHeads need maps of clips, "
-                    "(N, C, T, H, W); MODEL.BACKBONE.NAME must be a backbone of videos"
-                )
-        maps = [features[name].mean(dim=2) for name in self.in_features]
+        maps = self._over_time(features)
         person_boxes = [x.proposal_boxes for x in proposals]
         if not self.training:
             person_boxes = [
@@ -178,6 +175,17 @@ class ActionROIHeads(nn.Module):
             boxes = [Boxes.cat([b, frame]) for b, frame in zip(boxes, frames)]
         rois = self.pooler(maps, boxes).split([len(b) for b in boxes])
         return [self._clip_features(*x) for x in zip(proposals, objects, rois, person_boxes)]
+
+    def _over_time(self, features: dict[str, Tensor]) -> list[Tensor]:
+        """Average the maps over time: each (N, Cj, Hj, Wj)."""
+        for name in self.in_features:
+            if features[name].dim() != 5:
+                shape = tuple(features[name].shape)
+                raise ValueError(
+                    f"map {name!r} of shape {shape}: ActionROIHeads need maps of clips, "
+                    "(N, C, T, H, W); MODEL.BACKBONE.NAME must be a backbone of videos"
+                )
+        return [features[name].mean(dim=2) for name in self.in_features]
 
     def no_features(self, image_size: tuple[int, int]) -> ClipFeatures:
         """Make the features of a clip that shows nobody."""
@@ -271,6 +279,60 @@ class ActionROIHeads(nn.Module):
             return clip
         persons.roi_maps = person_rois
         return replace(clip, pooled_boxes=pooled_boxes)
+
+
+@ROI_HEADS_REGISTRY.register()
+class SegmentHeads(ActionROIHeads):
+    """Actions of segments of a film (AIA, Sec. 6): the query is the whole picture.
+
+    Its feature is the maps' average over time and space, one row a clip. Of the objects, those with
+    `is_hand` are the clip's `hands`.
+    """
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: dict[str, ShapeSpec]) -> dict:
+        options = super().from_config(cfg, input_shape)
+        if options["interaction"] is not None and not options["interaction"].takes_segments:
+            raise ValueError(
+                f"MODEL.INTERACTION.NAME {cfg.MODEL.INTERACTION.NAME!r} relates persons by their "
+                "boxes and identities, which segments do not have: use an AIA structure, or ''"
+            )
+        return options
+
+    def pool(
+        self,
+        images: ImageList,
+        features: dict[str, Tensor],
+        proposals: list[Instances],
+        objects: list[Instances],
+    ) -> list[ClipFeatures]:
+        maps = self._over_time(features)
+        rois = self.pooler(maps, [x.boxes for x in objects]).split([len(x) for x in objects])
+        clips = []
+        for i, (segment, size) in enumerate(zip(proposals, images.image_sizes)):
+            shares = [n / m for n, m in zip(size, images.tensor.shape[-2:])]  # the rest is padding
+            means = []
+            for x in maps:
+                height, width = (math.ceil(n * share) for n, share in zip(x.shape[-2:], shares))
+                means.append(x[i, :, :height, :width].mean(dim=(1, 2)))
+            whole = torch.cat(means)[None, :, None, None].expand(
+                len(segment), -1, *self.pooler.output_size
+            )
+            boxes = segment.proposal_boxes
+            clips.append(
+                self._clip_features(segment, objects[i], torch.cat([whole, rois[i]]), boxes)
+            )
+        return clips
+
+    def _clip_features(
+        self, proposals: Instances, objects: Instances, rois: Tensor, pooled_boxes: Boxes
+    ) -> ClipFeatures:
+        clip = super()._clip_features(proposals, objects, rois, pooled_boxes)
+        if not objects.has("is_hand"):
+            return clip
+        return replace(
+            clip, hands=clip.objects[objects.is_hand], objects=clip.objects[~objects.is_hand]
+        )
 
 
 def fuse(x: Tensor, context: Tensor, fusion: str) -> Tensor:

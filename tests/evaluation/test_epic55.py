@@ -19,7 +19,6 @@ from alphaaction_d2.evaluation.epic55 import (
     epic_results_as_text,
     evaluate_epic55,
     softmax,
-    split_segments,
 )
 from alphaaction_d2.formats.epic55 import (
     NUM_NOUNS,
@@ -27,6 +26,7 @@ from alphaaction_d2.formats.epic55 import (
     EPICSegments,
     read_epic_scores,
     read_epic_segments,
+    split_segments,
 )
 from alphaaction_d2.formats.tables import DataFileError
 

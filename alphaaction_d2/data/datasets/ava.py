@@ -8,7 +8,6 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,14 +29,14 @@ from ...formats.ava import (
 from ...formats.boxes import at_keyframes, read_boxes
 from ...formats.label_map import LabelMap, class_names, is_ava, read_label_map, with_groups
 from ...structures import AnnotatedPersons
-from ..box_tables import DensePersons, Keyframe, KeyframeTable, keyframes_in, split_at_keyframes
-from ..video import VideoInfo, find_videos, first_that_opens
+from ..box_tables import DenseBoxes, Keyframe, KeyframeTable, keyframes_in, split_at_keyframes
+from ..video import VideoInfo, find_videos
 from .catalog import check_registered, register
+from .videos import probe_videos
 
 logger = logging.getLogger(__name__)
 
 _SHOWN = 5  # names listed in a warning
-_PROBES = 8  # videos looked at at a time: on a disk far away that is mostly waiting
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def registered_files(name: str) -> AVAFiles:
     """
     check_registered(name)
     files = MetadataCatalog.get(name).get("files")
-    if files is None:
+    if not isinstance(files, AVAFiles):
         raise ValueError(f"{name}: not a data set in AVA's format")
     return files
 
@@ -184,7 +183,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     )
     excluded = _excluded(files)
     keyframes = sorted(keys - excluded)
-    videos = _probe_videos(name, files.videos, keyframes)
+    videos = probe_videos(name, find_videos(files.videos), files.videos, keyframes)
     sizes = {video: (info.width, info.height) for video, info in videos.items()}
     kept = _inside(name, keyframes, videos)
     with _without_garbage_collection():
@@ -193,7 +192,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
             "persons": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in persons]),
             "objects": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in objects]),
         }
-        between = DensePersons([x.as_fractions(sizes.get).rows for _, x in persons])
+        between = DenseBoxes([x.as_fractions(sizes.get).rows for _, x in persons])
         _log_unused(name, tables, set(kept), excluded, videos)
         counted = excluded.union(kept)
         MetadataCatalog.get(name).get("loaded", {}).update(
@@ -209,7 +208,7 @@ def _build(
     keys: list[Keyframe],
     videos: dict[str, VideoInfo],
     tables: dict[str, KeyframeTable],
-    between: DensePersons,
+    between: DenseBoxes,
     detected: bool,
 ) -> Iterator[dict]:
     annotation_dicts = _annotation_dicts(tables["annotations"], videos)
@@ -390,29 +389,3 @@ def _inside(name: str, keys: list[Keyframe], videos: dict[str, VideoInfo]) -> li
             *(name, len(outside), len(usable), video, second, videos[video].span_text()),
         )
     return [key for key in usable if videos[key[0]].spans(key[1])]
-
-
-def _probe_videos(name: str, folder: Path, keys: list[Keyframe]) -> dict[str, VideoInfo]:
-    """Header information of every video that the keyframes need and that can be opened."""
-    files = find_videos(folder)
-    wanted = list(dict.fromkeys(video for video, _ in keys))
-    infos, problems = {}, []
-    with ThreadPoolExecutor(_PROBES) as pool:
-        found = pool.map(lambda video: first_that_opens(files.get(video, [])), wanted)
-        for video, (info, reasons) in zip(wanted, found):
-            if info is None:
-                problems.append(reasons[-1] if reasons else f"{video}: not found")
-            else:
-                infos[video] = info
-    if problems:
-        lost = sum(video not in infos for video, _ in keys)
-        text = "; ".join(problems[:_SHOWN])
-        if len(problems) > _SHOWN:
-            text += f"; and {len(problems) - _SHOWN} more"
-        if not infos:
-            raise FileNotFoundError(f"{name}: none of {len(wanted)} videos is in {folder}: {text}")
-        logger.warning(
-            "%s: %d of %d videos cannot be used, which drops %d of %d keyframes: %s",
-            *(name, len(problems), len(wanted), lost, len(keys), text),
-        )
-    return infos

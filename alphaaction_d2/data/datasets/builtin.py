@@ -16,6 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ...config import TEXT, check_keys, several
 from .ava import AVAFiles, register_ava
 from .catalog import read_metadata
+from .epic55 import LABELS, epic_splits, register_epic
 
 
 def datasets_root() -> Path:
@@ -130,7 +131,9 @@ def _one_or_all(paths: list[Path | None]) -> Path | tuple[Path, ...] | None:
 def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     """Register every split of a folder data set as <name>_<split>.
 
-    A split is a file annotations/<split>.csv. Exclusions and boxes belong to it when they exist.
+    A folder in the form of EPIC-Kitchens-55 (see `EPICFiles`) is <name>_{verbs,nouns}_{train,val}.
+    Of any other a split is a file annotations/<split>.csv. Exclusions and boxes belong to it when
+    they exist.
 
     Args:
         folder: with videos/, annotations/, label_map.pbtxt (or a plain list of names and groups,
@@ -149,6 +152,10 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     name = name or folder.resolve().name
     if not folder.is_dir():
         raise FileNotFoundError(f"data set folder {folder}: there is no such folder")
+    if (folder / "annotations" / LABELS).is_file():
+        for part, files in epic_splits(name, folder).items():
+            _make_room(part, files.label_map)
+        return register_epic(name, folder)
     label_map, splits = folder_label_map(folder), folder_splits(folder)
     for path, ok in (
         (label_map, label_map.is_file()),
@@ -231,15 +238,20 @@ def unread_annotations(folder: Path) -> dict[Path, str]:
 
 def _register_again(name: str, files: AVAFiles) -> str:
     """Register a split, also if it is registered already and means the same."""
-    if name in DatasetCatalog.list():
-        known = MetadataCatalog.get(name).get("files")
-        if known is None or known.label_map.resolve() != files.label_map.resolve():
-            raise ValueError(f"data set {name} is registered already, from another place: {known}")
-        DatasetCatalog.remove(name)
-        MetadataCatalog.remove(name)
+    _make_room(name, files.label_map)
     register_ava(name, files)
     read_metadata(name)
     return name
+
+
+def _make_room(name: str, label_map: Path) -> None:
+    """Unregister a name that stands for data with these classes; ValueError for any other."""
+    if name in DatasetCatalog.list():
+        known = MetadataCatalog.get(name).get("files")
+        if known is None or known.label_map.resolve() != label_map.resolve():
+            raise ValueError(f"data set {name} is registered already, from another place: {known}")
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def register_datasets(cfg: CfgNode) -> None:
@@ -257,3 +269,4 @@ def register_datasets(cfg: CfgNode) -> None:
 
 
 register_all_ava(datasets_root())
+register_epic("epic55", datasets_root() / "epic")

@@ -1,5 +1,8 @@
 """A video as a folder of numbered pictures: frame dumps of AVA, UCF101-24, EPIC-Kitchens, anyone's.
 
+Pictures of several videos may share a folder (P01/P01_01_000001.jpg, as LFB has EPIC-Kitchens):
+a video is then what its pictures' names begin with, P01/P01_01, which is no folder itself.
+
 The last number in a picture's name says when it is shown; `frames.yaml` beside the pictures, or in
 one of the two folders above them, says how the numbers are counted (`timing.py`).
 
@@ -176,10 +179,19 @@ def _take_series(names: Sequence[str], prefix: str, suffix: str) -> tuple[list[s
 class FrameFolder(FrameSource):
     """A folder of pictures as a source of frames; a frame is a picture's place in the order."""
 
-    def __init__(self, path: Path, series: PictureSeries, frame_rate: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        series: PictureSeries,
+        frame_rate: float | None = None,
+        folder: Path | None = None,
+    ) -> None:
         """
         Args:
+            path: what the video is called.
+            series: its pictures.
             frame_rate: see `VideoReader`.
+            folder: where they lie, if not in a folder of their own.
 
         Raises:
             VideoError: no frame rate is known, or no picture can be read.
@@ -187,7 +199,8 @@ class FrameFolder(FrameSource):
         self.path = path
         self.frames_decoded = 0
         self._series = series
-        timing = timing_of_folder(path)
+        self._folder = folder or path
+        timing = timing_of_folder(self._folder)
         if frame_rate is not None:
             rate = Fraction(frame_rate).limit_denominator(1001)
             timing = replace(timing, fps=rate, start=0.0)
@@ -292,7 +305,7 @@ class FrameFolder(FrameSource):
         """Read a picture; None, with a warning, for one that cannot be read."""
         if index in self._damaged:
             return None
-        path = self.path / self._series.name(index)
+        path = self._folder / self._series.name(index)
         try:
             picture = read_picture(path)
         except UNREADABLE as error:
@@ -308,7 +321,7 @@ class FrameFolder(FrameSource):
 
     def _check_size(self, index: int) -> None:
         try:
-            with _open_picture(self.path / self._series.name(index)) as image:
+            with _open_picture(self._folder / self._series.name(index)) as image:
                 width, height = image.size
                 if image.getexif().get(_EXIF_ORIENTATION, 1) > 4:
                     width, height = height, width

@@ -277,6 +277,8 @@ def _open_source(
         raise ValueError(f"threads is {threads}: give 0 for all cores, or a number above 0")
     _refuse_address(path)
     path = Path(path)
+    if stream is None and (series := _series_beside_others(path)) is not None:
+        return FrameFolder(path, series, path.parent)
     if not _is_folder(path):
         timing = NOT_SAID if frame_rate else timing_of_file(path)
         return VideoFile(path, stream, threads, timing, frame_rate)
@@ -338,6 +340,22 @@ def _look_into(folder: Path) -> PictureSeries | dict[int, str] | None:
         raise VideoError(
             f"{folder}: cannot be read ({error.strerror}): check the folder"
         ) from error
+
+
+def _series_beside_others(path: Path) -> PictureSeries | None:
+    """The pictures of a video that is no folder: in the one above, they begin with its name."""
+    try:
+        if os.path.lexists(path) or not path.parent.is_dir():
+            return None
+        return _series_called(path, path.parent.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _series_called(path: Path, changed: int) -> PictureSeries | None:
+    names = [name for name in os.listdir(path.parent) if name.startswith(f"{path.name}_")]
+    return picture_series(path.parent, names)
 
 
 @functools.lru_cache(maxsize=4096)

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, pad_sets, projection
-from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention, common_options
+from .build import (
+    INTERACTION_REGISTRY,
+    InteractionModule,
+    MemoryAttention,
+    common_options,
+    memory_channels,
+)
+
+_HANDS = "hands"  # the set that P-blocks look at beside the persons
 
 
 class InteractionAggregation(InteractionModule):
@@ -29,8 +37,11 @@ class InteractionAggregation(InteractionModule):
 
     A set is what a block attends to: persons of the same clip (P), its objects (O), its memory
     window (M). Persons enter as queries and, for a P-block in first position, as keys through a
-    projection of their own; later P-blocks take the current queries as keys.
+    projection of their own; later P-blocks take the current queries as keys. Hands, where there are
+    any, are further keys of all P-blocks, through the projection of keys (AIA, Sec. 6).
     """
+
+    takes_segments = True
 
     @configurable
     def __init__(
@@ -47,6 +58,8 @@ class InteractionAggregation(InteractionModule):
         attend_padding: bool = False,
         max_persons: int = 25,
         max_objects: int = 5,
+        dim_memory: int = 0,
+        hands: bool = False,
         **of_blocks: Any,
     ) -> None:
         """
@@ -58,6 +71,8 @@ class InteractionAggregation(InteractionModule):
             dropout, init_std: of projections and blocks.
             attend_padding: attention also falls on empty slots, as in the released models; persons
                 and objects are then padded to `max_persons` and `max_objects`.
+            dim_memory: width of the memory's features; 0: `dim_in`.
+            hands: P-blocks also attend to the clips' hands.
             of_blocks: further options of :class:`InteractionBlock`.
         """
         super().__init__()
@@ -70,14 +85,16 @@ class InteractionAggregation(InteractionModule):
         self.attend_padding = attend_padding
         self.max_persons, self.max_objects = max_persons, max_objects
 
-        def inward() -> nn.Sequential:
-            return nn.Sequential(projection(dim_in, dim_inner, init_std), nn.Dropout(dropout))
+        def inward(width: int = dim_in) -> nn.Sequential:
+            return nn.Sequential(projection(width, dim_inner, init_std), nn.Dropout(dropout))
 
         self.person_projection = inward()
         # Only what is used exists: a parameter without gradient stops distributed training.
-        self.person_key_projection = inward() if "P" in self.first_blocks(blocks) else None
+        self.hands = hands and "P" in blocks
+        has_keys = self.hands or "P" in self.first_blocks(blocks)
+        self.person_key_projection = inward() if has_keys else None
         self.object_projection = inward() if "O" in blocks else None
-        self.memory_projection = inward() if "M" in blocks else None
+        self.memory_projection = inward(dim_memory or dim_in) if "M" in blocks else None
 
         last = self.last_blocks(blocks)
         self.blocks = nn.ModuleDict()
@@ -103,6 +120,8 @@ class InteractionAggregation(InteractionModule):
             **common_options(cfg, num_channels),
             **{name: node[name.upper()] for name in own},
             "num_slots": sum(cfg.MODEL.MEMORY.WINDOW) + 1,
+            "dim_memory": memory_channels(cfg, num_channels),
+            "hands": cfg.INPUT.MAX_HANDS > 0,
         }
 
     def memory_attention(self) -> list[MemoryAttention]:
@@ -128,9 +147,14 @@ class InteractionAggregation(InteractionModule):
         counts = [len(x.persons) for x in clips]
         query, mask = pad_sets(self.person_projection(features), counts)
         sets: dict[str, tuple[Tensor, Tensor | None]] = {}
+        if self.hands and self.person_key_projection is not None:
+            hands = [x.hands for x in clips if x.hands is not None]
+            found = torch.cat([features[:0], *(x.roi_features for x in hands)])
+            numbers = [0 if x.hands is None else len(x.hands) for x in clips]
+            sets[_HANDS] = pad_sets(self.person_key_projection(found), numbers)
         if self.person_key_projection is not None:
             keys, _ = pad_sets(self.person_key_projection(features), counts)
-            sets["P"] = self._person_set(keys, mask)
+            sets["P"] = self._person_set(keys, mask, sets)
         if self.object_projection is not None:
             sets["O"] = self._object_set(self.object_projection, [x.objects for x in clips])
         if self.memory_projection is not None:
@@ -147,7 +171,8 @@ class InteractionAggregation(InteractionModule):
 
         Args:
             query: (N, P, D) projected persons. mask: (N, P).
-            sets: type -> (others (N, J, D), mask (N, J) or None); "P" only for first blocks.
+            sets: type -> (others (N, J, D), mask (N, J) or None); "P" only for first blocks, and
+                hands for :meth:`_person_set`.
 
         Returns:
             (N, P, dim_out)
@@ -157,8 +182,15 @@ class InteractionAggregation(InteractionModule):
     # places included, and nothing is masked. The two paddings below differ on purpose: what an
     # empty place looks like to the attention is part of those models.
 
-    def _person_set(self, keys: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Take the clip's persons; padded after the projection: an empty place is zero."""
+    def _person_set(
+        self, keys: Tensor, mask: Tensor, sets: dict[str, tuple[Tensor, Tensor | None]]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Take the clip's persons; padded after the projection: an empty place is zero. And its
+        hands."""
+        if _HANDS in sets:
+            hands, seen = sets[_HANDS]
+            assert seen is not None  # as pad_sets makes it
+            keys, mask = torch.cat([keys, hands], dim=1), torch.cat([mask, seen], dim=1)
         if not self.attend_padding:
             return keys, mask
         keys = keys * mask[..., None]
@@ -189,7 +221,7 @@ class SerialInteraction(InteractionAggregation):
         for kind, block in self.kinds_and_blocks():
             if outputs:
                 query = self.mix(outputs)
-                sets = {**sets, "P": self._person_set(query, mask)}
+                sets = {**sets, "P": self._person_set(query, mask, sets)}
             outputs.append(block(query, *sets[kind]))
         return outputs[-1]
 
@@ -243,6 +275,6 @@ class ParallelInteraction(InteractionAggregation):
         branches: dict[str, Tensor] = {}
         for kind, block in self.kinds_and_blocks():
             if kind == "P" and kind in branches:
-                sets = {**sets, "P": self._person_set(branches[kind], mask)}
+                sets = {**sets, "P": self._person_set(branches[kind], mask, sets)}
             branches[kind] = block(branches.get(kind, query), *sets[kind])
         return functools.reduce(torch.add, branches.values())

@@ -54,12 +54,15 @@ class InteractionModule(nn.Module, ABC):
         needs_roi_maps: persons come with `roi_maps`.
         needs_scene: clips come with a `scene`.
         needs_memory: it looks at the memory window; without, there is no pool.
+        takes_segments: clips may be segments, a row each, which have no RoI maps, no identities and
+            perhaps `hands`, and a memory of other features than the rows'.
     """
 
     dim_out: int
     needs_roi_maps = False
     needs_scene = False
     needs_memory = False
+    takes_segments = False
 
     @abstractmethod
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
@@ -118,4 +121,17 @@ def build_interaction(cfg: CfgNode, num_channels: int) -> InteractionModule | No
     if name not in INTERACTION_REGISTRY:
         known = ", ".join(sorted(key for key, _ in INTERACTION_REGISTRY))
         raise KeyError(f"MODEL.INTERACTION.NAME {name!r} is not registered; known: {known}")
-    return INTERACTION_REGISTRY.get(name)(cfg, num_channels)
+    kind = INTERACTION_REGISTRY.get(name)
+    of_segments = (cfg.MODEL.MEMORY.DETECTOR_CHANNELS > 0, cfg.INPUT.MAX_HANDS > 0)
+    if any(of_segments) and not getattr(kind, "takes_segments", False):
+        raise ValueError(
+            f"MODEL.INTERACTION.NAME {name!r} needs persons, their boxes and their memory: hands "
+            "(INPUT.MAX_HANDS) and a detector's memory (MODEL.MEMORY.DETECTOR_CHANNELS) are for AIA"
+        )
+    return kind(cfg, num_channels)
+
+
+def memory_channels(cfg: CfgNode, num_channels: int) -> int:
+    """Give the width of the remembered features; `num_channels` is that of the persons'."""
+    check_keys(cfg, "MODEL.MEMORY", {"DETECTOR_CHANNELS": whole(0, 2**14)})
+    return cfg.MODEL.MEMORY.DETECTOR_CHANNELS or num_channels

@@ -1,0 +1,252 @@
+"""EPIC-Kitchens-55: from files to one dataset dict per segment (AIA, Sec. 6).
+
+Models are asked for the verb or for the noun of a segment, so each split is two data sets. What is
+classified is the whole picture: a segment is a person who fills it, known by the segment's uid.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from detectron2.structures import BoxMode
+
+from ...formats.ava import AVARows, concatenate_rows, select_rows
+from ...formats.boxes import read_boxes
+from ...formats.epic55 import (
+    EPICSegments,
+    read_epic_classes,
+    read_epic_segments,
+    split_segments,
+)
+from ...structures import FoundBoxes
+from ..box_tables import DenseBoxes
+from ..video import VIDEO_SUFFIXES, VideoInfo
+from .catalog import register
+from .videos import probe_videos
+
+logger = logging.getLogger(__name__)
+
+LABELS = "EPIC_train_action_labels.csv"
+KINDS = ("verb", "noun")
+SPLITS = ("train", "val")
+# Where the videos lie: files; pictures of LFB; the official pictures, as their script loads them.
+_VIDEO_FOLDERS = ("videos", "frames", "rgb_frames", "frames_rgb_flow/rgb")
+_BOX_FILES = ("boxes/{split}.csv", "boxes/{split}_hands.csv", "boxes/{split}_objects.csv")
+_MARGIN = 1.0  # seconds beside a segment in which boxes still count for it
+_HAND = re.compile(r"(.*[ _-])?hands?([ _-].*)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class EPICFiles:
+    """A folder of EPIC-Kitchens-55, or of data in its form, as one of its data sets.
+
+    ::
+
+        annotations/EPIC_train_action_labels.csv, EPIC_verb_classes.csv, EPIC_noun_classes.csv
+        videos/P01/P01_01.MP4, or frames/P01/P01_01_000001.jpg, or
+            rgb_frames/P01/P01_01/frame_0000000001.jpg (with frames.yaml, which tells their rate)
+        boxes/{train,val}.csv (optional, in any form of `read_boxes`), or _hands.csv, _objects.csv
+        noun_lfb/{train,val}_lfb.pkl, frame_lists/{train,val}.csv (for the noun model's memory)
+
+    Attributes:
+        folder: the root of all that.
+        kind: "verb" or "noun".
+        split: "train" (P01 to P25) or "val".
+    """
+
+    folder: Path
+    kind: str
+    split: str
+
+    @property
+    def labels(self) -> Path:
+        return self.folder / "annotations" / LABELS
+
+    @property
+    def label_map(self) -> Path:
+        return self.folder / "annotations" / f"EPIC_{self.kind}_classes.csv"
+
+    @property
+    def boxes(self) -> list[Path]:
+        """The files of hands and objects that are there."""
+        known = (self.folder / name.format(split=self.split) for name in _BOX_FILES)
+        return [path for path in known if path.is_file()]
+
+    @property
+    def features(self) -> Path:
+        """Where what a detector says of objects is to lie."""
+        return self.folder / "noun_lfb" / f"{self.split}_lfb.pkl"
+
+    def segments(self) -> EPICSegments:
+        """Read those of the split.
+
+        Raises:
+            FileNotFoundError, DataFileError: see `read_epic_segments`.
+        """
+        return split_segments(read_epic_segments(self.labels))[SPLITS.index(self.split)]
+
+    def video_files(self, video: str) -> list[Path]:
+        """List what may be a video, files first."""
+        participant = video.partition("_")[0]
+        roots = [self.folder / name for name in _VIDEO_FOLDERS]
+        places = [
+            root / part
+            for root in roots
+            for part in (participant, "", f"train/{participant}", f"test/{participant}")
+        ]
+        places = [place for place in places if place.is_dir()]
+        names = [video + form(x) for x in sorted(VIDEO_SUFFIXES) for form in (str, str.upper)]
+        files = [place / name for place in places for name in names]
+        found = [path for path in files if path.is_file()]
+        found += [place / video for place in places if (place / video).is_dir()]
+        # pictures of several videos in one folder; opening it says what is wrong
+        return found or [place / video for place in places if place.name == participant]
+
+
+def epic_splits(name: str, folder: Path) -> dict[str, EPICFiles]:
+    """Give the data sets of a folder: <name>_{verbs,nouns}_{train,val}."""
+    return {
+        f"{name}_{kind}s_{split}": EPICFiles(folder, kind, split)
+        for kind in KINDS
+        for split in SPLITS
+    }
+
+
+def register_epic(name: str, folder: Path) -> list[str]:
+    """Register the data sets of a folder, see `epic_splits`; files are read when first used.
+
+    The metadata: `evaluator_type` "epic", `files` (the `EPICFiles`) and `thing_classes`.
+
+    Returns:
+        The names.
+    """
+    splits = epic_splits(name, folder)
+    for part, files in splits.items():
+        _register(part, files)
+    return list(splits)
+
+
+def _register(name: str, files: EPICFiles) -> None:
+    def read() -> dict[str, Any]:
+        _check_files(name, files)
+        return {"thing_classes": read_epic_classes(files.label_map)}
+
+    known = {"evaluator_type": "epic", "files": files}
+    register(name, lambda: load_epic(name, files), read, ("thing_classes",), **known)
+
+
+def _check_files(name: str, files: EPICFiles) -> None:
+    for path in (files.labels, files.label_map):
+        if not path.is_file():
+            raise FileNotFoundError(f"{name}: no {path.name} at {path}")
+
+
+def load_epic(name: str, files: EPICFiles) -> list[dict]:
+    """Read a split: one dict per segment, ordered by video and time.
+
+    Segments of videos that are missing or cannot be opened are left out, with a warning.
+
+    Args:
+        name: of the data set, for messages.
+
+    Returns:
+        Dicts with `file_name`, `video_id`, `timestamp` (s, the segment's middle), `span` (its start
+        and stop), `image_id` (the uid), `height`, `width`, one annotation (`bbox` the whole
+        picture, `category_id` the verb or noun, `person_id` the uid), `persons` (the same as found)
+        and, of the time in and beside the segment, `hands` and `objects` (`TimedBoxes`).
+
+    Raises:
+        FileNotFoundError: a file is missing, or every video is.
+        DataFileError: a row is wrong.
+    """
+    _check_files(name, files)
+    segments = files.segments()
+    if np.isnan(segments.starts).any() or "" in segments.videos:
+        raise ValueError(f"{files.labels}: has no video_id, start_timestamp and stop_timestamp")
+    middles = (segments.starts + segments.stops) / 2
+    keys = list(zip(segments.videos.tolist(), middles.tolist()))
+    candidates = {video: files.video_files(video) for video in dict.fromkeys(segments.videos)}
+    videos = probe_videos(name, candidates, files.folder, keys)
+    outside = [key for key in keys if key[0] in videos and not videos[key[0]].spans(key[1])]
+    if outside:
+        video, middle = outside[0]
+        logger.warning(
+            "%s: dropped %d of %d segments whose middle is not in their video, such as %s at %.2f "
+            "s; the video has %s",
+            *(name, len(outside), len(keys), video, middle, videos[video].span_text()),
+        )
+    hands, objects = _boxes(name, files, videos)
+    labels = segments.verbs if files.kind == "verb" else segments.nouns
+    num_classes = len(read_epic_classes(files.label_map))
+    if len(labels) and labels.max() >= num_classes:
+        raise ValueError(f"{files.labels}: class {labels.max()}, {files.label_map} ends before it")
+    order = np.lexsort((segments.uids, middles, segments.videos))
+    dropped = set(outside)
+    kept = [i for i in order.tolist() if keys[i][0] in videos and keys[i] not in dropped]
+    dicts = list(_build(segments, labels, kept, keys, videos, hands, objects))
+    logger.info("%s: %d segments of %d videos", name, len(dicts), len(videos))
+    return dicts
+
+
+def _build(
+    segments: EPICSegments,
+    labels: np.ndarray,
+    kept: list[int],
+    keys: list[tuple[str, float]],
+    videos: dict[str, VideoInfo],
+    hands: DenseBoxes,
+    objects: DenseBoxes,
+) -> Iterator[dict]:
+    for i in kept:
+        video, middle = keys[i]
+        info, uid = videos[video], int(segments.uids[i])
+        start, stop = float(segments.starts[i]), float(segments.stops[i])
+        around = (video, start - _MARGIN, stop + _MARGIN)
+        yield {
+            "file_name": str(info.path),
+            "video_id": video,
+            "timestamp": middle,
+            "span": (start, stop),
+            "image_id": uid,
+            "height": info.height,
+            "width": info.width,
+            "annotations": [
+                {
+                    "bbox": [0.0, 0.0, float(info.width), float(info.height)],
+                    "bbox_mode": BoxMode.XYXY_ABS,
+                    "category_id": int(labels[i]),
+                    "person_id": uid,
+                }
+            ],
+            "persons": FoundBoxes.of([0, 0, 1, 1], 1.0, uid),
+            "hands": hands.between(*around),
+            "objects": objects.between(*around),
+        }
+
+
+def _boxes(
+    name: str, files: EPICFiles, videos: dict[str, VideoInfo]
+) -> tuple[DenseBoxes, DenseBoxes]:
+    """Read hands and objects; without files there are none, with a warning."""
+    if not files.boxes:
+        wanted = ", ".join(x.format(split=files.split) for x in _BOX_FILES)
+        logger.warning("%s: no hands and objects: none of %s in %s", name, wanted, files.folder)
+    sizes = {video: (info.width, info.height) for video, info in videos.items()}
+    tables = [read_boxes(x, "objects").as_fractions(sizes.get).rows for x in files.boxes]
+    rows = [table for table in tables if len(table)]
+    if not rows:
+        return DenseBoxes([]), DenseBoxes([])
+    table = concatenate_rows(rows)
+    hands = are_hands(table)
+    return DenseBoxes([select_rows(table, hands)]), DenseBoxes([select_rows(table, ~hands)])
+
+
+def are_hands(rows: AVARows) -> np.ndarray:
+    """(N,) bool: which rows of a file of boxes are hands: of the class hand, left hand, ..."""
+    return np.isin(rows.labels, [i for i, x in enumerate(rows.class_names) if _HAND.fullmatch(x)])
