@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
@@ -22,7 +23,7 @@ from .distributed.shared_tensors import shared_zeros
 logger = logging.getLogger(__name__)
 
 # Of a slot: where its features come from.
-_Slots = dict[tuple[str, int], torch.Tensor]
+_Slots = dict[tuple[str, int], np.ndarray]
 
 
 def build_detector_memory(cfg: CfgNode, datasets: Sequence[str]) -> MemoryPool:
@@ -67,7 +68,8 @@ def build_detector_memory(cfg: CfgNode, datasets: Sequence[str]) -> MemoryPool:
         ids, boxes = torch.full((n,), UNKNOWN_PERSON), torch.zeros(n, 4)
         # best first, as in the file
         scores = -torch.arange(n, dtype=torch.float32)
-        pool.update([MemoryWrite(video, slot, features, boxes, ids, scores)], 1.0)
+        copy = torch.tensor(features, dtype=torch.float32)
+        pool.update([MemoryWrite(video, slot, copy, boxes, ids, scores)], 1.0)
     pool.writes = False
     wait_for_all()
     return pool
@@ -93,7 +95,7 @@ def _files_of(datasets: Sequence[str]) -> list[Path]:
 
 def _by_slot(path: Path, channels: int, most: int, clock: Clock) -> _Slots:
     """Read of each slot the frame nearest to it, and of this the best objects."""
-    nearest: dict[tuple[str, int], tuple[float, torch.Tensor]] = {}
+    nearest: dict[tuple[str, int], tuple[float, np.ndarray]] = {}
     for video, frames in read_detected_features(path).items():
         for frame, features in frames.items():
             if features.shape[1] != channels:
@@ -104,6 +106,5 @@ def _by_slot(path: Path, channels: int, most: int, clock: Clock) -> _Slots:
             slot = clock.slot_of(frame / FEATURE_FPS)
             distance = abs(frame / FEATURE_FPS - slot / clock.slots_per_second)
             if distance < nearest.get((video, slot), (float("inf"),))[0]:
-                best = torch.tensor(features[:most].astype("float32"))
-                nearest[video, slot] = distance, best
+                nearest[video, slot] = distance, features[:most]  # a view
     return {key: best for key, (_, best) in nearest.items()}

@@ -278,7 +278,7 @@ def _open_source(
     _refuse_address(path)
     path = Path(path)
     if stream is None and (series := _series_beside_others(path)) is not None:
-        return FrameFolder(path, series, path.parent)
+        return FrameFolder(path, series, frame_rate, path.parent)
     if not _is_folder(path):
         timing = NOT_SAID if frame_rate else timing_of_file(path)
         return VideoFile(path, stream, threads, timing, frame_rate)
