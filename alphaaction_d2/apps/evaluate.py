@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation import epic55, ucf101_24
-from ..evaluation.ava_protocol import evaluate_ava_files, results_as_json, results_as_text
+from ..evaluation.ava_protocol import evaluate_ava, read_rows, results_as_json, results_as_text
 from ..evaluation.average_precision import AVA_PROTOCOLS
-from ..formats.ava import read_exclusions, read_video_list
+from ..formats.ava import read_exclusions, read_video_list, write_ava_results
+from ..formats.ava_scores import average_scores, read_ava_scores
 from ..formats.epic55 import (
     NUM_NOUNS,
     NUM_VERBS,
@@ -42,6 +43,9 @@ Score a CSV file of AVA detections: frame mAP at IoU 0.5, per class and per grou
     alphaaction evaluate ava --ground-truth ava_val_v2.2.csv --detections results.csv \\
         --label-map ava_action_list_v2.2_for_activitynet_2019.pbtxt \\
         --exclusions ava_val_excluded_timestamps_v2.2.csv
+
+--average a/ava_detections.npz b/ava_detections.npz scores the mean of several models' scores, which
+every evaluation leaves beside its CSV.
 
 The published evaluators of AVA differ; --protocol names the one to follow, and the result says
 which it was.
@@ -76,9 +80,20 @@ Options = dict[tuple[str, ...], dict[str, Any]]  # of an argument parser, by nam
 _DETECTIONS = "rows video_id,timestamp,x1,y1,x2,y2,action_id,score"
 _PROTOCOLS = f"{', '.join(AVA_PROTOCOLS)}; default official2018, as in AlphAction"
 _AVA_OPTIONS: Options = {
-    ("--ground-truth",): {**_CSV, "help": _DETECTIONS.replace("score", "person_id")},
-    ("--detections",): {**_CSV, "help": _DETECTIONS},
-    ("--label-map",): {**_FILE, "metavar": "PBTXT", "help": "the classes to evaluate"},
+    ("--ground-truth",): {"metavar": "CSV", "help": _DETECTIONS.replace("score", "person_id")},
+    ("--detections",): {"metavar": "CSV", "help": _DETECTIONS},
+    ("--average",): {
+        "metavar": "NPZ",
+        "nargs": "+",
+        "help": "ava_detections.npz of several evaluations, whose mean scores take the place of "
+        "--detections",
+    },
+    ("--write-detections",): {
+        "metavar": "CSV",
+        "help": "write the detections that are scored, such as the mean ones for a test server; "
+        "without --ground-truth nothing else is done",
+    },
+    ("--label-map",): {"metavar": "PBTXT", "help": "the classes to evaluate"},
     ("--exclusions",): {
         "metavar": "CSV",
         "help": "rows video_id,timestamp of frames to leave out",
@@ -107,10 +122,25 @@ _EPIC55_OPTIONS: Options = {
 
 
 def _score_ava(args: argparse.Namespace) -> tuple[str, str]:
+    if bool(args.detections) == bool(args.average):
+        raise ValueError("expected one of --detections and --average")
+    if bool(args.ground_truth) != bool(args.label_map):
+        raise ValueError("expected --ground-truth and --label-map, both or none")
+    if not args.ground_truth and (args.output or not args.write_detections):
+        raise ValueError("expected --ground-truth to score with, or --write-detections alone")
+    if args.average:
+        detections = average_scores([read_ava_scores(path) for path in args.average])
+    else:
+        detections = read_rows(args.detections, "results", args.protocol)
+    if args.write_detections:
+        write_ava_results(args.write_detections, detections)
+    if not args.ground_truth:
+        return f"Wrote {args.write_detections}", ""
     label_map = read_label_map(args.label_map)
     excluded = read_exclusions(args.exclusions) if args.exclusions else ()
-    files = (args.ground_truth, args.detections, label_map)
-    result = evaluate_ava_files(*files, excluded=excluded, protocol=args.protocol)
+    truth = read_rows(args.ground_truth, "annotations", args.protocol)
+    rules = {"excluded": excluded, "protocol": args.protocol}
+    result = evaluate_ava(truth, detections, label_map, **rules)
     return results_as_text(result, label_map), results_as_json(result, label_map)
 
 

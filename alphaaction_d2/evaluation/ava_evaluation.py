@@ -18,6 +18,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import log_first_n
 
 from ..formats.ava import AVARows, duplicates, write_ava_results
+from ..formats.ava_scores import write_ava_scores
 from ..formats.joins import low_scores, why_unjoined
 from ..formats.label_map import LabelMap
 from .ava_protocol import evaluate_ava, group_ap, read_rows, results_as_json, results_as_text
@@ -67,8 +68,8 @@ class AVAEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: name of a registered data set.
-            output_dir: folder for `ava_detections.csv` (in AVA's format) and
-                `ava_results.json`; None writes no files.
+            output_dir: folder for `ava_detections.csv` (in AVA's format), `ava_detections.npz` (the
+                same, to be averaged with others) and `ava_results.json`; None writes no files.
             protocol: which of the published evaluators to follow, see
                 `AVA_PROTOCOLS`.
             min_person_score: INPUT.PERSON_SCORE_THRESH_TEST, to name it where it leaves nobody.
@@ -199,6 +200,7 @@ class AVAEvaluator(DatasetEvaluator):
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
             write_ava_results(self._output_dir / "ava_detections.csv", detections)
+            write_ava_scores(self._output_dir / "ava_detections.npz", detections)
         if self._ground_truth is None:
             logger.info("%s has no ground truth to score with", self._dataset_name)
             return OrderedDict()

@@ -8,6 +8,7 @@ import math
 import pickle
 import uuid
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -20,6 +21,7 @@ from alphaaction_d2.engine import Trainer
 from alphaaction_d2.evaluation import AVAEvaluator, evaluate_ava_files
 from alphaaction_d2.evaluation.average_precision import AVA_PROTOCOLS
 from alphaaction_d2.formats.ava import read_ava_csv
+from alphaaction_d2.formats.ava_scores import read_ava_scores
 from alphaaction_d2.formats.label_map import LabelMap
 from alphaaction_d2.formats.tables import DataFileError
 
@@ -291,4 +293,8 @@ def test_without_ground_truth_the_file_for_the_server_is_written(dataset, tmp_pa
     MetadataCatalog.remove(name)
     written = (tmp_path / "test" / "ava_detections.csv").read_text()
     assert written == (tmp_path / "scored" / "ava_detections.csv").read_text()
-    assert [path.name for path in (tmp_path / "test").iterdir()] == ["ava_detections.csv"]
+    names = sorted(path.name for path in (tmp_path / "test").iterdir())
+    assert names == ["ava_detections.csv", "ava_detections.npz"]
+    unrounded = read_ava_scores(tmp_path / "test" / "ava_detections.npz")
+    scores = [x["instances"].scores.numpy() for x in outputs()]
+    assert np.array_equal(np.sort(unrounded.scores), np.sort(np.concatenate(scores)))

@@ -1,0 +1,99 @@
+"""Detections of actions with their scores as they are, and the mean of several models' scores.
+
+Every evaluation leaves such a file (`.npz`, plain numpy arrays) beside its CSV.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from .ava import AVARows, read_ava_csv
+from .writing import write_atomically
+
+_ARRAYS = ("videos", "video_codes", "timestamps", "boxes", "labels", "scores")
+_SAME_BOX = 1e-4  # of the picture: what rounding leaves of one box in pictures of several sizes
+
+
+def write_ava_scores(path: str | os.PathLike, rows: AVARows) -> None:
+    """Write detections as arrays, in the order of the rows."""
+    arrays = {name: getattr(rows, name) for name in _ARRAYS if name != "videos"}
+    videos = np.array(rows.videos, dtype=np.str_)
+    write_atomically(path, lambda file: np.savez_compressed(file, videos=videos, **arrays))
+
+
+def read_ava_scores(path: str | os.PathLike) -> AVARows:
+    """Read a file of :func:`write_ava_scores`, or else a CSV of results.
+
+    Raises:
+        ValueError: the file is neither; in one line.
+        FileNotFoundError: there is no such file.
+    """
+    if not str(path).endswith(".npz"):
+        return read_ava_csv(path, "results", check_boxes=False, integer_timestamps=False)
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in _ARRAYS}
+    except FileNotFoundError:
+        raise
+    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).partition("\n")[0].strip("'\"")
+        raise ValueError(f"{path}: no ava_detections.npz of an evaluation ({reason})") from None
+    videos, codes = arrays.pop("videos"), arrays["video_codes"]
+    shapes = {"boxes": (len(codes), 4)}
+    for name, array in arrays.items():
+        wanted = shapes.get(name, (len(codes),))
+        if array.shape != wanted or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+            raise ValueError(
+                f"{path}: {name} {array.shape} of {array.dtype}: expected {wanted} finite numbers"
+            )
+    if len(codes) and not 0 <= codes.min() <= codes.max() < len(videos):
+        raise ValueError(f"{path}: video_codes: expected places in the {len(videos)} videos")
+    unknown = np.full(len(codes), -1)
+    return AVARows(videos=videos.tolist(), person_ids=unknown, source=str(path), **arrays)
+
+
+def average_scores(tables: Sequence[AVARows]) -> AVARows:
+    """Average the scores of tables whose rows are of the same persons and actions, in one order.
+
+    Returns:
+        The first table, with the means, float64.
+
+    Raises:
+        ValueError: rows differ; names the first.
+    """
+    first, *others = tables
+    for other in others:
+        _compare(first, other)
+    scores = np.mean([table.scores.astype(np.float64) for table in tables], axis=0)
+    return replace(first, scores=scores)
+
+
+def _compare(a: AVARows, b: AVARows) -> None:
+    differ = np.zeros(min(len(a), len(b)), dtype=bool)
+    for mine, theirs in ((x(a), x(b)) for x in _KEYS):
+        differ |= mine[: len(differ)] != theirs[: len(differ)]
+    far = np.abs(a.boxes[: len(differ)] - b.boxes[: len(differ)]).max(axis=1, initial=0)
+    differ |= far > _SAME_BOX
+    if not differ.any() and len(a) == len(b):
+        return
+    row = int(differ.argmax()) if differ.any() else len(differ)
+    raise ValueError(
+        f"{a.source} and {b.source}: {len(a)} and {len(b)} rows, which differ from row {row + 1} "
+        f"on: {_text(a, row)}, and {_text(b, row)}; expected results of the same persons, with "
+        "all their actions (MODEL.ROI_ACTION_HEAD.SCORE_THRESH_TEST 0)"
+    )
+
+
+_KEYS = (lambda x: x.video_ids, lambda x: x.timestamps, lambda x: x.labels)
+
+
+def _text(rows: AVARows, row: int) -> str:
+    if row >= len(rows):
+        return "nothing"
+    video, box = rows.videos[rows.video_codes[row]], rows.boxes[row].round(4).tolist()
+    return f"{video} at {rows.timestamps[row]:g} s, action {rows.labels[row]}, box {box}"
