@@ -32,6 +32,11 @@ COMMANDS = {
         "find out who does what in any video, and draw it",
         "--config-file CONFIG --weights W --input film.mp4 --boxes FILE --output out",
     ),
+    "live": Command(
+        "live",
+        "the same for a camera, a stream or the screen, while it happens",
+        "0 --config-file CONFIG --weights W --person-detector DETECTOR --video pieces",
+    ),
     "boxes": Command(
         "boxes",
         "find boxes of persons and objects with a detector",

@@ -150,6 +150,8 @@ class _FrameClock:
 class VideoFile(FrameSource):
     """An open file and a decoder's position in it; knows what in the file can be trusted."""
 
+    _packets_looked_at = _REORDER_WINDOW  # before the first frame is decoded
+
     def __init__(
         self,
         path: Path | str,
@@ -175,7 +177,7 @@ class VideoFile(FrameSource):
         self._container, self._stream = self._open(stream, threads)
         try:
             packets = self._container.demux(self._stream)
-            start = list(islice(packets, _REORDER_WINDOW))
+            start = list(islice(packets, self._packets_looked_at))
             kind = self._find_clock(start)
             self._fps = self._find_rate(kind)
             formats = self._container.format.name.split(",")

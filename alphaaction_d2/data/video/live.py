@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import av
 import cv2
@@ -38,13 +38,18 @@ _Frames = Iterator[tuple[float | None, np.ndarray]]
 class _Address(VideoFile):
     """A stream from the network, or one that FFmpeg generates, read like a file from its start."""
 
+    _packets_looked_at = 1  # of a camera with a picture a second, more would take long to come
+
     def __init__(self, address: str, form: str | None = None) -> None:
         """
         Args:
             form: FFmpeg's name of the format, where it cannot be found out.
         """
         self._address, self._form = address, form
-        super().__init__(without_password(address), None, threads=0)
+        try:
+            super().__init__(without_password(address), None, threads=0)
+        except av.FFmpegError as error:
+            raise VideoError(f"{self.path}: broke off at once ({error.strerror})") from None
 
     def _open(
         self, index: int | None, threads: int
@@ -71,6 +76,9 @@ class _Address(VideoFile):
         # Decoding several frames at a time would hold each of them back for as many.
         stream.thread_type = "SLICE"
         return container, stream
+
+    def _find_clock(self, packets: Sequence[av.Packet]) -> str:
+        return "count" if self._is_raw or any(packet.pts is None for packet in packets) else "pts"
 
     def frames(self) -> _Frames:
         """Yield the frames; where the stream has no times that mean anything, they are of now."""
