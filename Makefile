@@ -80,7 +80,8 @@ CHECK_PYTHON := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10)
 CHECK_TORCH := import torch, torchvision; \
   torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
 CHECK_ALL := import av, cv2, detectron2.engine, matplotlib, mypy, pyarrow, \
-  pycocotools.mask, pytest, pytorchvideo.models, scipy, tensorboard, xdist
+  pycocotools.mask, pytest, pytorchvideo.models, scipy, tensorboard, \
+  transformers, xdist
 
 NO_PYTHON := no suitable Python: '$(PYTHON)' is missing, older than 3.10 or without venv. \
   Install one (on Debian with python3-venv) or name one with PYTHON=

@@ -52,12 +52,14 @@ setup(
     ],
     extras_require={
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
+        "backbones": ["transformers>=5.20"],  # detectors by name, RF-DETR before all
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.17.5,<0.18",  # formatting differs between minor versions
+            "transformers>=5.20",
         ],
     },
 )

@@ -17,6 +17,10 @@ from typing import Any, NamedTuple
 from detectron2.config import CfgNode as CN
 from detectron2.config import get_cfg
 
+# How often detectors look at a video: at one look a second, identities are lost in what people do
+# between two keyframes.
+LOOKS_PER_SECOND = 5
+
 
 def add_alphaaction_config(cfg: CN) -> None:
     """Add the keys of AIA and IGMN to `cfg`, with the defaults that
@@ -86,15 +90,16 @@ def _add_data_sets(cfg: CN) -> None:
 
 def _add_detector(cfg: CN) -> None:
     """Where boxes come from when an input brings none."""
-    # A detector of detectron2 that finds persons and objects where an input brings no boxes: a
-    # configuration (file, or name in the model zoo) and its weights (file or address; not needed
-    # for the zoo). Empty: the whole picture is one person.
+    # A detector that finds persons and objects where an input brings no boxes: "auto" (the best one
+    # that is installed and that the device can run), "torchvision:NAME", "transformers:NAME", or a
+    # configuration of detectron2 (file, or name in the model zoo); and its weights (file or
+    # address; not needed for what has a name). Empty: the whole picture is one person.
     cfg.MODEL.PERSON_DETECTOR = CN()
     cfg.MODEL.PERSON_DETECTOR.CONFIG = ""
     cfg.MODEL.PERSON_DETECTOR.WEIGHTS = ""
     # How often a second it looks at a video. Once is at the keyframes; the persons of more often
     # are only linked, so that identities survive what happens between two keyframes.
-    cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND = 1
+    cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND = LOOKS_PER_SECOND
 
 
 def _add_slowfast(cfg: CN) -> None:

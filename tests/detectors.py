@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from torch import nn
 
 from alphaaction_d2.data.video import VideoWriter
-from alphaaction_d2.modeling.detector import PictureBoxes
+from alphaaction_d2.modeling.picture_boxes import PictureBoxes
 from alphaaction_d2.structures import FoundBoxes
 
 TINY_DETECTOR = """\

@@ -1,14 +1,13 @@
-"""Boxes of persons and objects for any videos, found by any detector of detectron2.
+"""Boxes of persons and objects for any videos, found by any detector.
 
-    alphaaction boxes --detector COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml \\
-        --input film.mp4 folder_of_videos --output boxes.csv
+    alphaaction boxes --input film.mp4 folder_of_videos --output boxes.csv
+    alphaaction boxes --detector torchvision:fasterrcnn_resnet50_fpn_v2 --dataset my_data
     alphaaction boxes --detector config.yaml model.pth --dataset my_data
 
-The detector is a configuration and its weights (a file or an address; a name in detectron2's model
-zoo needs no weights). Videos are looked at once a second; the rows written are
-video_id,timestamp,x1,y1,x2,y2,class,score with an empty class for persons. A data set is looked at
-where it is annotated, and for a folder with own data the files go where it expects them
-(boxes/<split>_persons.csv and boxes/<split>_objects.csv).
+Without --detector RF-DETR finds them where transformers is installed, else torchvision. The rows
+written are video_id,timestamp,x1,y1,x2,y2,class,score with an empty class for persons. A data set
+is looked at where it is annotated, and for a folder with own data the files go where it expects
+them (boxes/<split>_persons.csv and boxes/<split>_objects.csv).
 
 A run that was killed goes on with the videos that are missing when it is started again. A video
 that cannot be used is listed at the end, and the exit code is 1.
@@ -32,6 +31,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..config import LOOKS_PER_SECOND
 from ..data.clip_sampling import iterate_clips
 from ..data.datasets import AVAFiles, keyframes_of, register_folder, registered_files
 from ..data.datasets.builtin import folder_splits
@@ -49,7 +49,9 @@ from ..data.video import (
 from ..formats.names import file_name
 from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
-from ..modeling.detector import PictureBoxes, PictureDetector, load_detector
+from ..modeling.coco_detectors import AUTO
+from ..modeling.detector import load_detector, resolve_detector
+from ..modeling.picture_boxes import PictureBoxes, PictureDetector
 from .command_line import describe_error, tell_failed, tool_parser
 from .console import setup_console
 from .video_arguments import DETECTOR_HELP
@@ -67,7 +69,7 @@ _SETTINGS_FILE = "settings.json"
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
     parser.add_argument(
-        "--detector", required=True, nargs="+", metavar=("CONFIG", "WEIGHTS"), help=DETECTOR_HELP
+        "--detector", nargs="+", default=[AUTO], metavar=("NAME", "WEIGHTS"), help=DETECTOR_HELP
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
@@ -90,9 +92,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--looks-per-second",
         type=int,
-        default=1,
+        default=None,
         metavar="N",
-        help="more than 1: persons between keyframes, too; they are linked, not classified",
+        help="more than 1: persons between keyframes, too, who are linked, not classified; default "
+        f"{LOOKS_PER_SECOND} with --input, 1 with --dataset",
     )
     parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is written")
     parser.add_argument(
@@ -404,6 +407,8 @@ def main(args: argparse.Namespace) -> int:
     setup_console()
     if len(args.detector) > 2:
         raise ValueError(f"--detector takes CONFIG and WEIGHTS, got {len(args.detector)} words")
+    if args.looks_per_second is None:
+        args.looks_per_second = LOOKS_PER_SECOND if args.input else 1
     for option in ("batch-size", "looks-per-second"):
         if (number := _value(args, option)) < 1:
             raise ValueError(f"--{option} {number}: give a number from 1 on")
@@ -411,6 +416,8 @@ def main(args: argparse.Namespace) -> int:
     for path in [path for task in tasks if not task.parts.is_dir() for path in task.outputs]:
         if path.exists() and not args.overwrite:  # and no unfinished run goes on
             raise ValueError(f"{path} exists: give --overwrite to replace it")
+    # By its own name: a run that goes on must not mix what two detectors find.
+    args.detector[0] = resolve_detector(args.detector[0], args.device)
     detector = load_detector(
         *args.detector,
         device=args.device,

@@ -13,8 +13,8 @@ from ..formats.config_files import setup_cfg
 
 WHOLE_FRAME = "whole-frame"
 DETECTOR_HELP = (
-    "configuration of a detectron2 detector (file or name in its model zoo), and weights (file or "
-    "address; not needed for the zoo)"
+    "auto (the default), torchvision:NAME, transformers:NAME, or a detectron2 configuration (file "
+    "or name in its model zoo); and weights (file or address), which names do not need"
 )
 
 

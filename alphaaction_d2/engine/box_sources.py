@@ -15,7 +15,7 @@ from ..data.clip_sampling import Moments
 from ..formats.ava import AVARows, select_rows
 from ..formats.boxes import BoxFile, is_person, read_boxes
 from ..formats.joins import frame_numbers, why_no_persons
-from ..modeling.detector import PictureBoxes, PictureDetector
+from ..modeling.picture_boxes import PictureBoxes, PictureDetector
 from ..structures import UNKNOWN_PERSON, FoundBoxes, TimedBoxes
 
 Frames = Iterable[tuple[float, np.ndarray]]  # (seconds, (H, W, 3) uint8 RGB), in order of time

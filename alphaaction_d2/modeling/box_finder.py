@@ -7,7 +7,8 @@ import torch
 from detectron2.config import CfgNode
 
 from ..structures import BoxChoice, FoundBoxes
-from .detector import Detector, configured_detector
+from .detector import configured_detector
+from .picture_boxes import PictureDetector
 
 
 class BoxFinder:
@@ -20,7 +21,7 @@ class BoxFinder:
     def __init__(self, cfg: CfgNode) -> None:
         self._cfg = cfg.clone()
         self._choice = BoxChoice.of(cfg)
-        self._detector: Detector | None = None
+        self._detector: PictureDetector | None = None
 
     def __call__(self, clip: dict) -> dict:
         """Copy the input, with `proposals` and `objects`, found in the middle frame."""

@@ -1,11 +1,10 @@
-"""Any detector of detectron2 as a function from pictures to boxes of persons and objects."""
+"""Any detector as a function from pictures to boxes: those of detectron2, and by name any other."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,45 +20,22 @@ from torch import nn
 from ..checkpoint.checkpointer import load_for_inference
 from ..formats.config_files import ConfigError, merge_config_file, merge_overrides
 from ..formats.yaml_files import YAMLFileError
-from ..structures import FoundBoxes
+from .coco_detectors import (
+    AUTO,
+    TORCHVISION,
+    TRANSFORMERS,
+    choose_detector,
+    license_of,
+    load_torchvision_detector,
+    load_transformers_detector,
+)
 from .detectron2_zoo import import_model_zoo
+from .picture_boxes import PERSON, PictureBoxes, PictureDetector, name_classes
 
 logger = logging.getLogger(__name__)
 
-PERSON = "person"  # the class that is a person; all others are objects
 ZOO_EXAMPLE = "COCO-Detection/faster_rcnn_X_101_32x8d_FPN_3x.yaml"
 _MAX_SIZE = 1333  # detectron2's usual limit of the longer side
-
-
-@dataclass(frozen=True, eq=False)
-class PictureBoxes:
-    """What a detector finds in one picture.
-
-    Attributes:
-        found: n persons and objects.
-        names: n names of classes, "" for a person.
-    """
-
-    found: FoundBoxes
-    names: Sequence[str]
-
-    @property
-    def persons(self) -> FoundBoxes:
-        """The persons; nobody's identity is known."""
-        return self.found.at(self._is_person)
-
-    @property
-    def objects(self) -> FoundBoxes:
-        """All that are not persons."""
-        return self.found.at(~self._is_person)
-
-    @property
-    def _is_person(self) -> np.ndarray:
-        return np.array([name == "" for name in self.names], dtype=bool)
-
-
-# (H, W, 3) uint8 RGB pictures of one size -> one result each
-PictureDetector = Callable[[Sequence[np.ndarray]], list[PictureBoxes]]
 
 
 class Detector:
@@ -91,8 +67,7 @@ class Detector:
         self.model = model.eval()
         self.augmentations = T.AugmentationList(augmentations)
         self.channel_order = channel_order
-        # What our files and memory mean by a person is an empty class.
-        self.names = ["" if name.lower() == PERSON else name for name in class_names]
+        self.names = name_classes(class_names)
         self.score_threshold = score_threshold
         if "" not in self.names:
             logger.warning("The detector has no class %r: it gives objects only", PERSON)
@@ -121,16 +96,14 @@ class Detector:
         if instances is None or not instances.has("pred_boxes"):
             raise ValueError("the network gives no boxes: its configuration is not of a detector")
         instances = instances.to("cpu")
-        boxes = instances.pred_boxes.tensor.numpy().astype(np.float32)
-        classes = instances.pred_classes.numpy()
-        if len(classes) and classes.max() >= len(self.names):
-            raise ValueError(
-                f"the detector finds class {classes.max()}, of {len(self.names)} that have a name"
-            )
-        found = FoundBoxes.of(boxes, instances.scores.numpy(), size=(shape[1], shape[0]))
-        keep = (found.scores >= self.score_threshold) & np.isfinite(boxes).all(axis=1)
-        keep &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
-        return PictureBoxes(found.at(keep), [self.names[c] for c in classes[keep]])
+        return PictureBoxes.of(
+            instances.pred_boxes.tensor.numpy(),
+            instances.scores.numpy(),
+            instances.pred_classes.numpy(),
+            self.names,
+            (shape[1], shape[0]),
+            self.score_threshold,
+        )
 
 
 def load_detector(
@@ -142,13 +115,15 @@ def load_detector(
     short_side: int = 0,
     class_names: Sequence[str] = (),
     opts: Sequence[str] = (),
-) -> Detector:
+) -> PictureDetector:
     """Build a detector and load its weights, which must cover all of it.
 
     Args:
         config: a detectron2 configuration (.yaml, or .py of the lazy kind), or the name of one in
-            detectron2's model zoo, such as "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml".
-        weights: a file or an address; may be left out for a model of the zoo.
+            detectron2's model zoo, such as "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml";
+            "torchvision:fasterrcnn_resnet50_fpn_v2" and the like, "transformers:rf-detr-nano" and
+            the like, or "auto", see `choose_detector`.
+        weights: a file or an address; may be left out for a model that has a name.
         device: "cuda", "cpu" ...; default: a GPU if there is one.
         score_threshold: boxes with a lower score are left out.
         short_side: pixels to which pictures are scaled; 0: what the configuration says.
@@ -159,12 +134,31 @@ def load_detector(
         FileNotFoundError: configuration or weights are missing, or cannot be downloaded.
         ValueError: the configuration cannot be used, or the weights do not fit it.
     """
+    device = device or _default_device()
+    config = resolve_detector(config, device)
+    kind, _, name = config.partition(":")
+    if f"{kind}:" in (TORCHVISION, TRANSFORMERS):
+        if class_names or opts:
+            raise ValueError(f"{config}: class names and KEY VALUE pairs are for detectron2's")
+        _tell(config, weights)
+        if f"{kind}:" == TORCHVISION:
+            return load_torchvision_detector(
+                name,
+                weights and local_weights(weights),
+                device=device,
+                score_threshold=score_threshold,
+                short_side=short_side,
+            )
+        if weights or short_side:
+            raise ValueError(f"{config}: takes no weights or size besides: they belong to its name")
+        return load_transformers_detector(name, device=device, score_threshold=score_threshold)
     path, zoo_weights = find_config(config)
+    if zoo_weights:
+        _tell(config, weights)
     weights = weights or zoo_weights
     if not weights:
         raise ValueError(f"{config}: give the weights of the detector, too: a file or an address")
     weights = local_weights(weights)
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     build = _build_lazy if path.endswith(".py") else _build_from_yaml
     try:
         model, augmentations, channel_order, datasets, num_classes = build(
@@ -183,12 +177,26 @@ def load_detector(
     return detector
 
 
-def configured_detector(cfg: CfgNode) -> Detector | None:
+def resolve_detector(config: str, device: str = "") -> str:
+    """Name the detector that "auto" means here; any other name stays what it is."""
+    return choose_detector(device or _default_device()) if config == AUTO else config
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def configured_detector(cfg: CfgNode) -> PictureDetector | None:
     """Load the detector that `MODEL.PERSON_DETECTOR` names, if it names one."""
     node = cfg.MODEL.PERSON_DETECTOR
     if not node.CONFIG:
         return None
     return load_detector(node.CONFIG, node.WEIGHTS, device=cfg.MODEL.DEVICE)
+
+
+def _tell(config: str, weights: str) -> None:
+    """Log which detector is used, and the license of the weights that come with its name."""
+    logger.info("Detector: %s (%s)", config, weights or f"weights: {license_of(config)}")
 
 
 def _no_detector(config: str, error: Exception) -> ValueError:
@@ -214,7 +222,8 @@ def find_config(config: str) -> tuple[str, str]:
             return path, ""
     raise FileNotFoundError(
         f"{config}: no such configuration file, and detectron2's model zoo has none of this name "
-        f"(it has {ZOO_EXAMPLE} and others)"
+        f"(it has {ZOO_EXAMPLE} and others); other detectors: {TORCHVISION}NAME, "
+        f"{TRANSFORMERS}NAME, {AUTO}"
     )
 
 

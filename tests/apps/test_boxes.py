@@ -22,7 +22,7 @@ from alphaaction_d2.apps.boxes import (
 from alphaaction_d2.data.datasets.ava import AVAFiles
 from alphaaction_d2.data.video import VideoError
 from alphaaction_d2.formats.ava import read_ava_csv
-from alphaaction_d2.modeling.detector import PictureBoxes
+from alphaaction_d2.modeling.picture_boxes import PictureBoxes
 from alphaaction_d2.structures import FoundBoxes
 from tests.detectors import find_square, write_walk
 from tests.helpers import write_dataset

@@ -16,7 +16,7 @@ from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.engine import Trainer, VideoPredictor
 from alphaaction_d2.engine.box_sources import DetectedBoxes, KeyframeBoxes
 from alphaaction_d2.engine.inference import build_delayed_inference
-from alphaaction_d2.modeling.detector import PictureBoxes
+from alphaaction_d2.modeling.picture_boxes import PictureBoxes
 from alphaaction_d2.structures import FoundBoxes
 from tests.detectors import NOBODY
 from tests.helpers import small_cfg, watched, write_dataset

@@ -53,7 +53,8 @@ def write_videos(folder: Path, *names: str) -> Path:
 def test_videos_of_a_folder(detector, tool, tmp_path, capsys):
     videos = write_videos(tmp_path / "videos", "a", "b")
     output = tmp_path / "out" / "boxes.csv"
-    assert tool(*detector, "--input", videos, "--output", output, "--batch-size", 2) == 0
+    once = ("--looks-per-second", 1, "--batch-size", 2)
+    assert tool(*detector, "--input", videos, "--output", output, *once) == 0
     rows = read_ava_csv(output, "boxes")
     assert rows.videos == ["a", "b"] and set(rows.timestamps) == {0, 1, 2}
     assert set(rows.class_names) == {"ball"} and set(rows.labels) == {-1, 0}
@@ -70,9 +71,10 @@ def test_persons_between_keyframes(detector, tool, tmp_path, capsys):
     given = (*detector, "--input", videos, "--output", output)
     assert tool(*given, "--looks-per-second", 0) == 2
     assert "--looks-per-second 0" in capsys.readouterr().err
-    assert tool(*given, "--looks-per-second", 4) == 0
-    rows = read_ava_csv(output, "boxes")
-    assert sorted(set(rows.timestamps[rows.labels == -1])) == [n / 4 for n in range(9)]
+    for n, more in ((4, ("--looks-per-second", 4)), (5, ("--overwrite",))):  # 5 without a word
+        assert tool(*given, *more) == 0
+        rows = read_ava_csv(output, "boxes")
+        assert sorted(set(rows.timestamps[rows.labels == -1])) == [i / n for i in range(2 * n + 1)]
     assert set(rows.timestamps[rows.labels == 0]) == {0, 1, 2}
 
 

@@ -1,0 +1,245 @@
+"""Detectors by name: torchvision's, and those that transformers loads, RF-DETR before all."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.models import detection as torchvision_detection
+from torchvision.models import get_model, get_model_weights, list_models
+
+from ..checkpoint.checkpointer import load_for_inference
+from .picture_boxes import PictureBoxes, name_classes
+
+AUTO = "auto"
+TORCHVISION, TRANSFORMERS = "torchvision:", "transformers:"
+RF_DETR = "Roboflow/rf-detr-"
+# With the Apache license. The two larger ones have Roboflow's own (PML 1.0), which wants an
+# account, and so have the largest ones that also find masks.
+RF_DETR_SIZES = ("nano", "small", "medium", "base", "base-2", "large")
+# Scores of RF-DETR are probabilities of each class by itself, as its authors use them from 0.5 on;
+# those of the other detectors are shares among classes.
+RF_DETR_PERSON_SCORE = 0.5
+
+
+def choose_detector(device: str) -> str:
+    """Name the detector that "auto" means: the best that is installed and that the device can run.
+
+    RF-DETR if transformers has it, in the size that a GPU or a CPU runs several times a second;
+    else torchvision's best Faster R-CNN, which takes seconds a picture on a CPU, or its fast one.
+    """
+    on_gpu = torch.device(device).type != "cpu"
+    if has_rf_detr():
+        return f"{TRANSFORMERS}{RF_DETR}{'medium' if on_gpu else 'nano'}"
+    on_cpu = "fasterrcnn_mobilenet_v3_large_fpn"
+    return f"{TORCHVISION}{'fasterrcnn_resnet50_fpn_v2' if on_gpu else on_cpu}"
+
+
+def has_rf_detr() -> bool:
+    """Whether a transformers is installed that knows RF-DETR."""
+    if find_spec("transformers") is None:
+        return False
+    import transformers  # slow: only where a detector is asked for
+
+    return hasattr(transformers, "RfDetrForObjectDetection")
+
+
+def rf_detr_name(name: str) -> str:
+    """Give the full name of what `transformers:` names: "rf-detr-nano" is Roboflow's.
+
+    Raises:
+        ValueError: a size of RF-DETR that has no free license, or that there is not.
+    """
+    full = name if "/" in name or not name.lower().startswith("rf-detr-") else f"Roboflow/{name}"
+    if full.lower().startswith(RF_DETR.lower()):
+        size = full[len(RF_DETR) :].lower()
+        if size not in RF_DETR_SIZES:
+            sizes = ", ".join(RF_DETR_SIZES)
+            raise ValueError(f"{full}: the sizes of RF-DETR with the Apache license are {sizes}")
+        return RF_DETR + size
+    return full
+
+
+def license_of(config: str) -> str:
+    """Say under which license the published weights of a named detector are."""
+    if config.startswith(TORCHVISION):
+        return "BSD-3-Clause"
+    if config.startswith(TRANSFORMERS):
+        is_known = rf_detr_name(config[len(TRANSFORMERS) :]).startswith(RF_DETR)
+        return "Apache-2.0" if is_known else "license: see its model card"
+    return "CC BY-SA 3.0"  # of detectron2's model zoo
+
+
+def has_weights(config: str) -> bool:
+    """Whether the weights of a detector that has a name are on this machine."""
+    if config.startswith(TRANSFORMERS):
+        from huggingface_hub import try_to_load_from_cache
+
+        name = rf_detr_name(config[len(TRANSFORMERS) :])
+        return isinstance(try_to_load_from_cache(name, "model.safetensors"), str)
+    return True
+
+
+class TorchvisionDetector:
+    """A detector of torchvision, with the weights that it publishes or with others."""
+
+    def __init__(
+        self, name: str, *, device: str, score_threshold: float, short_side: int = 0
+    ) -> None:
+        """Build it; the weights are random until they are loaded into `model`.
+
+        Args:
+            name: of its builder, such as "fasterrcnn_resnet50_fpn_v2".
+            device: "cuda", "cpu" ...
+            score_threshold: boxes with a lower score are left out.
+            short_side: pixels to which pictures are scaled; 0: as torchvision does.
+
+        Raises:
+            ValueError: torchvision has no detector of that name.
+        """
+        known = list_models(module=torchvision_detection)
+        if name not in known:
+            raise ValueError(f"{TORCHVISION}{name}: torchvision has {', '.join(known)}")
+        published = get_model_weights(name).DEFAULT
+        self.address: str = published.url
+        self.names = name_classes(published.meta["categories"])
+        sizes = {"min_size": short_side, "max_size": max(1333, short_side)} if short_side else {}
+        classes = len(self.names)
+        built = get_model(name, weights=None, weights_backbone=None, num_classes=classes, **sizes)
+        self.model = built.to(device).eval()
+        self.score_threshold = score_threshold
+        # Boxes below it need not take part in the suppression of overlapping ones.
+        suppresses: Any = getattr(self.model, "roi_heads", self.model)
+        suppresses.score_thresh = score_threshold
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[PictureBoxes]:
+        """Find boxes in (H, W, 3) uint8 RGB pictures."""
+        device = next(self.model.parameters()).device
+        images = [
+            torch.from_numpy(np.array(p.transpose(2, 0, 1))).to(device).float() / 255
+            for p in pictures
+        ]
+        results = self.model(images) if images else []
+        return [
+            _as_boxes(result, self.names, picture, self.score_threshold)
+            for result, picture in zip(results, pictures)
+        ]
+
+
+def load_torchvision_detector(
+    name: str, weights: str, *, device: str, score_threshold: float, short_side: int = 0
+) -> TorchvisionDetector:
+    """Build a detector of torchvision and load its weights, see `load_detector`."""
+    detector = TorchvisionDetector(
+        name, device=device, score_threshold=score_threshold, short_side=short_side
+    )
+    with _quiet("fvcore.common.checkpoint"):
+        load_for_inference(detector.model, weights or detector.address)
+    return detector
+
+
+class TransformersDetector:
+    """A detector that transformers loads by its name at Hugging Face, or from a folder."""
+
+    def __init__(self, model: Any, processor: Any, *, device: str, score_threshold: float) -> None:
+        """
+        Args:
+            model: gives `logits` and `pred_boxes`, such as `RfDetrForObjectDetection`.
+            processor: scales pictures for it, and turns its answer into boxes.
+            device: "cuda", "cpu" ...
+            score_threshold: boxes with a lower score are left out.
+        """
+        self.model = model.to(device).eval()
+        self.processor = processor
+        self.score_threshold = score_threshold
+        names = [model.config.id2label.get(i, "N/A") for i in range(model.config.num_labels)]
+        coco = get_model_weights("fasterrcnn_resnet50_fpn").DEFAULT.meta["categories"]
+        if names[0] == "LABEL_0" and len(names) == len(coco):  # not named, but COCO's all the same
+            names = coco
+        self.names = name_classes(names)
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[PictureBoxes]:
+        """Find boxes in (H, W, 3) uint8 RGB pictures."""
+        if not pictures:
+            return []
+        images = [torch.from_numpy(np.array(p.transpose(2, 0, 1))) for p in pictures]
+        inputs = self.processor(images=images, return_tensors="pt").to(self.model.device)
+        sizes = [picture.shape[:2] for picture in pictures]
+        results = self.processor.post_process_object_detection(
+            self.model(**inputs), threshold=self.score_threshold, target_sizes=sizes
+        )
+        return [
+            _as_boxes(result, self.names, picture, self.score_threshold)
+            for result, picture in zip(results, pictures)
+        ]
+
+
+def load_transformers_detector(
+    name: str, *, device: str, score_threshold: float
+) -> TransformersDetector:
+    """Load a detector by its name at Hugging Face, such as "Roboflow/rf-detr-nano", or a folder.
+
+    Raises:
+        ValueError: transformers is not installed, or the weights do not cover the network.
+        FileNotFoundError: it cannot be downloaded, or is no detector.
+    """
+    config = TRANSFORMERS + (name := rf_detr_name(name))
+    if find_spec("transformers") is None:
+        raise ValueError(f"{config}: needs transformers: pip install 'alphaaction_d2[backbones]'")
+    import transformers
+
+    try:
+        settings = transformers.AutoConfig.from_pretrained(name)
+        # The files of RF-DETR may name DETR's processor, which reads its scores in another way.
+        is_rf_detr = settings.model_type == "rf_detr"
+        processors: Any = transformers.AutoImageProcessor
+        if is_rf_detr:
+            processors = transformers.RfDetrImageProcessor
+        processor = processors.from_pretrained(name)
+        with _quiet("transformers"):
+            model, loaded = transformers.AutoModelForObjectDetection.from_pretrained(
+                name, config=settings, use_safetensors=True, output_loading_info=True
+            )
+    except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise FileNotFoundError(
+            f"{config}: cannot be loaded, or downloaded from Hugging Face ({reason[:160]})"
+        ) from error
+    wrong = sorted([*loaded["missing_keys"], *(x[0] for x in loaded["mismatched_keys"])])
+    if wrong:
+        raise ValueError(
+            f"{config}: weights that do not fit: {len(wrong)} are not in its file, "
+            f"such as {wrong[0]}"
+        )
+    return TransformersDetector(model, processor, device=device, score_threshold=score_threshold)
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library from listing what is expected while weights are loaded."""
+    library = logging.getLogger(name)
+    level = library.level
+    library.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        library.setLevel(level)
+
+
+def _as_boxes(
+    result: dict[str, torch.Tensor],
+    names: Sequence[str | None],
+    picture: np.ndarray,
+    min_score: float,
+) -> PictureBoxes:
+    """Turn a network's answer about a picture, in its pixels, into ours."""
+    boxes, scores, labels = (result[k].cpu().numpy() for k in ("boxes", "scores", "labels"))
+    height, width = picture.shape[:2]
+    return PictureBoxes.of(boxes, scores, labels, names, (width, height), min_score)
