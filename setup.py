@@ -1,12 +1,33 @@
 """Metadata of the package. `make setup` installs it, with detectron2, which is not on PyPI."""
 
 import runpy
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 ROOT = Path(__file__).resolve().parent
 README = ROOT / "README.md"
+
+
+def link_configs() -> list[str]:
+    """Link configs/ into the package, as detectron2 does: a wheel gets copies of the files.
+
+    Returns:
+        The files, as paths in the package.
+    """
+    link, configs = ROOT / "alphaaction_d2" / "model_zoo" / "configs", ROOT / "configs"
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        shutil.rmtree(link)
+    try:
+        link.symlink_to(Path("..", "..", "configs"), target_is_directory=True)
+    except OSError:  # a file system without links
+        shutil.copytree(configs, link)
+    files = sorted(x for x in configs.rglob("*") if x.is_file() and x.suffix != ".pyc")
+    return [f"configs/{path.relative_to(configs).as_posix()}" for path in files]
+
 
 setup(
     name="alphaaction_d2",
@@ -27,6 +48,7 @@ setup(
     packages=find_packages(include=["alphaaction_d2", "alphaaction_d2.*"]),
     package_data={
         "alphaaction_d2": ["py.typed"],
+        "alphaaction_d2.model_zoo": link_configs(),
         "alphaaction_d2.visualization": ["templates/*.jinja"],
     },
     python_requires=">=3.10",
@@ -46,6 +68,7 @@ setup(
         "matplotlib>=3.8",
         "Pillow>=10.1",
         "Jinja2>=3.1",
+        "tqdm>=4.60",
         "pyyaml>=6.0",
         "tabulate>=0.9",
         "tensorboard>=2.15",

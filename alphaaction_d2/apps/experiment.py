@@ -11,9 +11,9 @@ from detectron2.utils.env import seed_all_rng
 from ..data.datasets import register_datasets
 from ..engine.trainer import Trainer
 from ..formats.config_files import setup_cfg
+from ..model_zoo import get_config_file
 
-# of the checkout that this package is in
-PUPPETS_CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "Puppets"
+PUPPETS_CONFIGS = Path(get_config_file("Puppets/none")).parent
 
 logger = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
-from iopath.common.file_io import PathManager as PathManagerBase
 from torch import nn
 
 from ..formats.writing import write_atomically
+from ..model_zoo import local_weights
 from .describe import differences, part_of
 from .reading import read_checkpoint
 from .sources import SOURCES, convert, recognise
@@ -141,28 +141,6 @@ def last_checkpoint(folder: str | os.PathLike) -> str | None:
     raise ValueError(f"{last} {reason}: {newest} to resume, or leave --resume out to begin anew")
 
 
-def existing_weights(path: str, manager: PathManagerBase) -> None:
-    """See that weights are there, after a download where detectron2 knows how to.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: an address that cannot be read.
-    """
-    if "://" not in path:
-        if not manager.isfile(path):
-            raise FileNotFoundError(
-                f"{path}: no such weights; set MODEL.WEIGHTS to an existing file"
-            )
-        return
-    try:
-        local = manager.get_local_path(path)
-        reason = "" if os.path.isfile(local) else "such addresses are not read"
-    except Exception as error:  # of any library that downloads
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-    if reason:
-        raise ValueError(f"{path}: no weights ({reason}); download them and name the file")
-
-
 def _some(items: list[str], most: int = 5) -> str:
     more = f"; and {len(items) - most} more" if len(items) > most else ""
     return "; ".join(items[:most]) + more
@@ -236,7 +214,7 @@ class ActionCheckpointer(_StrictCheckpointer):
         """
         resuming = resume and self.has_checkpoint()
         if path and not resuming:
-            existing_weights(path, self.path_manager)
+            path = local_weights(path)
         if resuming:  # before optimiser and schedule are touched
             path = self.get_checkpoint_file()
             self.load(path, checkpointables=[])
@@ -254,11 +232,14 @@ class ActionCheckpointer(_StrictCheckpointer):
 def load_for_inference(model: nn.Module, path: str) -> None:
     """Load weights that must cover the whole model, and the names of its classes.
 
+    Args:
+        path: a file, an address, or a name of the model zoo.
+
     Raises:
         CheckpointMismatch: parameters are missing or have other shapes: a random head would give
             random results without a word.
-        FileNotFoundError: there is no such file.
-        ValueError: the file holds no weights, or is an address that cannot be read.
+        FileNotFoundError, OSError: there are no such weights, or they cannot be downloaded.
+        ValueError: the file holds no weights.
     """
     if not path:
         logger.warning(
@@ -266,7 +247,7 @@ def load_for_inference(model: nn.Module, path: str) -> None:
         )
         return
     checkpointer = _StrictCheckpointer(model)
-    existing_weights(path, checkpointer.path_manager)
+    path = local_weights(path)
     names = checkpointer.load(path).get(CLASS_NAMES)
     checkpointer.refuse_problems(path)
     if isinstance(names, list) and all(isinstance(name, str) for name in names):

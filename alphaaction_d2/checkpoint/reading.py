@@ -6,12 +6,16 @@ import logging
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from ..formats.pickles import UnsafePickleError, loads_numbers
 from .sources import recognise
 
 logger = logging.getLogger(__name__)
@@ -51,7 +55,8 @@ def read_checkpoint(path: str | os.PathLike, *, trust_pickle: bool = False) -> d
 
     Args:
         path: a local file of torch, or a pickle.
-        trust_pickle: also unpickle, which lets the file run any code (TRUST_PICKLE does the same).
+        trust_pickle: also unpickle what holds more than arrays of numbers, which lets the file run
+            any code (TRUST_PICKLE does the same).
 
     Raises:
         ValueError: the file needs unpickling, and nobody allowed it; or it is damaged; or it is no
@@ -67,7 +72,7 @@ def read_checkpoint(path: str | os.PathLike, *, trust_pickle: bool = False) -> d
         )
     key, found = _find_weights(data, path)
     rest = {} if key is None else {name: value for name, value in data.items() if name != key}
-    weights = {str(name): torch.as_tensor(x) for name, x in found.items() if _is_array(x)}
+    weights = {str(name): _as_tensor(x) for name, x in found.items() if _is_array(x)}
     for prefix in ("module.", "_orig_mod."):  # saved by a parallel or a compiled model
         if all(name.startswith(prefix) for name in weights):
             weights = {name.removeprefix(prefix): value for name, value in weights.items()}
@@ -75,6 +80,15 @@ def read_checkpoint(path: str | os.PathLike, *, trust_pickle: bool = False) -> d
         weights = {name: x for name, x in weights.items() if not name.endswith("_momentum")}
         rest |= {"__author__": "Caffe2", "matching_heuristics": True}
     return {**rest, "model": weights}
+
+
+def _as_tensor(value: Any) -> torch.Tensor:
+    # numpy's arrays of a pickle lie in its bytes, in the byte order of the machine that wrote it
+    return (
+        torch.tensor(value.astype(value.dtype.newbyteorder("=")))
+        if isinstance(value, np.ndarray)
+        else torch.as_tensor(value)
+    )
 
 
 def _is_array(value: Any) -> bool:
@@ -118,7 +132,9 @@ def _read_file(path: str | os.PathLike, trust: bool) -> Any:
     if start[:4] == b"PK\3\4":
         _check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol")  # numpy's arrays, below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # unpickling raises nearly anything on other files
@@ -130,13 +146,20 @@ def _read_file(path: str | os.PathLike, trust: bool) -> Any:
             raise ValueError(
                 f"{path}: not a checkpoint, or a damaged one ({type(error).__name__}: {reason})"
             ) from error
+        wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
+        names = f"it names {wanted[1]}" if wanted else ""
+        if is_pickle:  # of Caffe2 or of detectron2's zoo: numpy's arrays
+            try:
+                numbers = loads_numbers(Path(path).read_bytes())
+                if isinstance(numbers, dict):  # torch's own old files begin with another pickle
+                    return numbers
+            except UnsafePickleError as unsafe:
+                names = str(unsafe)
         if not trust:
-            wanted = re.search(r"GLOBAL ([\w.]+)", str(error))
-            names = f" (it names {wanted[1]})" if wanted else ""
             raise ValueError(
-                f"{path}: holds more than tensors{names}, and reading that may run any code. If "
-                "you trust where it comes from, convert it once with tools/convert_weights.py "
-                f"--trust-pickle, or set {TRUST_PICKLE}=1"
+                f"{path}: holds more than tensors{names and f' ({names})'}, and reading that may "
+                "run any code. If you trust where it comes from, convert it once with `alphaaction "
+                f"convert --trust-pickle`, or set {TRUST_PICKLE}=1"
             ) from None
     return _unpickle(path)
 

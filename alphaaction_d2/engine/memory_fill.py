@@ -14,13 +14,13 @@ from detectron2.data import get_detection_dataset_dicts
 from detectron2.evaluation import inference_context
 from detectron2.structures import Instances
 from detectron2.utils import comm
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..checkpoint.reading import read_checkpoint
 from ..memory.file import state_checksum
 from ..memory.pool import MemoryPool, MemoryWrite
 from ..memory.slots import Clock
+from ..model_zoo import local_weights
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, Losses
 from .detector_memory import build_detector_memory
@@ -74,7 +74,7 @@ def build_training_pool(
 
 def frozen_origin(cfg: CfgNode) -> str:
     """What decides the features of a frozen memory, weights and configuration, as a checksum."""
-    weights = read_checkpoint(PathManager.get_local_path(cfg.MODEL.MEMORY.FROZEN_WEIGHTS))["model"]
+    weights = read_checkpoint(local_weights(cfg.MODEL.MEMORY.FROZEN_WEIGHTS))["model"]
     nodes = (cfg.MODEL, cfg.MODEL.SLOWFAST, cfg.MODEL.ROI_ACTION_HEAD, cfg.INPUT)
     values = [f"{key} {x}" for node in nodes for key, x in node.items() if key in _DECIDING]
     return state_checksum({"weights": weights, "values": sorted(values)})

@@ -1,7 +1,7 @@
 """Evaluation: the metric (`average_precision`), the rules of AVA, UCF101-24 and EPIC-Kitchens-55,
-and evaluators for detectron2.
+and detectron2's evaluator.
 
-These need detectron2 and torch, all else only numpy; so they are imported when first used.
+That one needs detectron2 and torch, all else only numpy; so it is imported when it is first used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from .ucf101_24 import UCF_PROTOCOLS, evaluate_ucf101_24
 
 if TYPE_CHECKING:
     from .ava_evaluation import AVAEvaluator
-    from .ucf101_24_evaluation import UCFEvaluator
 
 __all__ = [
     "AVA_PROTOCOLS",
@@ -35,7 +34,6 @@ __all__ = [
     "UCF_PROTOCOLS",
     "AVAEvaluator",
     "AVAProtocol",
-    "UCFEvaluator",
     "evaluate_ava",
     "evaluate_ava_files",
     "evaluate_epic55",
@@ -61,10 +59,6 @@ def __getattr__(name: str) -> Any:
         from .ava_evaluation import AVAEvaluator
 
         return AVAEvaluator
-    if name == "UCFEvaluator":
-        from .ucf101_24_evaluation import UCFEvaluator
-
-        return UCFEvaluator
     if name in _RENAMED:
         return _RENAMED[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,12 +12,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 import torch
 from detectron2.config import CfgNode, get_cfg
-from detectron2.utils.file_io import PathManager
 
 from ..config import add_alphaaction_config, short
+from ..model_zoo.files import find_config
 from .yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class UnknownKeyError(ConfigError, KeyError):
 
 def setup_cfg(config_file: str, opts: Sequence[object] = ()) -> CfgNode:
     """A configuration from defaults, a file and command-line overrides (KEY VALUE ...), not frozen.
+
+    The file may be named by its path, its address or a name of the model zoo.
 
     Without a GPU the device becomes the CPU. A "--" before the overrides, where they begin on a
     command line, is none of them.
@@ -94,10 +97,9 @@ def merge_overrides(cfg: CfgNode, opts: Sequence[object]) -> None:
 
 def _files_with_bases(path: str, children: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
     """(file, its contents) of the bases first, then of the file itself."""
-    local = PathManager.get_local_path(path) if "://" in path else path
-    if not Path(local).is_file():
-        named = f"{children[-1]}: _BASE_: " if children else ""
-        raise FileNotFoundError(f"{named}{path}: no such configuration file")
+    if children and "://" not in path and not Path(path).is_file():
+        raise FileNotFoundError(f"{children[-1]}: _BASE_: {path}: no such configuration file")
+    local = find_config(path)
     identity = str(Path(local).resolve())
     if identity in children or len(children) >= _MAX_BASES:
         raise ConfigError(f"{path}: _BASE_ leads back to the file itself")
@@ -112,8 +114,8 @@ def _files_with_bases(path: str, children: tuple[str, ...]) -> Iterator[tuple[st
         if not isinstance(base, str):
             raise ConfigError(f"{path}: _BASE_: {bases!r}: expected the name of a file")
         base = str(Path(base).expanduser()) if base.startswith("~") else base
-        if "://" not in base:
-            base = str(Path(local).parent / base)
+        if "://" not in base:  # beside the file
+            base = urljoin(path, base) if "://" in path else str(Path(local).parent / base)
         yield from _files_with_bases(base, (*children, identity))
     yield path, values
 

@@ -14,7 +14,6 @@ from detectron2.config import CfgNode, LazyConfig, get_cfg, instantiate
 from detectron2.data import MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
-from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..checkpoint.checkpointer import load_for_inference
@@ -131,7 +130,7 @@ def load_detector(
         opts: KEY VALUE pairs of a .yaml configuration.
 
     Raises:
-        FileNotFoundError: configuration or weights are missing, or cannot be downloaded.
+        OSError: configuration or weights are missing, or cannot be downloaded.
         ValueError: the configuration cannot be used, or the weights do not fit it.
     """
     device = device or _default_device()
@@ -144,7 +143,7 @@ def load_detector(
         if f"{kind}:" == TORCHVISION:
             return load_torchvision_detector(
                 name,
-                weights and local_weights(weights),
+                weights,
                 device=device,
                 score_threshold=score_threshold,
                 short_side=short_side,
@@ -158,7 +157,6 @@ def load_detector(
     weights = weights or zoo_weights
     if not weights:
         raise ValueError(f"{config}: give the weights of the detector, too: a file or an address")
-    weights = local_weights(weights)
     build = _build_lazy if path.endswith(".py") else _build_from_yaml
     try:
         model, augmentations, channel_order, datasets, num_classes = build(
@@ -225,21 +223,6 @@ def find_config(config: str) -> tuple[str, str]:
         f"(it has {ZOO_EXAMPLE} and others); other detectors: {TORCHVISION}NAME, "
         f"{TRANSFORMERS}NAME, {AUTO}"
     )
-
-
-def local_weights(weights: str) -> str:
-    """Give the path of a weights file, downloading it once if it is an address."""
-    if "://" not in weights:
-        if not Path(weights).is_file():
-            raise FileNotFoundError(f"{weights}: no such weights of a detector")
-        return weights
-    try:
-        return PathManager.get_local_path(weights)
-    except Exception as error:  # every kind of address has its own errors
-        raise FileNotFoundError(
-            f"{weights}: the detector's weights cannot be downloaded ({error}); fetch this file "
-            "where there is a network and give its path instead"
-        ) from error
 
 
 # model, augmentations, channel order, test sets, number of classes if it is known

@@ -138,6 +138,6 @@ def test_any_bit_that_flips_is_noticed(tmp_path):
 
 @pytest.mark.parametrize("address", ["rtsp://127.0.0.1:9/x", "http://127.0.0.1:9/x.pth"])
 def test_addresses_are_told_in_one_line(address):
-    with pytest.raises(ValueError, match=f"^{address}: .*name the file") as error:
+    with pytest.raises(OSError, match=f"^{address}: .*name its path") as error:
         load_for_inference(nn.Linear(1, 1), address)
     assert "\n" not in str(error.value)

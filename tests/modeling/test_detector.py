@@ -12,9 +12,9 @@ from detectron2.engine import DefaultPredictor
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from alphaaction_d2.modeling import detector
 from alphaaction_d2.modeling.detector import Detector, load_detector
 from tests.detectors import write_detector
+from tests.model_zoo.server import serve
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_weights_that_do_not_fit(tiny):
         load_detector(*tiny, device="cpu", opts=opts)
 
 
-def test_what_is_missing_is_named(tiny, monkeypatch):
+def test_what_is_missing_is_named(tiny, tmp_path, monkeypatch):
     config, _ = tiny
     with pytest.raises(FileNotFoundError, match="nothing.yaml.*model zoo has none.*COCO-Detection"):
         load_detector("nothing.yaml")
@@ -131,23 +131,21 @@ def test_what_is_missing_is_named(tiny, monkeypatch):
     with pytest.raises(ValueError, match="give the weights"):
         load_detector(config)
 
-    def offline(address: str) -> str:
-        raise OSError("Name or service not known")
-
-    monkeypatch.setattr(detector.PathManager, "get_local_path", offline)
+    monkeypatch.setenv("ALPHAACTION_MIRROR", "http://127.0.0.1:1")  # where nobody is
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
     zoo = "COCO-Detection/faster_rcnn_R_50_FPN_3x"
-    with pytest.raises(FileNotFoundError) as error:
+    with pytest.raises(OSError) as error:
         load_detector(zoo)
     message = str(error.value)
     assert message.startswith("https://") and zoo in message and "\n" not in message
-    assert "Name or service not known" in message and "give its path" in message
+    assert "Connection refused" in message and "name its path" in message
 
 
-def test_an_address_is_fetched(tiny, monkeypatch):
+def test_an_address_is_fetched(tiny, tmp_path, monkeypatch):
     config, weights = tiny
-    asked = []
-    monkeypatch.setattr(
-        detector.PathManager, "get_local_path", lambda a, **_: asked.append(a) or weights
-    )
-    assert load_detector(config, "https://example.org/model.pth", device="cpu").names[0] == ""
-    assert asked[0] == "https://example.org/model.pth"
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path))
+    with serve() as server:
+        monkeypatch.setenv("ALPHAACTION_MIRROR", server.address)
+        server.contents["/example.org/model.pth"] = Path(weights).read_bytes()
+        assert load_detector(config, "https://example.org/model.pth", device="cpu").names[0] == ""
+        assert len(server.requests) == 1

@@ -16,11 +16,7 @@ _PROBES = 8  # videos looked at at a time: on a disk far away that is mostly wai
 
 
 def probe_videos(
-    name: str,
-    files: Mapping[str, list[Path]],
-    folder: Path,
-    keys: Sequence[tuple[str, float]],
-    frame_rate: float | None = None,
+    name: str, files: Mapping[str, list[Path]], folder: Path, keys: Sequence[tuple[str, float]]
 ) -> dict[str, VideoInfo]:
     """Look into every video that some keyframes need; those that can be opened.
 
@@ -29,7 +25,6 @@ def probe_videos(
         files: by video's name what may be it.
         folder: where these are, for messages.
         keys: video and second of each keyframe.
-        frame_rate: see `VideoReader`.
 
     Raises:
         FileNotFoundError: none can be used.
@@ -37,7 +32,7 @@ def probe_videos(
     wanted = list(dict.fromkeys(video for video, _ in keys))
     infos, problems = {}, []
     with ThreadPoolExecutor(_PROBES) as pool:
-        found = pool.map(lambda x: first_that_opens(files.get(x, []), frame_rate), wanted)
+        found = pool.map(lambda video: first_that_opens(files.get(video, [])), wanted)
         for video, (info, reasons) in zip(wanted, found):
             if info is None:
                 problems.append(reasons[-1] if reasons else f"{video}: not found")

@@ -1,0 +1,98 @@
+"""Where names, addresses and paths of configurations and weights lead to."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from .download import cache_folder, is_address, local_file
+from .table import closest, find
+
+logger = logging.getLogger(__name__)
+
+# Beside this file where the package is installed, else in the checkout that it is in.
+_CONFIGS = (Path(__file__).parent / "configs", Path(__file__).resolve().parents[2] / "configs")
+
+
+def get_config_file(name: str) -> str:
+    """The path of a configuration of the zoo.
+
+    Args:
+        name: below `configs/` (".yaml" may be left out), or that of published weights.
+
+    Raises:
+        RuntimeError: there is none of this name, as in detectron2.
+    """
+    entry = find(name)
+    if entry is not None and not entry.config:
+        raise RuntimeError(f"{name}: no configuration of this project fits these weights yet")
+    wanted = entry.config if entry is not None else name
+    wanted = wanted if wanted.endswith((".yaml", ".py")) else f"{wanted}.yaml"
+    for folder in _CONFIGS:
+        if (folder / wanted).is_file():
+            return str(folder / wanted)
+    raise RuntimeError(f"{name}: no such configuration in the model zoo{closest(name)}")
+
+
+def get_checkpoint_url(name: str) -> str:
+    """The address of published weights.
+
+    Raises:
+        RuntimeError: there are none of this name, as in detectron2, or they have no address.
+    """
+    entry = find(name)
+    if entry is None:
+        raise RuntimeError(f"{name}: no such weights in the model zoo{closest(name)}")
+    if not entry.address:
+        raise RuntimeError(f"{name}: no program can download {entry.file}; get it at {entry.page}")
+    return entry.address
+
+
+def find_config(text: str) -> str:
+    """The path of a configuration that is named by its path, its address or its name.
+
+    Raises:
+        FileNotFoundError: there is none; `model_zoo.download.DownloadError`: it cannot be had.
+    """
+    if is_address(text):
+        return local_file(text)
+    if not os.path.isfile(text):
+        try:
+            return get_config_file(text)
+        except RuntimeError as error:
+            if find(text) is not None:
+                raise FileNotFoundError(str(error)) from None
+            raise FileNotFoundError(
+                f"{text}: no such configuration file, and none of this name in the model zoo"
+                f"{closest(text)}"
+            ) from None
+    return text
+
+
+def local_weights(text: str) -> str:
+    """The path of weights that are named by their path, their address or their name.
+
+    Raises:
+        FileNotFoundError: there are none; `model_zoo.download.DownloadError`: they cannot be had.
+    """
+    if is_address(text):
+        return local_file(text)
+    if os.path.exists(text):
+        return text
+    entry = find(text)
+    if entry is None:
+        raise FileNotFoundError(
+            f"{text}: no such weights: expected a file, an address or a name of the model zoo"
+            f"{closest(text)}"
+        )
+    logger.info("%s: %s; licence of the weights: %s", text, entry.score, entry.licence)
+    if entry.address:
+        return local_file(entry.address)
+    path = cache_folder() / entry.source / entry.file
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{text}: no program can download {entry.file}: get it at {entry.page} and put it at "
+            f"{path}, or name its path"
+        )
+    return str(path)
