@@ -95,10 +95,17 @@ def commands(case: Path) -> list[str]:
     return [re.split(r" \| |; ", block.replace("\n", " "))[0] for block in blocks]
 
 
+@pytest.fixture(autouse=True)
+def log(monkeypatch, caplog) -> pytest.LogCaptureFixture:
+    """What the package logs, whatever tools have been run before in this process."""
+    monkeypatch.setattr(logging.getLogger("alphaaction_d2"), "propagate", True)
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
 @pytest.fixture
 def call(shared, tmp_path, monkeypatch, capsys, caplog) -> Callable[[str, str], tuple[int, str]]:
     """Run a command in a copy of a case's folder; its exit code, and all that it says."""
-    caplog.set_level(logging.INFO)
     before = set(DatasetCatalog)
 
     def run(case: str, command: str) -> tuple[int, str]:

@@ -24,6 +24,7 @@ from ..formats.ava import (
     concatenate_rows,
     duplicates,
     read_exclusions,
+    rename_videos,
     scan_ava_csv,
     select_rows,
 )
@@ -33,8 +34,8 @@ from ..formats.label_map import LabelMap, read_label_map, with_groups
 from ..formats.tables import DataFileError, Finding, Findings
 from .box_tables import Keyframe, keyframes_in
 from .clip_sampling import TIME_TOLERANCE, iterate_clips
-from .datasets.ava import AVAFiles, listed_keyframes
-from .datasets.builtin import folder_label_map, folder_splits, unread_annotations
+from .datasets.ava import AVAFiles, listed_keyframes, meant_videos
+from .datasets.builtin import folder_label_map, folder_splits, unread_files
 from .video import VideoInfo, find_videos, first_that_opens, hearing_warnings, iterate_frames
 
 MIN_BOX_SIDE = 8  # pixels; a smaller box shows nobody
@@ -157,13 +158,8 @@ def folder_files(folder: Path, report: DatasetReport) -> dict[str, AVAFiles]:
             report.add(True, label_map, "no such file")
         if not (folder / "videos").is_dir():
             report.add(True, folder / "videos", "no such folder of videos")
-    for path, what in unread_annotations(folder).items():
+    for path, what in unread_files(folder).items():
         report.add(False, path, what)
-    known = ", ".join(f"{split}_{role}.csv" for split in splits for role in ("persons", "objects"))
-    read = {path for files in splits.values() for path in (files.persons, files.objects)}
-    for path in sorted(folder.glob("boxes/*")):
-        if path.is_file() and path not in read and not path.name.startswith("."):
-            report.add(False, path, f"is not read; expected {known or '<split>_persons.csv'}")
     return splits
 
 
@@ -183,7 +179,9 @@ def read_splits(splits: Mapping[str, AVAFiles], report: DatasetReport) -> None:
         listed: set[Keyframe] = set()
         for path in files.paths("excluded"):
             with _noting(report, path):
-                excluded |= read_exclusions(path)
+                found = read_exclusions(path)
+                renamed = meant_videos(files, {video for video, _ in found})
+                excluded |= {(renamed.get(video, video), second) for video, second in found}
         with _noting(report, files.label_map):
             listed = listed_keyframes(files)
         report.splits.append(
@@ -202,7 +200,12 @@ def _read_part(files: AVAFiles, part: str, report: DatasetReport) -> AVARows | N
         with _noting(report, path):
             rows, findings = _read_table(path, part, report.label_map)
             report.add_all([*findings.wrong(), *findings.notes])
-            tables.append(rows)
+            renamed = meant_videos(files, rows.videos)
+            if renamed:
+                (first, other), more = next(iter(renamed.items())), ", ..." * (len(renamed) > 1)
+                what = f"called with folder or extension: {first} for {other}{more}"
+                report.add(False, path, f"{_many(len(renamed), 'video')} {what}")
+            tables.append(rename_videos(rows, renamed))
     if part == "annotations" and tables:
         tables = [concatenate_rows(tables)]
     at_keyframes = []

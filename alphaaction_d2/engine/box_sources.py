@@ -12,9 +12,10 @@ import numpy as np
 
 from ..data.box_tables import DenseBoxes, KeyframeTable, split_at_keyframes
 from ..data.clip_sampling import Moments
-from ..formats.ava import AVARows, select_rows
+from ..formats.ava import AVARows, rename_videos, select_rows
 from ..formats.boxes import BoxFile, is_person, read_boxes
 from ..formats.joins import frame_numbers, why_no_persons
+from ..formats.names import meant_video
 from ..modeling.picture_boxes import PictureBoxes, PictureDetector
 from ..structures import UNKNOWN_PERSON, FoundBoxes, TimedBoxes
 
@@ -172,6 +173,8 @@ def _boxes_of_video(path: str | Path, video_id: str) -> BoxFile:
     rows = file.rows
     if len(rows.videos) <= 1:
         return file
+    meant = [name for name in rows.videos if meant_video(name, {video_id: [path]}) == video_id]
+    rows = rename_videos(rows, dict.fromkeys(meant, video_id))
     if video_id not in rows.videos:
         known = ", ".join(sorted(rows.videos)[:5])
         raise ValueError(f"{path}: no boxes of video {video_id!r}; it has {known} ...")

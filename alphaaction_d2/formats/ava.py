@@ -18,6 +18,7 @@ boxes          video_id, timestamp, x1, y1, x2, y2, class, score[, person_id]
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import os
 import re
@@ -29,8 +30,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
+from .dialects import HEAD, find_dialect
 from .label_map import LabelMap
-from .tables import Check, Column, Findings, Table, not_nan, passing, read_table, strict
+from .tables import (
+    Check,
+    Column,
+    Findings,
+    Table,
+    find_encoding,
+    not_nan,
+    numbered_rows,
+    open_text,
+    passing,
+    read_table,
+    strict,
+)
 from .writing import write_atomically
 
 _BOX = ("x1", "y1", "x2", "y2")
@@ -48,8 +62,14 @@ def _is_second(number: Any) -> Any:
     return (0 <= number) & (number <= _MAX_SECONDS)
 
 
+def _is_whole_second(number: Any) -> Any:
+    return _is_second(number) & (np.floor(number) == number)
+
+
 _VIDEO = Column("video_id", str, bool, "a video's name")
 _SECOND = Column("timestamp", int, _is_second, "whole seconds")
+# pandas writes whole seconds with a point
+_KEYFRAME = (_VIDEO, Column("timestamp", float, _is_whole_second, "whole seconds"))
 _VIDEO_EXTENSION = re.compile(r"\.(mp4|mkv|webm|avi|mov|m4v|flv|wmv|mpe?g|ts|3gp|ogv)$", re.I)
 
 
@@ -65,10 +85,24 @@ def read_exclusions(path: str | os.PathLike) -> set[tuple[str, int]]:
     Raises:
         DataFileError: naming every bad row.
     """
-    table = read_table(path, (_VIDEO, _SECOND))
+    table = read_table(path, _KEYFRAME)
     strict((None, table.findings))
     videos, codes = table.words["video_id"], table.columns["video_id"].tolist()
-    return set(zip([videos[code] for code in codes], table.columns["timestamp"].tolist()))
+    seconds = table.columns["timestamp"].astype(np.int64).tolist()
+    return set(zip([videos[code] for code in codes], seconds))
+
+
+def lists_keyframes(path: str | os.PathLike) -> bool:
+    """Tell by its first rows whether a table has videos and whole seconds, and nothing else."""
+    try:
+        with open_text(path, find_encoding(path, whole=False)[0]) as file:
+            dialect = find_dialect(file.read(HEAD), False, _KEYFRAME, has_header=False)
+        rows = [cells for _, cells in itertools.islice(numbered_rows(path, dialect), 100)]
+    except (OSError, ValueError):  # whoever reads it says what is wrong
+        return False
+    return bool(rows) and all(
+        len(cells) == 2 and re.fullmatch(r"\d+([.,]0*)?", cells[1].strip()) for cells in rows
+    )
 
 
 def read_seconds(path: str | os.PathLike) -> list[int]:
@@ -159,6 +193,21 @@ def select_rows(rows: AVARows, which: np.ndarray) -> AVARows:
     """Take the rows that a mask (N,) or an index (M,) names, in its order."""
     columns = ("video_codes", "timestamps", "boxes", "labels", "scores", "person_ids")
     return replace(rows, **{name: getattr(rows, name)[which] for name in columns})
+
+
+def rename_videos(rows: AVARows, renamed: Mapping[str, str]) -> AVARows:
+    """Call videos otherwise, those that `renamed` names; several may get one name."""
+    if not set(renamed).intersection(rows.videos) and not rows.empty_frames:
+        return rows
+    names = [renamed.get(video, video) for video in rows.videos]
+    places = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    codes = np.array([places[name] for name in names], dtype=np.int32)
+    return replace(
+        rows,
+        videos=list(places),
+        video_codes=codes[rows.video_codes] if names else rows.video_codes,
+        empty_frames=[(renamed.get(video, video), time) for video, time in rows.empty_frames],
+    )
 
 
 def concatenate_rows(tables: Sequence[AVARows]) -> AVARows:

@@ -1,10 +1,10 @@
-"""Ids of videos as names of files: whatever an id holds, its files stay where they are put."""
+"""Ids of videos: as names of files, which stay where they are put, and as others write them."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 MAX_BYTES = 200  # with the endings of its files a longer name is too much for file systems
 _KEPT = 50  # characters of a name that is changed
@@ -33,3 +33,21 @@ def file_name(video_id: str, reserved: Collection[str] = ()) -> str:
     if clean == video_id and clean and len(data) <= MAX_BYTES and is_free:
         return clean
     return f"{clean[:_KEPT].strip('. ') or 'video'}.{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def meant_video(name: str, files: Mapping[str, Collection]) -> str:
+    """Find the id that a name with a folder or an extension stands for: `clips/a.mp4` for `a`.
+
+    Args:
+        name: of a video, as a table has it.
+        files: by id what may be the video.
+
+    Returns:
+        The id, if one alone is meant and has one file; else the name.
+    """
+    if name in files:
+        return name
+    last = re.split(r"[/\\]", name)[-1]
+    fitting = {x for x in (last, last.rpartition(".")[0]) if x in files}
+    video = fitting.pop() if len(fitting) == 1 else name
+    return video if len(files.get(video, ())) == 1 else name

@@ -192,10 +192,10 @@ def test_boxes_of_several_files_count_as_in_training(folder):
 
 
 def test_exclusions_of_unknown_videos(folder):
-    add(folder / "annotations" / "val_excluded.csv", "val_0.mp4,0001", "val_0,0003", "val_0.mp4,2")
+    add(folder / "annotations" / "val_excluded.csv", "val_9,0001", "val_0.mp4,0003", "val_9,2.0")
     assert lines(examine(folder)) == [
         f"unusual {folder / 'annotations' / 'val_excluded.csv'}: 2 keyframes of videos that no row "
-        "names: val_0.mp4 1 s, val_0.mp4 2 s"
+        "names: val_9 1 s, val_9 2 s"
     ]
 
 
@@ -335,3 +335,11 @@ def test_names_of_files_in_annotations(shared):
     assert [Path(x.where).name for x in report.findings] == ["frame_lists.csv"]
     assert sorted(folder_files(cases / "15" / "data", report)) == ["more", "test", "train", "val"]
     assert folder_files(cases / "17" / "data", report)["val"].label_map.name == "label_map.txt"
+
+
+def test_videos_called_with_an_extension(folder):
+    path = folder / "annotations" / "val.csv"
+    path.write_text(path.read_text().replace("val_0", "val_0.mp4"))
+    assert lines(examine(folder)) == [
+        f"unusual {path}: 1 video called with folder or extension: val_0.mp4 for val_0"
+    ]

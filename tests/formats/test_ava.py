@@ -486,6 +486,9 @@ def test_every_row_is_read_or_reported(tmp_path_factory, rows):
         read = read_ava_csv(path)
     except DataFileError as error:
         report = str(error).splitlines()
+        if report[0].endswith("rows alike"):  # the first stands for all
+            assert len(report) == 1 and len(wrong) == len(rows) > 2
+            wrong = wrong[:1]
         assert len(report) == min(len(wrong), 21)
         shown = [int(line[len(f"{path}:") :].split(":")[0]) for line in report[:20]]
         assert shown == wrong[:20]

@@ -7,8 +7,8 @@ import gc
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,12 @@ from ...formats.ava import (
     read_exclusions,
     read_seconds,
     read_video_list,
+    rename_videos,
     select_rows,
 )
-from ...formats.boxes import at_keyframes, read_boxes
+from ...formats.boxes import BoxFile, at_keyframes, read_boxes
 from ...formats.label_map import LabelMap, class_names, is_ava, read_label_map, with_groups
+from ...formats.names import meant_video
 from ...structures import AnnotatedPersons
 from ..box_tables import DenseBoxes, Keyframe, KeyframeTable, keyframes_in, split_at_keyframes
 from ..video import VideoInfo, find_videos
@@ -141,7 +143,20 @@ def _metadata(files: AVAFiles) -> dict[str, Any]:
 
 
 def _excluded(files: AVAFiles) -> set[Keyframe]:
-    return set().union(*(read_exclusions(path) for path in files.paths("excluded")))
+    excluded = set().union(*(read_exclusions(path) for path in files.paths("excluded")))
+    renamed = meant_videos(files, {video for video, _ in excluded})
+    return {(renamed.get(video, video), second) for video, second in excluded}
+
+
+def meant_videos(files: AVAFiles, names: Iterable[str]) -> dict[str, str]:
+    """Find the videos of a data set that tables call otherwise, with a folder or an extension.
+
+    Returns:
+        Name there -> id.
+    """
+    found = find_videos(files.videos) if files.videos.is_dir() else {}
+    meant = {name: meant_video(name, found) for name in names}
+    return {name: video for name, video in meant.items() if name != video}
 
 
 def load_ava(name: str, files: AVAFiles) -> list[dict]:
@@ -170,7 +185,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     label_map = _set_metadata(name, files)
     annotations = read_annotations(name, files, label_map)
     persons, objects = (
-        [split_at_keyframes(read_boxes(path, role)) for path in files.paths(role)]
+        [split_at_keyframes(_read_boxes(files, path, role)) for path in files.paths(role)]
         for role in ("persons", "objects")
     )
     if not persons:
@@ -301,12 +316,18 @@ def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows
     rows = concatenate_rows(
         [read_ava_csv(path, allow_empty_frames=True, label_map=label_map) for path in paths]
     )
+    rows = rename_videos(rows, meant_videos(files, rows.videos))
     _check_labels(name, rows, label_map)
     again = duplicates(rows)
     if again.any():
         logger.warning("%s: left out %d annotations that are there twice", name, again.sum())
         rows = select_rows(rows, ~again)
     return at_keyframes(rows)
+
+
+def _read_boxes(files: AVAFiles, path: Path, role: str) -> BoxFile:
+    file = read_boxes(path, role)
+    return replace(file, rows=rename_videos(file.rows, meant_videos(files, file.rows.videos)))
 
 
 def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:

@@ -6,17 +6,22 @@ Names are looked up below detectron2's data-set root, the environment variable D
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...config import TEXT, check_keys, several
+from ...formats.ava import lists_keyframes
 from .ava import AVAFiles, register_ava
 from .catalog import read_metadata
 from .epic55 import LABELS, epic_splits, register_epic
+
+logger = logging.getLogger(__name__)
 
 
 def datasets_root() -> Path:
@@ -38,7 +43,7 @@ _OBJECT_FILES = (
     "boxes/ava_{split}_objects.csv",
     "boxes/ava_{split}_det_object_bbox.json",  # AlphAction
 )
-_FOLDER_BOXES = tuple(f"boxes/{{split}}_{{role}}{suffix}" for suffix in (".csv", ".json", ".pkl"))
+_FOLDER_BOXES = re.compile(r"(.+)_(persons|objects)\.(csv|tsv|json|pkl)(\.gz)?", re.IGNORECASE)
 # Where the videos lie: whole films, or what others cut them into. The first with something in it
 # counts: a folder that was made and left empty does not hide the one that is full.
 _VIDEO_FOLDERS = (
@@ -166,6 +171,8 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
             there = ", ".join(sorted(x.name for x in folder.iterdir()))[:200]
             hint = f" (or {folder / 'labels.txt'}; there: {there})" if path == label_map else ""
             raise FileNotFoundError(f"data set folder {folder}: {path} is missing{hint}")
+    for path, what in unread_files(folder).items():
+        logger.warning("%s: %s", path, what)
     return [_register_again(f"{name}_{split}", files) for split, files in splits.items()]
 
 
@@ -191,49 +198,84 @@ def _same_split(name: str) -> str:
     return re.sub(r"^ava_|_v[\d.]+$", "", name)
 
 
-def _exclusions_of(folder: Path) -> dict[str, Path]:
-    """The lists of excluded keyframes in annotations/, by their split."""
-    return {
-        _same_split(_EXCLUDED.sub("", found[1])): path
-        for path in sorted(folder.glob("annotations/*"))
-        if (found := _TABLE.fullmatch(path.name)) and _EXCLUDED.search(found[1])
-    }
+def _exclusions_of(folder: Path) -> dict[Path, str]:
+    """The lists of excluded keyframes in annotations/, and the split that each is named after.
+
+    "" for those that show by their columns what they are: video and second, and nothing else.
+    """
+    lists = {}
+    for path in sorted(folder.glob("annotations/*")):
+        found = _TABLE.fullmatch(path.name)
+        if not found or path.name in _LABEL_MAPS or not path.is_file():
+            continue
+        if _EXCLUDED.search(found[1]):
+            lists[path] = _same_split(_EXCLUDED.sub("", found[1]))
+        elif "includ" not in path.name.lower() and lists_keyframes(path):
+            lists[path] = ""
+    return lists
 
 
 def folder_splits(folder: Path) -> dict[str, AVAFiles]:
     """Give the files of every split of a folder data set, by its name."""
-    excluded = _exclusions_of(folder)
-    splits = {}
-    for path in sorted(folder.glob("annotations/*")):
-        found = _TABLE.fullmatch(path.name)
-        is_other = path.name in _LABEL_MAPS or path.name.startswith("frame_lists")
-        if not found or is_other or _EXCLUDED.search(found[1]) or not path.is_file():
-            continue
-        splits[found[1]] = AVAFiles(
+    lists = _exclusions_of(folder)
+    tables = {
+        found[1]: path
+        for path in sorted(folder.glob("annotations/*"))
+        if (found := _TABLE.fullmatch(path.name))
+        and path.is_file()
+        and path not in lists
+        and path.name not in _LABEL_MAPS
+        and not path.name.startswith("frame_lists")
+    }
+    boxes: dict[tuple[str, str], Path] = {}
+    for path in sorted(folder.glob("boxes/*")):
+        if (found := _FOLDER_BOXES.fullmatch(path.name)) and path.is_file():
+            boxes.setdefault((found[1], found[2].lower()), path)
+    return {
+        split: AVAFiles(
             annotations=path,
             label_map=folder_label_map(folder),
             videos=folder / "videos",
-            excluded=excluded.get(_same_split(found[1])),
-            persons=_first(folder, _FOLDER_BOXES, split=found[1], role="persons"),
-            objects=_first(folder, _FOLDER_BOXES, split=found[1], role="objects"),
+            excluded=_one_or_all([x for x in lists if _excludes(x, lists[x], split, tables)]),
+            persons=boxes.get((split, "persons")),
+            objects=boxes.get((split, "objects")),
         )
-    return splits
-
-
-def unread_annotations(folder: Path) -> dict[Path, str]:
-    """Say of the files in annotations/ that no split takes what was expected."""
-    splits = folder_splits(folder)
-    known = {path for files in splits.values() for part in ("annotations", "excluded")
-             for path in files.paths(part)}  # fmt: skip
-    lists = {path: split for split, path in _exclusions_of(folder).items()}
-    expected = "is not read; expected <split>.csv and <split>_excluded.csv"
-    return {
-        path: f"belongs to no split: there is no {lists[path]}.csv" if path in lists else expected
-        for path in sorted(folder.glob("annotations/*"))
-        if path.is_file()
-        and path not in known
-        and not path.name.startswith((".", "~$", "ava_action_list"))
+        for split, path in tables.items()
     }
+
+
+def _excludes(path: Path, named: str, split: str, splits: Collection[str]) -> bool:
+    """Whether a list of excluded keyframes counts for a split: its name says so, or of none."""
+    if named:
+        return named == _same_split(split)
+    words = re.split(r"[\W_]+", path.name)
+    return split in words or not any(x in words for x in splits)
+
+
+def unread_files(folder: Path) -> dict[Path, str]:
+    """Say of the files in annotations/ and boxes/ that no split takes what was expected, and of
+    lists of keyframes that nothing names so that they are excluded."""
+    splits = folder_splits(folder)
+    parts = ("annotations", "excluded", "persons", "objects")
+    known = {x for files in splits.values() for part in parts for x in files.paths(part)}
+    lists = _exclusions_of(folder)
+    boxes = ", ".join(f"{split}_{role}.csv" for split in splits for role in ("persons", "objects"))
+    expected = {
+        "annotations": "<split>.csv and <split>_excluded.csv",
+        "boxes": boxes or "<split>_persons.csv",
+    }
+    said = {}
+    for part, names in expected.items():
+        for path in sorted(folder.glob(f"{part}/*")):
+            if not path.is_file() or path.name.startswith((".", "~$", "ava_action_list")):
+                continue
+            if path in known and lists.get(path, path.name) == "":
+                said[path] = "is taken for a list of excluded keyframes: it has no boxes"
+            elif path in lists and path not in known:
+                said[path] = f"belongs to no split: there is no {lists[path]}.csv"
+            elif path not in known:
+                said[path] = f"is not read; expected {names}"
+    return said
 
 
 def _register_again(name: str, files: AVAFiles) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -484,3 +485,70 @@ def test_metadata_are_read_when_they_are_asked_for(tmp_path):
     assert metadata.thing_colors == [(0, 0, 0)] and metadata.annotation_file.endswith("val.csv")
     with pytest.raises(AttributeError, match="'nonsense' does not exist"):
         _ = metadata.nonsense
+
+
+def rename_in(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_videos_with_folder_or_extension_are_those_of_that_name(folder):
+    """In every table of a split; the evaluator's rows have the id, too."""
+    expected = load(folder, "val")
+    rename_in(folder / "annotations" / "val.csv", "val_0", "val_0.mp4")
+    rename_in(folder / "annotations" / "val_excluded.csv", "val_0,0001", "clips/val_0.avi,1.0")
+    rename_in(folder / "boxes" / "val_persons.csv", "val_1", "C:\\films\\val_1.mkv")
+    found = load(folder, "val")
+    assert len(found) == len(expected) and MetadataCatalog.get("toy_val").excluded == {("val_0", 1)}
+    for mine, theirs in zip(found, expected):
+        assert mine["video_id"] == theirs["video_id"]
+        assert mine["annotations"] == theirs["annotations"]
+        np.testing.assert_array_equal(mine["persons"].boxes, theirs["persons"].boxes)
+    assert set(MetadataCatalog.get("toy_val").loaded["annotations"].videos) == {"val_0", "val_1"}
+
+
+def test_a_name_that_fits_two_videos_is_not_taken(folder, caplog):
+    shutil.copy(folder / "videos" / "val_0.mp4", folder / "videos" / "val_0.mp4.mp4")
+    rename_in(folder / "annotations" / "val.csv", "val_0,", "films/val_0.mp4,")
+    with caplog.at_level(logging.WARNING):
+        load(folder, "val")
+    assert (
+        "1 of 3 videos cannot be used" in caplog.text
+        and "films/val_0.mp4: not found" in caplog.text
+    )
+
+
+def test_lists_of_keyframes_are_exclusions_whatever_they_are_called(folder, caplog):
+    expected = [(d["video_id"], d["timestamp"]) for d in load(folder, "val")]
+    annotations = folder / "annotations"
+    (annotations / "val_excluded.csv").rename(annotations / "bad frames (val).tsv")
+    rename_in(annotations / "bad frames (val).tsv", ",", "\t")
+    (annotations / "not these.csv").write_text("video_id;timestamp\nval_1;2.0\ntrain_0;3.0\n")
+    (annotations / "val_included.csv").write_text("val_1,2\n")
+    with caplog.at_level(logging.WARNING):
+        # what says that it is included is no list of what is not
+        assert register_folder(folder) == ["toy_train", "toy_val", "toy_val_included"]
+    expected.remove(("val_1", 2))
+    found = DatasetCatalog.get("toy_val")
+    assert [(d["video_id"], d["timestamp"]) for d in found] == expected
+    assert ("train_0", 3) in MetadataCatalog.get("toy_train").excluded
+    assert ("val_0", 1) not in MetadataCatalog.get("toy_train").excluded
+    assert caplog.text.count("is taken for a list of excluded keyframes") == 2
+    for name in ("toy_train", "toy_val", "toy_val_included"):
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
+
+
+def test_endings_of_box_files(folder, caplog):
+    expected = load(folder, "val")
+    boxes = folder / "boxes"
+    (boxes / "val_persons.csv").rename(boxes / "val_persons.CSV")
+    packed = gzip.compress((boxes / "val_objects.csv").read_bytes())
+    (boxes / "val_objects.json.gz").write_bytes(packed)  # told by what is in it
+    (boxes / "val_objects.csv").unlink()
+    (boxes / "vall_persons.csv").write_text("")
+    with caplog.at_level(logging.WARNING):
+        found = load(folder, "val")
+    assert f"{boxes / 'vall_persons.csv'}: is not read; expected train_persons.csv" in caplog.text
+    for mine, theirs in zip(found, expected, strict=True):
+        for part in ("persons", "objects"):
+            np.testing.assert_array_equal(mine[part].boxes, theirs[part].boxes)
