@@ -28,20 +28,21 @@ def experiment_cfg(
     return cfg
 
 
-def run_experiment(cfg: CfgNode) -> Path:
+def run_experiment(cfg: CfgNode, result: str = "ava_results.json") -> Path:
     """Train and evaluate, or take the results of the same run from `cfg.OUTPUT_DIR`.
 
     An interrupted run is resumed. What another configuration left in the folder is not used.
 
     Args:
         cfg: with one test set, or none; `cfg.SEED` >= 0 makes the run repeatable.
+        result: file that the evaluator writes.
 
     Returns:
-        Where the evaluator's `ava_results.json` is, if there is a test set.
+        Where the evaluator's `result` is, if there is a test set.
     """
     folder = Path(cfg.OUTPUT_DIR)
     folder.mkdir(parents=True, exist_ok=True)
-    results, record = folder / "ava_results.json", folder / "config.yaml"
+    results, record = folder / result, folder / "config.yaml"
     same = record.is_file() and record.read_text(encoding="utf-8") == cfg.dump()
     finished = results if cfg.DATASETS.TEST else folder / "model_final.pth"
     if same and finished.is_file():
