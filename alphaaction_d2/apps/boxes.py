@@ -9,6 +9,9 @@ written are video_id,timestamp,x1,y1,x2,y2,class,score with an empty class for p
 is looked at where it is annotated, and for a folder with own data the files go where it expects
 them (boxes/<split>_persons.csv and boxes/<split>_objects.csv).
 
+With --features FILE.pkl it also writes what the detector's box head says of the best objects, once
+a second: the memory of EPIC-Kitchens' noun models (docs/epic_kitchens.md).
+
 A run that was killed goes on with the videos that are missing when it is started again. A video
 that cannot be used is listed at the end, and the exit code is 1.
 """
@@ -17,10 +20,12 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import io
 import itertools
 import json
 import logging
+import pickle
 import shutil
 import time
 from collections import defaultdict
@@ -46,6 +51,7 @@ from ..data.video import (
     one_line,
     video_name,
 )
+from ..formats.epic55 import FEATURE_FPS
 from ..formats.names import file_name
 from ..formats.results import format_timestamp
 from ..formats.writing import write_atomically
@@ -61,9 +67,10 @@ logger = logging.getLogger(__name__)
 # What the boxes depend on besides the videos, and the file that remembers it.
 _SETTINGS = (
     *("detector", "min-score", "short-side", "class-names", "opts", "every-second"),
-    "looks-per-second",
+    *("looks-per-second", "features"),
 )
 _SETTINGS_FILE = "settings.json"
+FEATURES_PER_PICTURE = 10
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -96,6 +103,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="more than 1: persons between keyframes, too, who are linked, not classified; default "
         f"{LOOKS_PER_SECOND} with --input, 1 with --dataset",
+    )
+    parser.add_argument(
+        "--features",
+        metavar="PKL",
+        help="with --input: also write the features of the best objects, by video and frame (30 a "
+        "second)",
     )
     parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is written")
     parser.add_argument(
@@ -296,6 +309,7 @@ def write_boxes(
     settings: Mapping[str, object],
     batch_size: int = 1,
     looks_per_second: int = 1,
+    with_features: bool = False,
 ) -> list[str]:
     """Look at videos and write each one's boxes into a file of its own in `parts`.
 
@@ -306,6 +320,7 @@ def write_boxes(
         settings: what the boxes depend on besides the videos.
         batch_size: pictures that go through the detector together.
         looks_per_second: see :func:`keyframe_pictures`.
+        with_features: also write those of the best objects at whole seconds.
 
     Returns:
         One line for each video that could not be used.
@@ -324,18 +339,25 @@ def write_boxes(
             if job.path is None:
                 raise VideoError(f"{job.video_id}: video not found")
             rows, looks, complete = [], 0, 0
+            features: dict[str, np.ndarray] = {}
             pictures = keyframe_pictures(job.path, job.timestamps, looks_per_second)
             for timestamp, found in detect_keyframes(pictures, detect, batch_size):
                 rows += box_rows(job.video_id, timestamp, found)
                 looks += 1
                 if timestamp == round(timestamp):
                     complete = len(rows)
+                    if with_features:
+                        best = found.best_features(FEATURES_PER_PICTURE)
+                        features[str(round(timestamp * FEATURE_FPS))] = best.astype(np.float16)
             # After the last keyframe nobody is linked any more, and the next second is none.
             del rows[complete:]
         except VideoError as error:
             failed.append(describe_error(error))
             logger.error("%s", failed[-1])
             continue
+        if with_features:  # before the rows, which tell that all is there
+            path = _part(parts, job).with_suffix(".npz")
+            write_atomically(path, functools.partial(_save_arrays, features))
         write_atomically(_part(parts, job), _csv_text(rows))
         persons = sum(row[6] == "" for row in rows)
         logger.info(
@@ -366,6 +388,23 @@ def merge_parts(
                 file.write(_csv_text(kept).encode())
 
         write_atomically(path, write)
+
+
+def _save_arrays(arrays: Mapping[str, np.ndarray], file: BinaryIO) -> None:
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # names are no options
+
+
+def merge_features(jobs: Sequence[VideoJob], parts: Path, path: Path) -> None:
+    """Join the features that `write_boxes` left into a file that `read_detected_features` reads."""
+    found = {}
+    for job in jobs:
+        part = _part(parts, job).with_suffix(".npz")
+        if part.is_file():
+            with np.load(part) as arrays:
+                found[job.video_id] = {int(frame): arrays[frame] for frame in arrays}
+    size = sum(x.nbytes for frames in found.values() for x in frames.values())
+    write_atomically(path, lambda file: pickle.dump(found, file, protocol=4))
+    logger.info("Wrote %s: features of %d videos, %.2f GB", path, len(found), size / 1e9)
 
 
 def _part(parts: Path, job: VideoJob) -> Path:
@@ -413,7 +452,10 @@ def main(args: argparse.Namespace) -> int:
         if (number := _value(args, option)) < 1:
             raise ValueError(f"--{option} {number}: give a number from 1 on")
     tasks = make_tasks(args)
-    for path in [path for task in tasks if not task.parts.is_dir() for path in task.outputs]:
+    if args.features and not args.input:
+        raise ValueError("--features goes with --input")
+    wanted = [path for task in tasks if not task.parts.is_dir() for path in task.outputs]
+    for path in [*wanted, *([Path(args.features)] if args.features and wanted else [])]:
         if path.exists() and not args.overwrite:  # and no unfinished run goes on
             raise ValueError(f"{path} exists: give --overwrite to replace it")
     # By its own name: a run that goes on must not mix what two detectors find.
@@ -425,6 +467,7 @@ def main(args: argparse.Namespace) -> int:
         short_side=args.short_side,
         class_names=args.class_names,
         opts=args.opts,
+        with_features=bool(args.features),
     )
     settings = {option: _value(args, option) for option in _SETTINGS}
     failed = []
@@ -436,7 +479,10 @@ def main(args: argparse.Namespace) -> int:
             settings=settings,
             batch_size=args.batch_size,
             looks_per_second=args.looks_per_second,
+            with_features=bool(args.features),
         )
+        if args.features:
+            merge_features(task.jobs, task.parts, Path(args.features))
         merge_parts(task.jobs, task.parts, task.outputs)
         logger.info("Wrote %s", ", ".join(map(str, task.outputs)))
         if not lost:

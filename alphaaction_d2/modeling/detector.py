@@ -52,6 +52,7 @@ class Detector:
         channel_order: str,
         class_names: Sequence[str],
         score_threshold: float,
+        with_features: bool = False,
     ) -> None:
         """
         Args:
@@ -60,6 +61,7 @@ class Detector:
             channel_order: "RGB" or "BGR", what the model was trained with.
             class_names: of the model's classes; the one called "person" is a person.
             score_threshold: boxes with a lower score are left out.
+            with_features: give what the box head says of each box, too.
         """
         if channel_order not in ("RGB", "BGR"):
             raise ValueError(f"INPUT.FORMAT {channel_order!r} of the detector: use RGB or BGR")
@@ -68,6 +70,14 @@ class Detector:
         self.channel_order = channel_order
         self.names = name_classes(class_names)
         self.score_threshold = score_threshold
+        if with_features:
+            heads: Any = getattr(model, "roi_heads", None)
+            if not hasattr(heads, "box_pooler"):
+                raise ValueError(
+                    "--features: the detector has no box head for boxes that it has found; use one "
+                    "of the kind Faster or Cascade R-CNN with FPN"
+                )
+            heads.register_forward_hook(_keep_features)
         if "" not in self.names:
             logger.warning("The detector has no class %r: it gives objects only", PERSON)
 
@@ -102,7 +112,21 @@ class Detector:
             self.names,
             (shape[1], shape[0]),
             self.score_threshold,
+            instances.box_features.numpy() if instances.has("box_features") else None,
         )
+
+
+def _keep_features(heads: Any, inputs: tuple, output: tuple) -> None:
+    """As a forward hook of detectron2's ROI heads: add `box_features` to the boxes that they find.
+
+    The box head has seen proposals; here it sees what has become of them. Of a cascade it is the
+    last one.
+    """
+    maps, found = [inputs[1][name] for name in heads.box_in_features], output[0]
+    head = heads.box_head[-1] if isinstance(heads.box_head, nn.ModuleList) else heads.box_head
+    features = head(heads.box_pooler(maps, [x.pred_boxes for x in found])).flatten(1)
+    for x, rows in zip(found, features.split([len(x) for x in found])):
+        x.box_features = rows
 
 
 def load_detector(
@@ -114,6 +138,7 @@ def load_detector(
     short_side: int = 0,
     class_names: Sequence[str] = (),
     opts: Sequence[str] = (),
+    with_features: bool = False,
 ) -> PictureDetector:
     """Build a detector and load its weights, which must cover all of it.
 
@@ -128,6 +153,7 @@ def load_detector(
         short_side: pixels to which pictures are scaled; 0: what the configuration says.
         class_names: default: those of the configuration's test set.
         opts: KEY VALUE pairs of a .yaml configuration.
+        with_features: see :class:`Detector`.
 
     Raises:
         OSError: configuration or weights are missing, or cannot be downloaded.
@@ -139,6 +165,8 @@ def load_detector(
     if f"{kind}:" in (TORCHVISION, TRANSFORMERS):
         if class_names or opts:
             raise ValueError(f"{config}: class names and KEY VALUE pairs are for detectron2's")
+        if with_features:
+            raise ValueError(f"{config}: --features is for detectron2's detectors")
         _tell(config, weights)
         if f"{kind}:" == TORCHVISION:
             return load_torchvision_detector(
@@ -170,6 +198,7 @@ def load_detector(
         channel_order=channel_order,
         class_names=_class_names(class_names, datasets, num_classes),
         score_threshold=score_threshold,
+        with_features=with_features,
     )
     load_for_inference(detector.model, weights)
     return detector

@@ -19,10 +19,12 @@ class PictureBoxes:
     Attributes:
         found: n persons and objects.
         names: n names of classes, "" for a person.
+        features: (n, C) of the detector's box head, where it was asked for them.
     """
 
     found: FoundBoxes
     names: Sequence[str]
+    features: np.ndarray | None = None
 
     @classmethod
     def of(
@@ -33,6 +35,7 @@ class PictureBoxes:
         names: Sequence[str | None],
         size: tuple[int, int],
         min_score: float,
+        features: np.ndarray | None = None,
     ) -> PictureBoxes:
         """Make these of a network's answer, without what is no box or has a lower score.
 
@@ -41,6 +44,7 @@ class PictureBoxes:
             scores: (n,).
             classes: (n,) indices into `names`.
             names: see :func:`name_classes`.
+            features: (n, C), if there are any.
 
         Raises:
             ValueError: a class lies outside `names`.
@@ -56,7 +60,9 @@ class PictureBoxes:
         keep &= (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         keep &= np.array([name is not None for name in called], dtype=bool)
         return cls(
-            found.at(keep), [name for name, k in zip(called, keep) if k and name is not None]
+            found.at(keep),
+            [name for name, k in zip(called, keep) if k and name is not None],
+            None if features is None else features[keep],
         )
 
     @property
@@ -68,6 +74,12 @@ class PictureBoxes:
     def objects(self) -> FoundBoxes:
         """All that are not persons."""
         return self.found.at(~self._is_person)
+
+    def best_features(self, number: int) -> np.ndarray:
+        """Give (at most number, C) features of the objects, that of the highest score first."""
+        assert self.features is not None, "the detector was not asked for features"
+        order = np.argsort(-self.found.scores, kind="stable")
+        return self.features[order[~self._is_person[order]][:number]]
 
     @property
     def _is_person(self) -> np.ndarray:

@@ -18,6 +18,7 @@ from PIL import Image
 from alphaaction_d2.data.datasets.builtin import register_folder
 from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.formats.ava import read_ava_csv
+from alphaaction_d2.formats.epic55 import read_detected_features
 from tests.detectors import write_detector
 from tests.helpers import loaded_tool, write_dataset
 
@@ -64,6 +65,21 @@ def test_videos_of_a_folder(detector, tool, tmp_path, capsys):
     assert "give --overwrite" in capsys.readouterr().err
     assert tool(*detector, "--input", videos / "a.mp4", "--output", output, "--overwrite") == 0
     assert read_ava_csv(output, "boxes").videos == ["a"]
+
+
+def test_features_of_objects(detector, tool, tmp_path, capsys):
+    videos, output = write_videos(tmp_path / "videos", "a", "b"), tmp_path / "boxes.csv"
+    path = tmp_path / "features.pkl"
+    given = (*detector, "--input", videos, "--output", output, "--features", path)
+    assert tool(*given) == 0
+    found = read_detected_features(path)
+    assert list(found) == ["a", "b"] and list(found["a"]) == [0, 30, 60]
+    rows = read_ava_csv(output, "boxes")
+    objects = np.sum((rows.labels == 0) & (rows.video_codes == 0) & (rows.timestamps == 1))
+    (width,) = {x.shape[1] for frames in found.values() for x in frames.values()}
+    assert found["a"][30].shape == (min(objects, 10), width), "of the objects, and not of persons"
+    assert tool(*given) == 2 and "give --overwrite" in capsys.readouterr().err
+    assert tool(*detector, "--dataset", "x", "--features", path) == 2
 
 
 def test_persons_between_keyframes(detector, tool, tmp_path, capsys):
