@@ -225,5 +225,4 @@ def test_memory_stays_flat(trained, keyframes):
         tracemalloc.stop()
     assert predictor.keyframes > 0.9 * keyframes
     # A clip is 100 kB here, a latency a hundred bytes.
-    print(held)
     assert max(held[1:]) - held[0] < 200_000 + 100 * keyframes
