@@ -13,6 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from detectron2.data import DatasetCatalog
+
 from ..data.datasets import datasets_root, register_datasets
 from ..data.datasets.puppets.generate import generate_puppets
 from ..engine import AttentionPredictor
@@ -25,7 +27,7 @@ from .check import draw_data_set
 from .command_line import tool_parser, typed_command
 from .console import setup_console
 from .experiment import PUPPETS_CONFIGS, experiment_cfg, run_experiment
-from .video_results import process_video
+from .video_results import process_video, truth_of
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -79,10 +81,12 @@ def main(args: argparse.Namespace) -> int:
     predictor = AttentionPredictor(cfg)
     names = class_names(cfg, predictor.model)
     files = [puppets / "boxes" / f"val_{kind}.csv" for kind in ("persons", "objects")]
-    sections = []
+    sections, keyframes = [], DatasetCatalog.get(cfg.DATASETS.TEST[0])
     for video in sorted((puppets / "videos").glob("val_*.mp4"))[: args.num_videos]:
         boxes = KeyframeBoxes.from_files(files, video.stem)
-        sections.append(process_video(predictor, video, boxes, output / video.stem, names))
+        truth = truth_of(keyframes, video.stem, names)
+        folder = output / video.stem
+        sections.append(process_video(predictor, video, boxes, folder, names, truth=truth))
 
     logger.info("4/4 Writing the report")
     classes, protocol = read_evaluation(results)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +21,14 @@ from ..formats.results import (
     write_results_csv,
     write_results_json,
 )
+from ..structures import AnnotatedPersons
 from ..visualization import VideoSection
 from ..visualization.annotate import persons_at
 from ..visualization.charts import timeline_chart
 from ..visualization.drawing import PersonDrawer, write_picture
 from ..visualization.palette import identity_colours
 from ..visualization.text import format_time
+from ..visualization.timeline import Truth, shown_actions, with_truth
 from .attention_pictures import KeyframeChoice, remove_attention_pictures, write_attention_pictures
 
 logger = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ def process_video(
     class_names: list[str],
     *,
     min_score: float = 0.3,
+    truth: Truth | None = None,
 ) -> VideoSection:
     """Predict, then write annotated.mp4, timeline.png, poster.png, results.csv and results.json.
 
@@ -56,6 +59,7 @@ def process_video(
         folder: where the files go; made if needed.
         class_names: one per class.
         min_score: lowest score that is drawn. The files hold all scores.
+        truth: what annotators saw, to be shown beside, see `truth_of`.
 
     Raises:
         VideoError: the video cannot be opened.
@@ -64,6 +68,7 @@ def process_video(
     keyframes, choice = [], KeyframeChoice(ATTENTION_KEYFRAMES)
     for x in predictor(video, boxes):
         keyframe = keyframe_result(x, class_names)
+        keyframe = with_truth(keyframe, truth or {})
         choice.add(keyframe)
         keyframes.append(replace(keyframe, attention=None))  # too much to hold of every second
     _tell_of_unused(video, boxes, info)
@@ -81,7 +86,9 @@ def process_video(
     timeline = timeline_chart(folder / "timeline.png", result, min_score=min_score)
     drawn, poster = folder / "annotated.mp4", folder / "poster.png"
     fps = min(max(info.average_fps, MIN_FPS), MAX_FPS)
-    cuts = write_annotated_video(video, drawn, poster, result, fps, min_score)
+    is_random = not predictor.cfg.MODEL.WEIGHTS
+    note = "RANDOM NETWORK " if is_random else ""
+    cuts = write_annotated_video(video, drawn, poster, result, fps, min_score, note)
     persons = sum(len(k.persons) for k in keyframes)
     name = one_line(result.video_id)
     logger.info("%s: %d persons on %d keyframes", name, persons, len(keyframes))
@@ -95,7 +102,26 @@ def process_video(
         attention=attention,
         begin=info.begin,
         cuts=cuts,
+        is_random=is_random,
     )
+
+
+def truth_of(keyframes: Iterable[dict], video_id: str, class_names: Sequence[str]) -> Truth:
+    """What the annotators of a data set saw in one of its videos.
+
+    Args:
+        keyframes: dataset dicts of whole videos.
+        class_names: of the data set.
+    """
+    found = {}
+    for x in keyframes:
+        if x["video_id"] == video_id:
+            persons = AnnotatedPersons.of(x)
+            actions: list[list[str]] = [[] for _ in range(len(persons))]
+            for row, annotation in zip(persons.rows, x["annotations"]):
+                actions[row].append(class_names[annotation["category_id"]])
+            found[float(x["timestamp"])] = persons.boxes, actions
+    return found
 
 
 def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
@@ -162,9 +188,18 @@ def constant_rate(
 
 
 def write_annotated_video(
-    video: str | Path, path: Path, poster: Path, result: VideoResult, fps: float, min_score: float
+    video: str | Path,
+    path: Path,
+    poster: Path,
+    result: VideoResult,
+    fps: float,
+    min_score: float,
+    note: str = "",
 ) -> list[tuple[float, float]]:
-    """Draw persons and actions on every frame; the poster is the keyframe with the most persons.
+    """Draw persons and actions on every frame; the poster is the keyframe that tells the most.
+
+    Args:
+        note: stands before the time in every frame.
 
     Returns:
         What was cut out of the time, see :func:`constant_rate`.
@@ -174,7 +209,7 @@ def write_annotated_video(
     # Of whole keyframes, though not all of their persons may be drawn: as in the charts.
     colours, period = identity_colours(result), result.period
     times = [k.timestamp for k in result.keyframes]
-    fullest = max(result.keyframes, key=lambda k: len(k.persons), default=None)
+    fullest = max(result.keyframes, key=lambda k: _worth_showing(k, min_score), default=None)
     poster_time = 0.0 if fullest is None else fullest.timestamp
     poster_frame = None
     # Small pictures are enlarged before anything is drawn: encoding them is most of the work here.
@@ -185,10 +220,18 @@ def write_annotated_video(
             after = result.keyframes[i] if i < len(times) else None
             persons = persons_at(time, before, after, period=period)
             rgb = colours.of([person.person_id for person in persons])
-            drawn = drawer.draw(frame, persons, rgb, format_time(time))
+            drawn = drawer.draw(frame, persons, rgb, note + format_time(time))
             writer.write(drawn)
             if poster_frame is None or time <= poster_time:
                 poster_frame = drawn
     assert poster_frame is not None, f"{video}: frames that were there are not any more"
     write_picture(poster, poster_frame)
     return cuts
+
+
+def _worth_showing(keyframe: KeyframeResult, min_score: float) -> tuple[int, int, float]:
+    """How well a keyframe stands for a video: different actions, right ones if that is known."""
+    persons = keyframe.persons
+    actions = [(a, s, p) for p in persons for a, s in shown_actions(p, min_score)]
+    good = [(a, s) for a, s, p in actions if p.truth is None or a in p.truth]
+    return len({a for a, _ in good}), len(persons), sum(s for _, s in good)

@@ -101,11 +101,11 @@ class KeyframeBoxes(BoxSource):
 
         Args:
             paths: files in any form that :func:`read_boxes` knows.
-            video_id: whose rows to take; a file about a single video is taken whole.
+            video_id: whose rows to take.
 
         Raises:
             DataFileError: a file is not what it should be.
-            ValueError: a file knows several videos, but not this one.
+            ValueError: a file has boxes of other videos only, or annotations.
         """
         return cls([_boxes_of_video(path, video_id) for path in paths])
 
@@ -171,14 +171,24 @@ def _of_one_video(rows: AVARows) -> AVARows:
 def _boxes_of_video(path: str | Path, video_id: str) -> BoxFile:
     file = read_boxes(path)
     rows = file.rows
-    if len(rows.videos) <= 1:
+    # A file of annotations has the number of an action where the class of a box stands.
+    if rows.class_names and all(name.isdecimal() for name in rows.class_names):
+        raise ValueError(
+            f"{path}: the class column has numbers ({', '.join(rows.class_names[:3])}), as in a "
+            "file of annotations: in one of boxes it is empty for persons, and a word for objects"
+        )
+    if not rows.videos:
         return file
     meant = [name for name in rows.videos if meant_video(name, {video_id: [path]}) == video_id]
     rows = rename_videos(rows, dict.fromkeys(meant, video_id))
-    if video_id not in rows.videos:
-        known = ", ".join(sorted(rows.videos)[:5])
-        raise ValueError(f"{path}: no boxes of video {video_id!r}; it has {known} ...")
-    return replace(file, rows=select_rows(rows, rows.video_codes == rows.videos.index(video_id)))
+    if video_id in rows.videos:
+        whose = rows.video_codes == rows.videos.index(video_id)
+        return replace(file, rows=select_rows(rows, whose))
+    known = ", ".join(sorted(rows.videos)[:5]) + (" ..." if len(rows.videos) > 5 else "")
+    raise ValueError(
+        f"{path}: no boxes of video {video_id!r}; it has {known}: the file of the video must have "
+        "the name that stands in the first column"
+    )
 
 
 class DetectedBoxes(BoxSource):

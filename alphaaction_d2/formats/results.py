@@ -36,12 +36,14 @@ class PersonResult:
         person_id: identity in the video, -1 when unknown.
         actions: (name, score) pairs, best first.
         scores: (K,) scores of all classes.
+        truth: names of the actions that annotators saw; None where nobody knows.
     """
 
     box: np.ndarray
     person_id: int
     actions: Sequence[tuple[str, float]]
     scores: np.ndarray
+    truth: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         box = np.asarray(self.box, dtype=np.float64)
@@ -122,11 +124,13 @@ class KeyframeResult:
         timestamp: seconds from the video's first frame.
         persons: who is there.
         attention: what was looked at for each of them; None where it was not recorded.
+        missed: the actions of each annotated person who was not detected.
     """
 
     timestamp: float
     persons: Sequence[PersonResult]
     attention: ClipAttention | None = None
+    missed: Sequence[Sequence[str]] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -252,12 +256,15 @@ class ClassAP:
         ap: in percent; NaN when the class has no ground truth.
         group: kind of class ("label_type" of the label map), "" when there are no groups.
         num_boxes: ground-truth boxes of the class.
+        chance: about what random scores would get, in percent: the share of detected persons who
+            do it. NaN where that is not known.
     """
 
     name: str
     ap: float
     group: str = ""
     num_boxes: int = 0
+    chance: float = math.nan
 
 
 def group_classes(classes: Sequence[ClassAP]) -> dict[str, list[ClassAP]]:
@@ -274,6 +281,11 @@ def mean_ap(classes: Sequence[ClassAP]) -> float:
     return sum(values) / len(values) if values else math.nan
 
 
+def mean_chance(classes: Sequence[ClassAP]) -> float:
+    """What :func:`mean_ap` would be with random scores; NaN where that is not known."""
+    return mean_ap([replace(entry, ap=entry.chance) for entry in classes if entry.ap == entry.ap])
+
+
 def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
     """Read the AVA evaluator's `ava_results.json`.
 
@@ -286,13 +298,16 @@ def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        groups = content["group_of_class"]
+        groups, counts = content["group_of_class"], content["num_ground_truth_per_class"]
+        # Every detected person has a score of every class, or of those that are not nearly 0.
+        persons = max(content.get("num_detections_per_class", {}).values(), default=0)
         classes = [
             ClassAP(
                 name=content["class_names"][number],
                 ap=math.nan if ap is None else 100 * ap,
                 group=groups[number],
-                num_boxes=content["num_ground_truth_per_class"][number],
+                num_boxes=counts[number],
+                chance=min(100.0, 100 * counts[number] / persons) if persons else math.nan,
             )
             for number, ap in content["AP_per_class"].items()
         ]

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..formats.results import ClassAP, VideoResult, group_classes, mean_ap
+from ..formats.results import ClassAP, VideoResult, group_classes, mean_ap, mean_chance
 from .figures import (
     ABOVE_GRID,
     INK,
@@ -30,10 +30,11 @@ from .figures import (
 )
 from .palette import RGB, group_colour, hex_colour, identity_colours, mix
 from .text import name_person, shorten
+from .timeline import Strip, persons_over_time
 
 _INCHES_PER_ROW = 0.25
 MAX_BLOCKS = 16  # persons of a timeline, those who are seen the longest
-_MAX_STRIPS = 5  # actions of each, those with the largest sum of scores
+_MAX_STRIPS = 12  # actions of each, those with the highest scores
 _GAIN, _LOSS = group_colour(0), group_colour(1)
 
 
@@ -56,12 +57,16 @@ def class_ap_chart(
     boxes = sum(entry.num_boxes for entry in classes)
     parts = [protocol, f"{measured} of {len(classes)} classes with ground truth"]
     parts.append(f"{boxes:,} ground-truth boxes (number beside the bar)" if boxes else "")
+    chance = mean_chance(classes)
+    parts.append("" if math.isnan(chance) else f"black mark: random scores (mean {chance:.1f})")
     limit = _axis_end(classes)
 
     def draw(axes: Axes, y: float, entry: ClassAP, colour: str) -> None:
         share = min(max(entry.ap, 0), 100) / limit
         axes.barh(y, share * limit, height=0.72, color=colour)
         number = f"{entry.ap:.1f}"
+        if entry.chance == entry.chance:  # NaN: not known
+            axes.vlines(min(entry.chance, limit), y - 0.36, y + 0.36, color=INK, linewidth=1.6)
         boxes = f"{entry.num_boxes:,}" if entry.num_boxes else ""
         if share > 0.2:
             style = {"color": "white", "ha": "right", "weight": "bold"}
@@ -265,12 +270,15 @@ def timeline_chart(path: str | os.PathLike, result: VideoResult, *, min_score: f
         result: of one video.
         min_score: actions that never reach it are left out, and so are weaker moments.
     """
-    persons = _persons_over_time(result, min_score)
-    shown = [(i, list(strips.items())[:_MAX_STRIPS]) for i, strips in persons[:MAX_BLOCKS]]
-    num_rows = max(2, sum(max(1, len(strips)) + 0.5 for _, strips in shown))
+    persons = persons_over_time(result, min_score)
+    shown = persons[:MAX_BLOCKS]
+    rows = [max(1, min(len(x.strips), _MAX_STRIPS + 1)) for x in shown]
+    num_rows = max(2, sum(rows) + 0.5 * len(rows))
     subtitle = f"scores from {min_score:.0%} to 100%, pale to full colour"
+    if any(person.truth is not None for x in result.keyframes for person in x.persons):
+        subtitle += "; line below: true"
     if len(persons) > len(shown):
-        subtitle += f"; the {len(shown)} persons seen longest out of {len(persons)}"
+        subtitle += f"; the {len(shown)} persons seen longest, +{len(persons) - len(shown)} more"
     title = f"Actions over time: {shorten(result.video_id, 60)}"
     figure = new_figure(9, 1.4 + _INCHES_PER_ROW * num_rows, title, subtitle)
     axes = bare_axes(figure, left=3.0, right=0.25, top=0.85, bottom=0.5)
@@ -278,17 +286,21 @@ def timeline_chart(path: str | os.PathLike, result: VideoResult, *, min_score: f
     axes.set_xlim(times[0] - result.period / 2, times[-1] + result.period / 2)
     colours = identity_colours(result)
     y = 0.25
-    for person_id, strips in shown:
-        (colour,) = colours.of([person_id])
-        height = max(1, len(strips))
+    for person, height in zip(shown, rows):
+        (colour,) = colours.of([person.person_id])
         mark(axes, (-0.50, y + 0.1, 0.008, height - 0.2), colour)
-        write_beside(axes, -0.485, y + 0.5, name_person(person_id, "unknown"), weight="bold")
+        name = name_person(person.person_id, "unknown")
+        write_beside(axes, -0.485, y + 0.5, name, weight="bold")
         style = {"ha": "right", "fontsize": 8.5}
-        for row, (action, scores) in enumerate(strips):
-            _strip(axes, y + row, scores, colour, result.period, min_score)
-            write_beside(axes, -0.015, y + row + 0.5, shorten(action, 30), **style)
-        if not strips:
-            style["color"] = SOFT
+        drawn = person.strips if len(person.strips) <= height else person.strips[: height - 1]
+        for row, strip in enumerate(drawn):
+            _strip(axes, y + row, strip, colour, result.period, min_score)
+            write_beside(axes, -0.015, y + row + 0.5, shorten(strip.action, 30), **style)
+        style["color"] = SOFT
+        if len(drawn) < len(person.strips):
+            more = f"+{len(person.strips) - len(drawn)} more actions"
+            write_beside(axes, -0.015, y + height - 0.5, more, **style)
+        if not person.strips:
             write_beside(axes, -0.015, y + 0.5, "no action above the threshold", **style)
         y += height + 0.5
     if not shown:
@@ -302,39 +314,15 @@ def timeline_chart(path: str | os.PathLike, result: VideoResult, *, min_score: f
 
 
 def _strip(
-    axes: Axes,
-    top: float,
-    scores: Mapping[float, float],
-    colour: RGB,
-    period: float,
-    min_score: float,
+    axes: Axes, top: float, strip: Strip, colour: RGB, period: float, min_score: float
 ) -> None:
     """One action of one person: a cell of one period per time, by its score."""
-    area = (top + 0.1, 0.8)
     start, end = axes.get_xlim()
-    axes.broken_barh([(start, end - start)], area, facecolor="#f1f3f5")
+    axes.broken_barh([(start, end - start)], (top + 0.1, 0.8), facecolor="#f1f3f5")
     full = mix(colour, (40, 44, 52), 0.8)  # darker: the palette is made for video
-    strengths = (np.array(list(scores.values())) - min_score) / max(1 - min_score, 1e-6)
-    strengths = 0.25 + 0.75 * np.clip(strengths, 0, 1)
-    faces = [hex_colour(mix(full, (255, 255, 255), strength)) for strength in strengths.tolist()]
-    spans = [(time - period / 2, period) for time in scores]
-    axes.broken_barh(spans, area, facecolors=faces, edgecolors=faces, linewidth=0.4)
-
-
-def _persons_over_time(
-    result: VideoResult, min_score: float
-) -> list[tuple[int, dict[str, dict[float, float]]]]:
-    """Person id and {action: {time: score}}, who is seen longest first, strongest action first."""
-    times: dict[int, set[float]] = {}
-    actions: dict[int, dict[str, dict[float, float]]] = {}
-    for keyframe in result.keyframes:
-        for person in keyframe.persons:
-            times.setdefault(person.person_id, set()).add(keyframe.timestamp)
-            strips = actions.setdefault(person.person_id, {})
-            for name, score in person.best_actions(len(person.actions), min_score):
-                strip = strips.setdefault(name, {})
-                strip[keyframe.timestamp] = max(score, strip.get(keyframe.timestamp, 0.0))
-    return [
-        (i, dict(sorted(actions[i].items(), key=lambda item: -sum(item[1].values()))))
-        for i in sorted(times, key=lambda i: -len(times[i]))
-    ]
+    runs = list(strip.runs(period, min_score))
+    faces = [hex_colour(mix(full, (255, 255, 255), strength)) for _, _, strength in runs]
+    style: dict = {"facecolors": faces, "edgecolors": faces, "linewidth": 0.4}
+    axes.broken_barh([(a, b - a) for a, b, _ in runs], (top + 0.1, 0.8), **style)
+    true = [(a, b - a) for a, b in strip.true_runs(period)]
+    axes.broken_barh(true, (top + 0.8, 0.14), facecolor=INK)

@@ -17,13 +17,15 @@ from urllib.parse import quote
 
 import jinja2
 
-from ..formats.results import ClassAP, VideoResult, group_classes, mean_ap
+from ..formats.results import ClassAP, VideoResult, group_classes, mean_ap, mean_chance
 from ..formats.writing import write_atomically
-from .drawing import MAX_ACTIONS
-from .palette import group_colour, hex_colour, identity_colours
-from .text import format_time
+from .palette import RGB, group_colour, hex_colour, identity_colours, mix
+from .text import format_time, name_person
+from .timeline import Tally, overlooked, persons_over_time, shown_actions
 
 MAX_KEYFRAMES_LISTED = 600
+MAX_PERSONS_LISTED = 30  # in a timeline
+MAX_ACTIONS_LISTED = 8  # of a person at a keyframe
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,13 @@ class VideoSection:
         video: the annotated video file, played by the browser (H.264 in mp4).
         result: for the table of detections.
         tables: files with the result, to link.
-        timeline: PNG of `charts.timeline_chart`.
+        timeline: PNG of `charts.timeline_chart`, for where `result` is missing: the page draws
+            one of its own, which leads into the video.
         poster: PNG or JPEG, shown until the video plays.
         attention: what a picture (PNG or JPEG) shows of what the model looked at -> its file.
         begin: seconds that `result` tells for the video's first frame.
         cuts: (second, how many before it the video leaves out), in order.
+        is_random: the network has no weights, so that nothing of this means anything.
     """
 
     title: str
@@ -51,6 +55,7 @@ class VideoSection:
     attention: Mapping[str, str | os.PathLike] = field(default_factory=dict)
     begin: float = 0.0
     cuts: Sequence[tuple[float, float]] = ()
+    is_random: bool = False
 
     def place_of(self, timestamp: float) -> float:
         """Where in the video file a second of `result` is shown."""
@@ -110,10 +115,18 @@ def write_report(
         config=config,
         downloads=[*downloads, *(path for section in videos for path in section.tables)],
         min_score=min_score,
-        max_actions=MAX_ACTIONS,
+        max_actions=MAX_ACTIONS_LISTED,
         max_keyframes=MAX_KEYFRAMES_LISTED,
+        max_persons=MAX_PERSONS_LISTED,
         link=link,
+        label=lambda path: Path(os.path.relpath(path, directory)).as_posix(),
         embed=_data_url,
+        tally=Tally.of,
+        persons_over_time=persons_over_time,
+        shown_actions=shown_actions,
+        overlooked=overlooked,
+        name_person=name_person,
+        ticks=_ticks,
     )
     return write_atomically(directory / "report.html", page)
 
@@ -136,11 +149,26 @@ def _environment() -> jinja2.Environment:
         "hex_colour": hex_colour,
         "identity_colours": identity_colours,
         "mean_ap": mean_ap,
+        "mean_chance": mean_chance,
+        "on_paper": _on_paper,
         "percent": lambda share: f"{share:.0%}",
         "time": format_time,
     }
     environment.tests["nan"] = math.isnan
     return environment
+
+
+def _on_paper(colour: RGB) -> str:
+    """A colour of the video, darker: in charts it stands on white."""
+    return hex_colour(mix(colour, (40, 44, 52), 0.8))
+
+
+def _ticks(begin: float, end: float) -> list[float]:
+    """Round seconds below a timeline, six or so."""
+    steps = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600)
+    step = next((x for x in steps if (end - begin) / x <= 8), 7200)
+    first = math.ceil(max(begin, 0) / step)
+    return [float(i * step) for i in range(first, math.floor(end / step) + 1)]
 
 
 def _without_control_characters(value: object) -> object:

@@ -71,8 +71,16 @@ def test_whose_boxes(tmp_path):
     assert person_at(boxes, 3).scores.tolist() == pytest.approx([0.2])
     with pytest.raises(ValueError, match="no boxes of video 'x'; it has u, v, w"):
         KeyframeBoxes.from_files([path], "x")
-    path.write_text(rows[0])  # a file about a single video is taken whole
-    assert len(person_at(KeyframeBoxes.from_files([path], "x"), 3)) == 1
+    path.write_text(rows[0])
+    with pytest.raises(ValueError, match="no boxes of video 'x'; it has u: the file of the video"):
+        KeyframeBoxes.from_files([path], "x")
+
+
+def test_annotations_are_no_boxes(tmp_path):
+    path = tmp_path / "val.csv"
+    path.write_text("v,0003,0.1,0.2,0.5,0.6,12,1\nv,0004,0.1,0.2,0.5,0.6,80,1\n")
+    with pytest.raises(ValueError, match=r"val.csv: the class column has numbers \(12, 80\)"):
+        KeyframeBoxes.from_files([path], "v")
 
 
 def test_a_bad_file_gets_one_line(tmp_path):

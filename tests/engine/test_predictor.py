@@ -152,9 +152,9 @@ def test_boxes_of_another_video_are_refused(predictor):
         boxes_of(folder, "film")
 
 
-def test_boxes_of_a_single_video_need_no_name(tmp_path):
+def test_boxes_are_those_of_the_second(tmp_path):
     path = tmp_path / "boxes.csv"
-    path.write_text("x,0001,0.5,0.5,1.0,1.0,,0.9,3\nx,0001,0.0,0.0,0.5,0.5,cup,0.8\n")
+    path.write_text("film,0001,0.5,0.5,1.0,1.0,,0.9,3\nfilm,0001,0.0,0.0,0.5,0.5,cup,0.8\n")
     boxes = watched(KeyframeBoxes.from_files([path], "film"), 20, 10)
     here, nothing = boxes.at(1.0), boxes.at(2.0)
     assert here.persons.in_pixels(20, 10).tolist() == [[10, 5, 20, 10]]

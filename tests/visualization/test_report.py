@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -9,7 +11,12 @@ import pytest
 from PIL import Image
 
 from alphaaction_d2.formats.results import ClassAP, KeyframeResult, PersonResult, VideoResult
-from alphaaction_d2.visualization.report import MAX_KEYFRAMES_LISTED, VideoSection, write_report
+from alphaaction_d2.visualization.report import (
+    MAX_KEYFRAMES_LISTED,
+    MAX_PERSONS_LISTED,
+    VideoSection,
+    write_report,
+)
 
 VOID = {"meta", "img", "br", "hr", "input", "link"}
 EVIL = "<script>alert(\"x\")</script> & 'quoted' \x00"
@@ -97,7 +104,7 @@ def test_a_full_page(tmp_path, picture):
         parts = urlsplit(url)
         assert not parts.scheme and not parts.netloc and not parts.fragment and not parts.query
         assert (folder / unquote(parts.path)).is_file()
-    assert [image["src"][:22] for image in page.of("img")] == ["data:image/png;base64,"] * 2
+    assert [image["src"][:22] for image in page.of("img")] == ["data:image/png;base64,"]
     assert page.of("link") == [] and all("src" not in script for script in page.of("script"))
     times = [button["data-time"] for button in page.of("button")]
     assert times == ["0", "1", "2"]
@@ -183,3 +190,77 @@ def test_pictures_of_attention_are_inside(tmp_path, picture):
     (image,) = page.of("img")
     assert image["alt"] == "Attention maps at 0:03.0 in v"
     assert page.text.count("What the model looked at") == 1
+
+
+def section_with_truth(tmp_path, **fields):
+    """Two persons at one moment: one thing right, one wrong, one overlooked, one person missing."""
+    names = ["walk", "wave", "open"]
+    first = PersonResult.from_scores([0, 0, 9, 9], [0.9, 0.8, 0.1], names, 7)
+    first = replace(first, truth=("walk", "open"))
+    keyframe = KeyframeResult(0.0, [first], missed=[("wave",)])
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"video")
+    return VideoSection("v", video, VideoResult("v", 64, 48, names, [keyframe]), **fields)
+
+
+def test_truth_stands_beside_what_was_predicted(tmp_path):
+    page = Page(write_report(tmp_path, title="t", videos=[section_with_truth(tmp_path)]))
+    text = " ".join(page.text.split())
+    assert "1 of 2 actions that are shown are right (50%)" in text
+    assert "2 of 3 true ones are missing" in text
+    assert "1 of 2 annotated persons were not found" in text
+    assert "\u2713 walk" in text and "\u2717 wave" in text and "not seen: open" in text
+    assert "a person who was not found: wave" in text
+    # In the timeline: two bars; marks below what is true.
+    assert len(page.of("s")) == 2
+
+
+def test_without_truth_nothing_is_right_or_wrong(tmp_path):
+    page = Page(write_report(tmp_path, title="t", videos=[VideoSection("v", None, result_of(3))]))
+    assert "\u2713" not in page.text and "true, as annotated" not in page.text
+    assert page.of("s") == []
+
+
+def test_random_weights_are_shouted(tmp_path):
+    section = section_with_truth(tmp_path, is_random=True)
+    page = Page(write_report(tmp_path, title="t", videos=[VideoSection("w"), section]))
+    assert "The network is random" in page.text
+    assert "random" in {x.get("class", "").split(" ")[-1] for x in page.of("p")}
+    page = Page(write_report(tmp_path, title="t", videos=[section_with_truth(tmp_path)]))
+    assert "The network is random" not in page.text
+
+
+def test_the_timeline_has_every_action_and_leads_into_the_video(tmp_path):
+    names = [f"action {i}" for i in range(12)]
+    person = PersonResult.from_scores([0, 0, 9, 9], [0.9] * 12, names, 7)
+    result = VideoResult("v", 64, 48, names, [KeyframeResult(t, [person]) for t in (900.0, 901.0)])
+    video = tmp_path / "v.mp4"
+    video.write_bytes(b"video")
+    section = VideoSection("v", video, result, begin=900.0, cuts=[(901.0, 0.5)])
+    page = Page(write_report(tmp_path, title="t", videos=[section]))
+    (player,) = page.of("video")
+    assert (player["data-begin"], json.loads(player["data-cuts"])) == ("900.0", [[901.0, 0.5]])
+    (line,) = [x for x in page.of("div") if "timeline" in x.get("class", "")]
+    assert (line["data-video"], line["data-begin"], line["data-length"]) == (
+        player["id"],
+        *("899.5", "2.0"),
+    )
+    strips = [x for x in page.of("div") if x.get("class") == "strip"]
+    assert len(strips) == 12
+    assert page.text.count("+4 more") == 2  # in the table, which has eight of them
+
+
+def test_persons_beyond_the_limit_are_counted(tmp_path):
+    people = [
+        PersonResult.from_scores([i, 0, i + 1, 9], [0.9], ["walk"], i)
+        for i in range(MAX_PERSONS_LISTED + 3)
+    ]
+    result = VideoResult("v", 64, 48, ["walk"], [KeyframeResult(0.0, people)])
+    page = Page(write_report(tmp_path, title="t", videos=[VideoSection("v", None, result)]))
+    assert "+3 more persons" in page.text
+
+
+def test_what_chance_would_get_is_told(tmp_path):
+    classes = [ClassAP("open", 81.25, "memory", 10, chance=12.5)]
+    page = Page(write_report(tmp_path, title="t", classes=classes))
+    assert "random scores: 12.5" in " ".join(page.text.split()) and "random 12.5" in page.text
