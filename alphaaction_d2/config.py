@@ -11,6 +11,7 @@ reads one. Of detectron2's keys, those of a run are checked before it starts (`e
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -485,6 +486,7 @@ def several(rule: Rule, lengths: Sequence[int] = range(1, 1001)) -> Rule:
     )
 
 
+LOSS_WEIGHT = number(0, 1e6)  # what is larger overflows in the gradients
 TEXT = Rule("a text", lambda x: isinstance(x, str) and bool(x))
 WIDTH = whole(1, 2**14)  # channels of a layer: two of 2^14 already have 2^28 weights between them
 
@@ -501,6 +503,16 @@ def check_keys(cfg: CN, section: str, rules: dict[str, Rule]) -> None:
         if not rule.holds(node[name]):
             key = f"{section}.{name}".lstrip(".")
             raise ValueError(f"{key} {short(node[name])}: expected {rule.expected}")
+
+
+@contextlib.contextmanager
+def files_of(key: str) -> Iterator[None]:
+    """Name the key in errors about the files that it names."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        kind = FileNotFoundError if isinstance(error, FileNotFoundError) else ValueError
+        raise kind(f"{key}: {error}") from error
 
 
 def short(value: object) -> str:

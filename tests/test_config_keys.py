@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.data.dataset_mapper import ActionDatasetMapper
+from alphaaction_d2.data.datasets import check_data_sets
 from alphaaction_d2.data.train_loader import repeats_from_config
 from alphaaction_d2.engine.checks import check_run_keys
 from alphaaction_d2.engine.inference import build_delayed_inference
@@ -57,6 +58,7 @@ READERS = {
     *("config.py", "apps"),  # everything in there
     "formats/config_files.py setup_cfg",
     "data/datasets/builtin.py register_datasets",
+    "data/datasets/builtin.py check_data_sets",
     "data/train_loader.py repeats_from_config",
     "structures.py of",
     "modeling/backbone/slowfast.py _from_config",
@@ -125,6 +127,7 @@ def build_what_reads(cfg, section: str) -> None:
     elif section == "DATASETS":
         check_run_keys(cfg)
         register_datasets(cfg)
+        check_data_sets(cfg)
     elif section == "TRACKER_HEADS":
         PersonTracker(cfg)
     elif section == "MODEL":
@@ -162,6 +165,10 @@ ODD_VALUES = [
     ("DATALOADER.REPEAT_THRESHOLD", 1e30, "from 0 to 1"),
     ("DATALOADER.STORED_VARIANTS", -1, "from 0"),
     ("DATASETS.FOLDERS", (5,), "a text"),
+    ("DATASETS.FOLDERS", ("nowhere",), "there is no such folder"),
+    ("DATASETS.FOLDERS", ("",), "a text"),
+    ("DATASETS.TRAIN", ("nowhere_train",), "'nowhere_train' is not registered"),
+    ("DATASETS.TEST", ("nowhere_val",), "'nowhere_val' is not registered"),
     ("INPUT.NUM_FRAMES", 0, "from 1"),
     ("INPUT.CLIP_FPS", NAN, "above 0"),
     ("INPUT.MIN_SIZE_TRAIN", (-1,), "from 0"),
@@ -192,6 +199,8 @@ ODD_VALUES = [
     ("MODEL.ROI_ACTION_HEAD.GROUP_SIZES", ("a", "b"), "from 1"),
     ("MODEL.ROI_ACTION_HEAD.DROPOUT", 1.5, "from 0 to 1"),
     ("MODEL.ROI_ACTION_HEAD.LOSS", "hinge", "'bce', 'focal'"),
+    ("MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS", (1.0, 1e30), "from 0 to 1e+06"),
+    ("MODEL.DAM.LOSS_WEIGHT", 1e30, "from 0 to 1e+06"),
     ("MODEL.INTERACTION.NAME", "Nobody", "known: "),
     ("MODEL.INTERACTION.DIM", 0, "from 1"),
     ("MODEL.INTERACTION.BLOCKS", ("P", "X"), "'M', 'O', 'P'"),
@@ -200,6 +209,7 @@ ODD_VALUES = [
     ("MODEL.MEMORY.WINDOW", (1.5, 2), "2 times a whole number"),
     ("MODEL.MEMORY.STRIDE", 0, "from 1"),
     ("MODEL.MEMORY.SLOTS_PER_SECOND", NAN, "above 0"),
+    ("MODEL.MEMORY.FROZEN_WEIGHTS", "nonsense", "no such weights"),
     ("MODEL.MEMORY.DELAY", -7, "from -1"),
     ("TRACKER_HEADS.MAX_GAP", NAN, "from 0"),
     ("TRACKER_HEADS.MIN_COSINE", 2.0, "from -1 to 1"),
@@ -212,8 +222,12 @@ ODD_VALUES = [
     ids=[f"{key}={value!r}" for key, value, _ in ODD_VALUES],
 )
 def test_an_odd_value_is_refused_in_one_line(key, value, expected):
-    cfg = small_cfg(None, key, value)
-    with pytest.raises((ValueError, KeyError), match=key) as error:
+    others = {
+        "MODEL.DAM.LOSS_WEIGHT": ("MODEL.INTERACTION.NAME", "IGMN"),
+        "DATASETS.TEST": ("DATASETS.TRAIN", ("ava_v2.2_train",)),
+    }
+    cfg = small_cfg(None, key, value, *others.get(key, ()))
+    with pytest.raises((ValueError, KeyError, FileNotFoundError), match=key) as error:
         if key == "MODEL.META_ARCHITECTURE":
             check_run_keys(cfg)
         build_what_reads(cfg, key.partition(".")[0])

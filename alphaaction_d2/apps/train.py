@@ -29,7 +29,7 @@ from detectron2.utils.env import seed_all_rng
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..checkpoint.checkpointer import last_checkpoint, load_for_inference
-from ..data.datasets import register_datasets
+from ..data.datasets import check_data_sets, register_datasets
 from ..engine import Trainer
 from ..engine.checks import check_run_keys
 from ..engine.distributed.environment import check_gpus, join_group, launcher_variables
@@ -60,6 +60,7 @@ def setup(args: Namespace) -> CfgNode:
     check_run_keys(cfg)
     begin_run(cfg, args)
     register_datasets(cfg)
+    check_data_sets(cfg)
     return cfg
 
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint.checkpointer import load_for_inference
-from ..config import TEXT, check_keys, several, whole
+from ..config import TEXT, check_keys, files_of, several, whole
 from ..data.dataset_mapper import ActionDatasetMapper, build_views
 from ..data.samplers import WholeVideoSampler
 from ..formats.config_files import setup_cfg
@@ -393,7 +393,8 @@ def build_frozen_model(cfg: CfgNode) -> ActionRCNN:
     cfg.defrost()
     cfg.MODEL.INTERACTION.NAME = ""
     model = build_model(cfg).eval()
-    load_for_inference(model, cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
+    with files_of("MODEL.MEMORY.FROZEN_WEIGHTS"):
+        load_for_inference(model, cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
     return model.requires_grad_(False)
 
 

@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from ..checkpoint.reading import read_checkpoint
+from ..config import files_of
 from ..memory.file import state_checksum
 from ..memory.pool import MemoryPool, MemoryWrite
 from ..memory.slots import Clock
@@ -74,7 +75,8 @@ def build_training_pool(
 
 def frozen_origin(cfg: CfgNode) -> str:
     """What decides the features of a frozen memory, weights and configuration, as a checksum."""
-    weights = read_checkpoint(local_weights(cfg.MODEL.MEMORY.FROZEN_WEIGHTS))["model"]
+    with files_of("MODEL.MEMORY.FROZEN_WEIGHTS"):
+        weights = read_checkpoint(local_weights(cfg.MODEL.MEMORY.FROZEN_WEIGHTS))["model"]
     nodes = (cfg.MODEL, cfg.MODEL.SLOWFAST, cfg.MODEL.ROI_ACTION_HEAD, cfg.INPUT)
     values = [f"{key} {x}" for node in nodes for key, x in node.items() if key in _DECIDING]
     return state_checksum({"weights": weights, "values": sorted(values)})

@@ -6,12 +6,12 @@ Every evaluation leaves such a file (`.npz`, plain numpy arrays) beside its CSV.
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from .arrays import read_arrays
 from .ava import AVARows, read_ava_csv
 from .writing import write_atomically
 
@@ -35,14 +35,10 @@ def read_ava_scores(path: str | os.PathLike) -> AVARows:
     """
     if not str(path).endswith(".npz"):
         return read_ava_csv(path, "results", check_boxes=False, integer_timestamps=False)
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in _ARRAYS}
-    except FileNotFoundError:
-        raise
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0].strip("'\"")
-        raise ValueError(f"{path}: no ava_detections.npz of an evaluation ({reason})") from None
+    arrays = read_arrays(path)
+    if missing := sorted(set(_ARRAYS) - arrays.keys()):
+        raise ValueError(f"{path}: no ava_detections.npz of an evaluation: no {missing[0]} in it")
+    arrays = {name: arrays[name] for name in _ARRAYS}
     videos, codes = arrays.pop("videos"), arrays["video_codes"]
     shapes = {"boxes": (len(codes), 4)}
     for name, array in arrays.items():

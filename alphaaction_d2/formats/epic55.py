@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 
+from .arrays import read_arrays
 from .ava import read_video_list
 from .pickles import UnsafePickleError, loads_numbers
 from .tables import Column, DataFileError, gunzipping, read_table, strict
@@ -226,20 +226,13 @@ def read_epic_scores(
         ValueError: the file is something else, or has other segments; in one line.
         FileNotFoundError: there is no such file.
     """
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            logits, uids = content, segments.uids
-        else:
-            with content:
-                logits, uids = content["logits"], content["uids"]
-    except FileNotFoundError:
-        raise
-    except KeyError:
-        raise ValueError(f'{path}: expected the arrays "uids" and "logits"') from None
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: not an array of numbers in numpy's format ({reason})") from None
+    content = read_arrays(path)
+    if "" in content:
+        logits, uids = content[""], segments.uids
+    elif {"logits", "uids"} <= content.keys():
+        logits, uids = content["logits"], content["uids"]
+    else:
+        raise ValueError(f'{path}: expected the arrays "uids" and "logits"')
     expected = (len(segments), num_classes)
     if logits.shape != expected or logits.dtype.kind not in "fiu":
         raise ValueError(

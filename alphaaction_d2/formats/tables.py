@@ -203,23 +203,28 @@ def passing(
 # ----------------------------------------------------------------------------------------- text
 
 
+def check_unpacked_size(path: str | os.PathLike, num_bytes: int) -> None:
+    """Refuse a compressed file that holds absurdly many bytes, DataFileError."""
+    if num_bytes > _MIN_UNPACKED and num_bytes > _MAX_RATIO * os.path.getsize(path):
+        what = f"a compressed file that unpacks to more than {_MAX_RATIO} times its size"
+        raise DataFileError(path, f"{what}: unpack it first, if this is meant")
+
+
 class _Unpacked(io.RawIOBase):
     """The bytes in a gzip file, as long as they are not absurdly many."""
 
     def __init__(self, path: str | os.PathLike) -> None:
         super().__init__()
         self._file = gzip.open(path, "rb")
-        self._path, self._left = path, max(_MIN_UNPACKED, _MAX_RATIO * os.path.getsize(path))
+        self._path, self._count = path, 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         count = self._file.readinto(buffer)
-        self._left -= count
-        if self._left < 0:
-            what = f"a gzip file that unpacks to more than {_MAX_RATIO} times its size"
-            raise DataFileError(self._path, f"{what}: unpack it first, if this is meant")
+        self._count += count
+        check_unpacked_size(self._path, self._count)
         return count
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from ..config import TEXT, check_keys, number, one_of, several, whole
+from ..config import LOSS_WEIGHT, TEXT, check_keys, number, one_of, several, whole
 from ..structures import Losses
 
 TINY = torch.finfo(torch.float32).tiny  # smallest probability inside a logarithm
@@ -52,7 +52,7 @@ def build_class_groups(cfg: CfgNode) -> list[ClassGroup]:
         {
             "GROUP_NAMES": several(TEXT),
             "GROUP_SIZES": several(whole(1, 100_000)),
-            "GROUP_LOSS_WEIGHTS": several(number()),
+            "GROUP_LOSS_WEIGHTS": several(LOSS_WEIGHT),
             "SOFTMAX_GROUPS": several(TEXT, range(1001)),
         },
     )

@@ -73,7 +73,7 @@ def test_fewer_rows_are_refused():
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY nothing"])
 def test_other_files_are_refused(tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a.npz: no ava_detections.npz of an evaluation"):
+    with pytest.raises(ValueError, match=r"a.npz: not an array of numbers"):
         read_ava_scores(tmp_path / "a.npz")
 
 

@@ -216,7 +216,7 @@ def test_every_launcher_trains_alike(tmp_path, two_steps):
 @pytest.mark.slow
 def test_bad_input_is_one_line_on_every_machine(tmp_path, two_steps):
     commands = run_two("machines", tmp_path, two_steps, "DATASETS.FOLDERS", "('nowhere',)")
-    message = "error: data set folder nowhere: there is no such folder"
+    message = "error: DATASETS.FOLDERS: data set folder nowhere: there is no such folder"
     for done in commands:  # each has a screen of its own
         assert done.returncode == 2 and error_lines(done) == [message]
         assert "Traceback" not in done.stderr

@@ -7,7 +7,7 @@ from .ava import (
     register_ava,
     registered_files,
 )
-from .builtin import datasets_root, register_datasets, register_folder
+from .builtin import check_data_sets, datasets_root, register_datasets, register_folder
 from .catalog import read_metadata
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "load_ava",
     "read_metadata",
     "register_ava",
+    "check_data_sets",
     "register_datasets",
     "register_folder",
     "registered_files",

@@ -15,10 +15,10 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ...config import TEXT, check_keys, several
+from ...config import TEXT, check_keys, files_of, several
 from ...formats.ava import lists_keyframes
 from .ava import AVAFiles, register_ava
-from .catalog import read_metadata
+from .catalog import check_registered, read_metadata
 from .epic55 import LABELS, epic_splits, register_epic
 
 logger = logging.getLogger(__name__)
@@ -307,7 +307,15 @@ def register_datasets(cfg: CfgNode) -> None:
         )
         if not path.is_absolute() and not path.is_dir() and below_root.is_dir():
             path = below_root
-        register_folder(path)
+        with files_of("DATASETS.FOLDERS"):
+            register_folder(path)
+
+
+def check_data_sets(cfg: CfgNode) -> None:
+    """Raise KeyError for a data set of a run that is not registered."""
+    for key in ("TRAIN", "TEST"):
+        for name in cfg.DATASETS[key]:
+            check_registered(name, f"DATASETS.{key}: data set")
 
 
 register_all_ava(datasets_root())

@@ -58,10 +58,10 @@ def read_metadata(name: str) -> None:
         metadata.set(**known["read"]())
 
 
-def check_registered(name: str) -> None:
+def check_registered(name: str, what: str = "data set") -> None:
     """Raise KeyError for a name that is not registered, with those of our data sets that are."""
     if name not in DatasetCatalog.list():
         known = ", ".join(
             n for n in DatasetCatalog.list() if "read" in vars(MetadataCatalog.get(n))
         )
-        raise KeyError(f"data set {name!r} is not registered; of this kind there are: {known}")
+        raise KeyError(f"{what} {name!r} is not registered; of this kind there are: {known}")

@@ -23,7 +23,7 @@ from detectron2.structures import Boxes, pairwise_iou
 from fvcore.nn import weight_init
 from torch import Tensor, nn
 
-from ...config import WIDTH, check_keys, number, one_of, several
+from ...config import LOSS_WEIGHT, WIDTH, check_keys, number, one_of, several
 from ...structures import ClipFeatures, Losses
 from ..action_output import build_class_groups
 from .attention import pad_sets, projection
@@ -286,7 +286,7 @@ class DualAttentionModule(nn.Module):
                 "DIM": WIDTH,
                 "DIM_MEMORY": WIDTH,
                 "LOSSES": several(one_of(LOSSES), range(5)),
-                "LOSS_WEIGHT": number(),
+                "LOSS_WEIGHT": LOSS_WEIGHT,
                 "MARGIN": number(0, 1000),
                 "GEOMETRY_SCALE": number(0, 10_000),
             },
