@@ -41,12 +41,10 @@ from ..data.clip_sampling import iterate_clips
 from ..data.datasets import AVAFiles, keyframes_of, register_folder, registered_files
 from ..data.datasets.builtin import folder_splits
 from ..data.video import (
-    VIDEO_SUFFIXES,
     VideoError,
     VideoReader,
     find_videos,
     first_that_opens,
-    is_video_folder,
     iterate_frames,
     one_line,
     video_name,
@@ -60,7 +58,7 @@ from ..modeling.detector import load_detector, resolve_detector
 from ..modeling.picture_boxes import PictureBoxes, PictureDetector
 from .command_line import describe_error, tell_failed, tool_parser
 from .console import setup_console
-from .video_arguments import DETECTOR_HELP
+from .video_arguments import DETECTOR_HELP, find_inputs
 
 logger = logging.getLogger(__name__)
 
@@ -143,33 +141,7 @@ def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
     Raises:
         ValueError: a folder has no videos, or two videos have one name.
     """
-    paths: list[Path] = []
-    for given in map(Path, inputs):
-        if _is_one_video(given) or not given.is_dir():
-            paths.append(given)
-            continue
-        found = sorted(path for paths in find_videos(given).values() for path in paths)
-        videos = [path for path in found if _is_one_video(path)]
-        if not videos:
-            raise ValueError(f"{given}: no videos in this folder")
-        if len(videos) < len(found):
-            others = sorted({path.suffix or path.name for path in set(found) - set(videos)})
-            logger.info("%s: left out what is no video: %s", given, ", ".join(others[:5]))
-        paths += videos
-    by_name: dict[str, Path] = {}
-    for path in paths:
-        other = by_name.setdefault(name := video_name(path), path)
-        if other != path:
-            raise ValueError(f"two videos are called {name}: {other} and {path}")
-    return [VideoJob(name, path) for name, path in by_name.items()]
-
-
-def _is_one_video(path: Path) -> bool:
-    """Whether to take a path for a video; reading it says so if it is none."""
-    try:
-        return path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and is_video_folder(path))
-    except (VideoError, OSError, ValueError):
-        return True
+    return [VideoJob(video_name(path), Path(path)) for path in find_inputs(inputs)]
 
 
 def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:

@@ -1,87 +1,169 @@
-"""Actions in any video: annotated video, timeline, table and report in one folder.
+"""Who does what in any video: annotated video, timeline, table and report in one folder.
 
-    alphaaction demo --config-file configs/AVA/aia_dense_R50_4x16.yaml --weights model.pth \\
-        --input film.mp4 --boxes boxes.csv --output results
+    alphaaction demo film.mp4
+    alphaaction demo film.mp4 --config-file configs/AVA/aia_dense_R50_4x16.yaml \\
+        --weights model.pth --boxes boxes.csv --output results
 
-Boxes come from a file (rows video_id,timestamp,x1,y1,x2,y2,class,score[,person_id], see README
-"Boxes"), or from a detector: `--person-detector CONFIG WEIGHTS`, any of detectron2, as for
-`alphaaction boxes`. `--boxes whole-frame` takes the whole picture as one person. Several videos may
-be given; one that cannot be opened is reported and the others go on.
+Without more the model is a published SlowFast for AVA's 80 actions, and persons are found by
+RF-DETR (where transformers is installed) or torchvision; their weights are downloaded once. Boxes
+may come from a file (docs/own_video.md) or from another detector; `--boxes whole-frame` takes the
+whole picture as one person. Several videos, and folders of videos, may be given; one that cannot be
+opened is reported and the others go on. Ctrl-C ends it and keeps what is known up to there.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-from collections import Counter
 from pathlib import Path
+
+from detectron2.config import CfgNode
 
 from ..data import VideoError
 from ..data.video import one_line, probe_video, video_name
 from ..engine import AttentionPredictor
+from ..engine.box_sources import BoxSource
 from ..engine.predictor import class_names
 from ..formats.names import file_name
+from ..modeling.coco_detectors import has_weights, license_of
 from ..visualization import VideoSection, write_report
-from .command_line import describe_error, tell_failed, tool_parser, typed_command
+from ..visualization.shown import MIN_SCORE
+from .command_line import INTERRUPTED, describe_error, tell_failed, tool_parser, typed_command
 from .console import setup_console
-from .video_arguments import add_model_and_boxes, box_sources, model_cfg
-from .video_results import process_video
+from .video_arguments import add_model_and_boxes, box_sources, find_inputs, model_cfg
+from .video_results import Stopped, process_video
 
 logger = logging.getLogger(__name__)
+
+ALARM = "RANDOM WEIGHTS"
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
     parser.add_argument(
-        "--input",
-        required=True,
-        nargs="+",
+        "videos",
+        nargs="*",
         metavar="VIDEO",
-        help="video files; folders of numbered pictures or of one-second clips (docs/own_data.md)",
+        help="video files; folders of them, of numbered pictures or of one-second clips "
+        "(docs/own_data.md)",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder for the results")
-    parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is shown")
+    parser.add_argument("--input", nargs="+", default=[], metavar="VIDEO", help="the same")
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="folder for the results; default: NAME_actions, after the video or the folder",
+    )
+    parser.add_argument(
+        "--min-score", type=float, default=MIN_SCORE, help=f"lowest that is shown ({MIN_SCORE})"
+    )
     add_model_and_boxes(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    args.videos += args.input
+    if not args.videos:
+        parser.error("give a video")
+    return args
 
 
 def main(args: argparse.Namespace) -> int:
     setup_console()
+    videos = find_inputs(args.videos)
+    failed: list[str] = []
+    usable = [video for video in videos if _opens(video, failed)]
     cfg = model_cfg(args)
     boxes_of = box_sources(args, cfg)
-    predictor = AttentionPredictor(cfg)
+    if not usable:
+        return tell_failed(failed, len(videos))
+    logger.info("%s", used(cfg, args.boxes))
+    predictor = load_predictor(cfg, with_detector=not args.boxes)
     names = class_names(cfg, predictor.model, args.label_map)
 
-    output = Path(args.output)
-    name, count = Counter(map(video_name, args.input)).most_common(1)[0]
-    if count > 1:
-        raise ValueError(f"several videos are called {one_line(name)}; rename one")
+    output = Path(args.output or f"{video_name(args.videos[0])}_actions")
     sections: list[VideoSection] = []
-    failed: list[str] = []
-    for video in args.input:
+    is_stopped = False
+    for video in usable:
+        folder = output
+        if len(videos) > 1:
+            folder = output / file_name(video_name(video), reserved=["report.html"])
         try:
-            probe_video(video)  # a broken video is a broken video, whether it has boxes or not
-            boxes = boxes_of(video)
-            folder = output
-            if len(args.input) > 1:
-                folder = output / file_name(video_name(video), reserved=["report.html"])
+            boxes: BoxSource | None = boxes_of(str(video))
+            alarm = ALARM if args.random else ""
             sections.append(
-                process_video(predictor, video, boxes, folder, names, min_score=args.min_score)
+                process_video(
+                    predictor, video, boxes, folder, names, min_scores=args.min_score, alarm=alarm
+                )
             )
         except (VideoError, ValueError) as error:
-            line = describe_error(error)
-            line = one_line(line if one_line(Path(video).name) in line else f"{video}: {line}")
-            logger.error("%s", line)
-            failed.append(line)
+            _tell(video, error, failed)
+        except Stopped as stopped:
+            sections.append(stopped.section)
+            is_stopped = True
+            break
+        except KeyboardInterrupt:
+            if not sections:
+                raise
+            is_stopped = True
+            break
     if sections:
+        warnings = ["Ended by Ctrl-C: what comes after is missing."] if is_stopped else []
+        if args.random:
+            warnings.insert(0, f"{ALARM}: the network has learnt nothing, its actions are noise.")
         report = write_report(
             output,
             title="Actions in " + ", ".join(section.title for section in sections),
             videos=sections,
-            warnings=failed,
+            warnings=[*warnings, *failed],
             command=typed_command(),
             config=cfg.dump(),
             min_score=args.min_score,
         )
         logger.info("Report: %s", report)
-    return tell_failed(failed, len(args.input))
+    code = tell_failed(failed, len(videos))
+    return INTERRUPTED if is_stopped else code
+
+
+def _opens(video: str | Path, failed: list[str]) -> bool:
+    """Whether a video can be opened: of a list, the wrong ones are told before the first hour."""
+    try:
+        probe_video(video)
+        return True
+    except VideoError as error:
+        _tell(video, error, failed)
+        return False
+
+
+def _tell(video: str | Path, error: Exception, failed: list[str]) -> None:
+    line = describe_error(error)
+    line = one_line(line if one_line(Path(video).name) in line else f"{video}: {line}")
+    logger.error("%s", line)
+    failed.append(line)
+
+
+def used(cfg: CfgNode, boxes: list[str] | None) -> str:
+    """Say which model and which boxes are used, and what is to be downloaded for that."""
+    weights = cfg.MODEL.WEIGHTS or "random weights"
+    detector = cfg.MODEL.PERSON_DETECTOR.CONFIG
+    if boxes:
+        where = ", ".join(boxes)
+    else:
+        where = f"{detector} ({license_of(detector)}"
+        where += ")" if has_weights(detector) else "; to be downloaded)"
+    return f"Actions: {weights}. Persons: {where}"
+
+
+def load_predictor(cfg: CfgNode, with_detector: bool) -> AttentionPredictor:
+    """Load the model and the detector.
+
+    Raises:
+        ValueError: one of them cannot be had; says what to do without a network.
+    """
+    if not with_detector:
+        cfg = cfg.clone()
+        cfg.MODEL.PERSON_DETECTOR.CONFIG = ""
+    try:
+        return AttentionPredictor(cfg)
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"{reason}; without a network give --weights FILE for the actions (docs/weights.md), "
+            "and --boxes FILE or --boxes whole-frame for the persons"
+        ) from error

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from detectron2.config import CfgNode
 
-from ..data.video import video_name
+from ..data.video import (
+    VIDEO_SUFFIXES,
+    VideoError,
+    find_videos,
+    is_video_folder,
+    one_line,
+    video_name,
+)
 from ..engine.box_sources import BoxSource, KeyframeBoxes, WholeFrame
 from ..formats.config_files import setup_cfg
+from ..modeling.coco_detectors import AUTO, person_score
+from ..modeling.detector import resolve_detector
+
+logger = logging.getLogger(__name__)
 
 WHOLE_FRAME = "whole-frame"
+# The best published detector for AVA that a CPU computes in about a second for each second of video
+# and whose weights can be downloaded under a free license.
+DEFAULT_MODEL = "AVA/published/pytorchvideo_slowfast_R50_8x8"
+PERSON_SCORE = "INPUT.PERSON_SCORE_THRESH_TEST"
 DETECTOR_HELP = (
     "auto (the default), torchvision:NAME, transformers:NAME, or a detectron2 configuration (file "
     "or name in its model zoo); and weights (file or address), which names do not need"
@@ -20,8 +37,13 @@ DETECTOR_HELP = (
 
 def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which model, and where the persons are."""
-    parser.add_argument("--config-file", required=True, help="configuration of the model")
-    parser.add_argument("--weights", default="", help="checkpoint; default: MODEL.WEIGHTS")
+    parser.add_argument(
+        "--config-file", default=DEFAULT_MODEL, help=f"of the model; default: {DEFAULT_MODEL}"
+    )
+    parser.add_argument("--weights", default="", help="checkpoint; default: the configuration's")
+    parser.add_argument(
+        "--random", action="store_true", help="no weights, to try things out: results mean nothing"
+    )
     parser.add_argument(
         "--label-map", default="", metavar="FILE", help="names of the classes; default: the model's"
     )
@@ -35,31 +57,80 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
 
 
 def model_cfg(args: argparse.Namespace) -> CfgNode:
-    """The configuration that was asked for."""
+    """The configuration that was asked for.
+
+    Raises:
+        ValueError: there are no weights for it, and random ones were not asked for.
+    """
     cfg = setup_cfg(args.config_file, args.opts)
-    if args.weights:
+    if args.weights and args.random:
+        raise ValueError("--random is without weights: leave it or --weights out")
+    if args.random:
+        cfg.MODEL.WEIGHTS = ""
+    elif args.weights:
         cfg.MODEL.WEIGHTS = args.weights
+    if not (cfg.MODEL.WEIGHTS or args.random):
+        raise ValueError(
+            f"{args.config_file} has no weights, and a random network would tell actions as "
+            "confidently as a trained one: give --weights FILE (docs/weights.md), or --random"
+        )
     return cfg
+
+
+def find_inputs(inputs: Sequence[str | Path]) -> list[Path | str]:
+    """The videos that are meant: those given, and those in folders of videos (not below these).
+
+    Raises:
+        ValueError: a folder has no videos, or two videos have one name.
+    """
+    paths: list[Path | str] = []
+    for given in inputs:
+        folder = Path(given)
+        if _is_one_video(folder) or not folder.is_dir():
+            paths.append(given)
+            continue
+        found = sorted(path for paths in find_videos(folder).values() for path in paths)
+        videos = [path for path in found if _is_one_video(path)]
+        if not videos:
+            raise ValueError(f"{folder}: no videos in this folder")
+        if len(videos) < len(found):
+            others = sorted({path.suffix or path.name for path in set(found) - set(videos)})
+            logger.info("%s: left out what is no video: %s", folder, ", ".join(others[:5]))
+        paths += videos
+    by_name: dict[str, Path | str] = {}
+    for path in paths:
+        if (name := video_name(path)) in by_name:
+            name, other = one_line(name), one_line(by_name[name])
+            raise ValueError(f"several videos are called {name}: {other} and {one_line(path)}")
+        by_name[name] = path
+    return paths
+
+
+def _is_one_video(path: Path) -> bool:
+    """Whether to take a path for a video; reading it says so if it is none."""
+    try:
+        return path.suffix.lower() in VIDEO_SUFFIXES or (path.is_dir() and is_video_folder(path))
+    except (VideoError, OSError, ValueError):
+        return True
 
 
 def box_sources(args: argparse.Namespace, cfg: CfgNode) -> Callable[[str], BoxSource | None]:
     """What gives the boxes of a video, as command line and configuration say.
 
-    A detector that the command line names is written into `cfg`.
+    A detector that the command line names, or the default one, is written into `cfg`; with it the
+    score from which its persons count, unless that was given.
     """
     if args.person_detector and (args.boxes or len(args.person_detector) > 2):
         raise ValueError("--person-detector takes CONFIG and WEIGHTS, and no --boxes besides")
+    node = cfg.MODEL.PERSON_DETECTOR
     if args.person_detector:
-        cfg.MODEL.PERSON_DETECTOR.CONFIG, *weights = args.person_detector
-        cfg.MODEL.PERSON_DETECTOR.WEIGHTS = weights[0] if weights else ""
+        node.CONFIG, *weights = args.person_detector
+        node.WEIGHTS = weights[0] if weights else ""
     if args.boxes == [WHOLE_FRAME]:
         return lambda video: WholeFrame()
     if args.boxes:
         return lambda video: KeyframeBoxes.from_files(args.boxes, video_name(video))
-    if not cfg.MODEL.PERSON_DETECTOR.CONFIG:
-        raise ValueError(
-            'where are the persons? Give one of: --boxes FILE (see README, "Boxes"), '
-            "--person-detector CONFIG WEIGHTS (a detectron2 detector), "
-            f"--boxes {WHOLE_FRAME} (the whole picture is one person)"
-        )
+    node.CONFIG = resolve_detector(node.CONFIG or AUTO, cfg.MODEL.DEVICE)
+    if PERSON_SCORE not in args.opts and (score := person_score(node.CONFIG)) is not None:
+        cfg.INPUT.PERSON_SCORE_THRESH_TEST = score
     return lambda video: None

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import torch
 
 from ..data.clip_sampling import StillLimit, is_shown_by
-from ..data.video import VideoInfo, VideoWriter, iterate_frames, one_line, probe_video, video_name
+from ..data.video import (
+    VideoInfo,
+    VideoWriter,
+    iterate_frames,
+    one_line,
+    open_sound,
+    probe_video,
+    video_name,
+)
 from ..engine.box_sources import BoxSource
 from ..engine.predictor import VideoPredictor
+from ..engine.stopwatch import Stopwatch
 from ..formats.results import (
     KeyframeResult,
     PersonResult,
@@ -27,14 +39,28 @@ from ..visualization.annotate import persons_at
 from ..visualization.charts import timeline_chart
 from ..visualization.drawing import PersonDrawer, write_picture
 from ..visualization.palette import identity_colours
+from ..visualization.shown import MIN_SCORE, ShownClasses
 from ..visualization.text import format_time
 from ..visualization.timeline import Truth, shown_actions, with_truth
 from .attention_pictures import KeyframeChoice, remove_attention_pictures, write_attention_pictures
+from .progress import Progress
 
 logger = logging.getLogger(__name__)
 
 MIN_FPS, MAX_FPS = 1.0, 60.0  # of annotated videos
 ATTENTION_KEYFRAMES = 3  # of which attention is drawn, per video
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C within a video, after what is known of it was written.
+
+    Attributes:
+        section: what there is to show.
+    """
+
+    def __init__(self, section: VideoSection) -> None:
+        super().__init__()
+        self.section = section
 
 
 def process_video(
@@ -44,7 +70,7 @@ def process_video(
     folder: Path,
     class_names: list[str],
     *,
-    min_score: float = 0.3,
+    min_scores: float | Sequence[float] = MIN_SCORE,
     truth: Truth | None = None,
 ) -> VideoSection:
     """Predict, then write annotated.mp4, timeline.png, poster.png, results.csv and results.json.
@@ -58,40 +84,81 @@ def process_video(
         boxes: where persons and objects are; None: what `VideoPredictor` does without.
         folder: where the files go; made if needed.
         class_names: one per class.
-        min_score: lowest score that is drawn. The files hold all scores.
+        min_scores: see `ShownClasses.of`. The files hold all scores.
         truth: what annotators saw, to be shown beside, see `truth_of`.
 
     Raises:
         VideoError: the video cannot be opened.
+        Stopped: Ctrl-C came after the first results.
     """
     info = probe_video(video)
+    boxes = predictor.default_boxes() if boxes is None else boxes
+    shown = ShownClasses.of(class_names, min_scores)
+    name, start = one_line(video_name(video)), monotonic()
+    predictor.stopwatch = Stopwatch()
     keyframes, choice = [], KeyframeChoice(ATTENTION_KEYFRAMES)
-    for x in predictor(video, boxes):
-        keyframe = keyframe_result(x, class_names)
-        keyframe = with_truth(keyframe, truth or {})
-        choice.add(keyframe)
-        keyframes.append(replace(keyframe, attention=None))  # too much to hold of every second
-    _tell_of_unused(video, boxes, info)
-    for why in boxes.why_nobody(predictor.mapper.choice.min_person_score) if boxes else ():
-        logger.warning("%s: %s", one_line(video_name(video)), why)
+    predictor.progress = progress = Progress(info, "finding actions,")
+    is_stopped = False
+    try:
+        for x in predictor(video, boxes):
+            keyframe = with_truth(keyframe_result(x, class_names), truth or {})
+            choice.add(shown.keyframe(keyframe))
+            keyframes.append(replace(keyframe, attention=None))  # too much to hold of every second
+    except KeyboardInterrupt:
+        if not keyframes:
+            raise
+        is_stopped = True
+        until = format_time(keyframes[-1].timestamp)
+        logger.warning("%s: stopped; writing what is known up to %s", name, until)
+    finally:
+        progress.end()
+    if not is_stopped:
+        _tell_of_unused(video, boxes, info)
+        for why in boxes.why_nobody(predictor.mapper.choice.min_person_score):
+            logger.warning("%s: %s", name, why)
     result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
+    with predictor.stopwatch.stage("drawing and writing"):
+        is_random = not predictor.cfg.MODEL.WEIGHTS
+        section = _write(
+            info, folder, result, shown, choice, is_random=is_random, is_stopped=is_stopped
+        )
+    length = keyframes[-1].timestamp - info.begin + 1 if keyframes else 1
+    logger.info(
+        "%s: %s; %.0f s, for each second of video %s",
+        *(name, _count_persons(keyframes), monotonic() - start),
+        predictor.stopwatch.per_second(length if is_stopped else info.duration or length),
+    )
+    if is_stopped:
+        raise Stopped(section)
+    return section
+
+
+def _write(
+    info: VideoInfo,
+    folder: Path,
+    result: VideoResult,
+    shown: ShownClasses,
+    choice: KeyframeChoice,
+    *,
+    is_random: bool,
+    is_stopped: bool,
+) -> VideoSection:
+    """Write all files of a video."""
     folder.mkdir(parents=True, exist_ok=True)
     # those of an earlier run show other keyframes, which no report would link
     remove_attention_pictures(folder)
-    attention = write_attention_pictures(video, folder, choice.chosen, result)
     tables = [
         write_results_csv(folder / "results.csv", result),
         write_results_json(folder / "results.json", result),
     ]
-    timeline = timeline_chart(folder / "timeline.png", result, min_score=min_score)
+    result = shown.result(result)
+    attention = write_attention_pictures(info.path, folder, choice.chosen, result)
+    timeline = timeline_chart(folder / "timeline.png", result, min_score=shown.lowest)
     drawn, poster = folder / "annotated.mp4", folder / "poster.png"
     fps = min(max(info.average_fps, MIN_FPS), MAX_FPS)
-    is_random = not predictor.cfg.MODEL.WEIGHTS
-    note = "RANDOM NETWORK " if is_random else ""
-    cuts = write_annotated_video(video, drawn, poster, result, fps, min_score, note)
-    persons = sum(len(k.persons) for k in keyframes)
-    name = one_line(result.video_id)
-    logger.info("%s: %d persons on %d keyframes", name, persons, len(keyframes))
+    until = result.keyframes[-1].timestamp + 0.5 if is_stopped else math.inf
+    alarm = "RANDOM NETWORK" if is_random else ""
+    cuts = write_annotated_video(info, drawn, poster, result, fps, alarm=alarm, until=until)
     return VideoSection(
         title=result.video_id,
         video=drawn,
@@ -122,6 +189,14 @@ def truth_of(keyframes: Iterable[dict], video_id: str, class_names: Sequence[str
                 actions[row].append(class_names[annotation["category_id"]])
             found[float(x["timestamp"])] = persons.boxes, actions
     return found
+
+
+def _count_persons(keyframes: Sequence[KeyframeResult]) -> str:
+    """Say how many people there were: who comes without an identity is not counted as one."""
+    ids = [person.person_id for keyframe in keyframes for person in keyframe.persons]
+    persons = len({i for i in ids if i >= 0})
+    unknown = ", some without an identity" if -1 in ids else ""
+    return f"{persons} persons{unknown} in {len(ids)} boxes at {len(keyframes)} keyframes"
 
 
 def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
@@ -188,50 +263,67 @@ def constant_rate(
 
 
 def write_annotated_video(
-    video: str | Path,
+    info: VideoInfo,
     path: Path,
     poster: Path,
     result: VideoResult,
     fps: float,
-    min_score: float,
-    note: str = "",
+    *,
+    alarm: str = "",
+    until: float = math.inf,
 ) -> list[tuple[float, float]]:
     """Draw persons and actions on every frame; the poster is the keyframe that tells the most.
 
+    The sound stays, if there is one.
+
     Args:
-        note: stands before the time in every frame.
+        info: of the video.
+        result: whose persons do what is to be shown, see `ShownClasses.result`.
+        alarm: a line in red in every picture.
+        until: seconds at which to end.
 
     Returns:
         What was cut out of the time, see :func:`constant_rate`.
     """
     cuts: list[tuple[float, float]] = []
-    drawer = PersonDrawer(result.width, result.height, min_score=min_score)
+    drawer = PersonDrawer(result.width, result.height, min_score=0, alarm=alarm)
     # Of whole keyframes, though not all of their persons may be drawn: as in the charts.
     colours, period = identity_colours(result), result.period
     times = [k.timestamp for k in result.keyframes]
-    fullest = max(result.keyframes, key=lambda k: _worth_showing(k, min_score), default=None)
+    fullest = max(result.keyframes, key=_worth_showing, default=None)
     poster_time = 0.0 if fullest is None else fullest.timestamp
     poster_frame = None
-    # Small pictures are enlarged before anything is drawn: encoding them is most of the work here.
-    with VideoWriter(path, fps, *drawer.output_size, preset="veryfast") as writer:
-        for time, frame in constant_rate(iterate_frames(video, threads=0), fps, cuts):
+    progress = Progress(info, "drawing,")
+    with ExitStack() as stack:
+        stack.callback(progress.end)
+        sound = open_sound(info)
+        if sound is not None:
+            stack.callback(sound.close)
+        # Small pictures are enlarged before anything is drawn: encoding is most of the work here.
+        size = drawer.output_size
+        writer = VideoWriter(path, fps, *size, preset="veryfast", sound=sound)
+        stack.enter_context(writer)
+        for time, frame in constant_rate(iterate_frames(info.path, threads=0), fps, cuts):
+            if time > until:
+                break
+            progress(time)
             i = int(np.searchsorted(times, time, side="right"))
             before = result.keyframes[i - 1] if i else None
             after = result.keyframes[i] if i < len(times) else None
             persons = persons_at(time, before, after, period=period)
             rgb = colours.of([person.person_id for person in persons])
-            drawn = drawer.draw(frame, persons, rgb, note + format_time(time))
-            writer.write(drawn)
+            drawn = drawer.draw(frame, persons, rgb, format_time(time))
+            writer.write(drawn, time)
             if poster_frame is None or time <= poster_time:
                 poster_frame = drawn
-    assert poster_frame is not None, f"{video}: frames that were there are not any more"
+    assert poster_frame is not None, f"{info.path}: frames that were there are not any more"
     write_picture(poster, poster_frame)
     return cuts
 
 
-def _worth_showing(keyframe: KeyframeResult, min_score: float) -> tuple[int, int, float]:
+def _worth_showing(keyframe: KeyframeResult) -> tuple[int, int, float]:
     """How well a keyframe stands for a video: different actions, right ones if that is known."""
     persons = keyframe.persons
-    actions = [(a, s, p) for p in persons for a, s in shown_actions(p, min_score)]
+    actions = [(a, s, p) for p in persons for a, s in shown_actions(p, 0)]
     good = [(a, s) for a, s, p in actions if p.truth is None or a in p.truth]
     return len({a for a, _ in good}), len(persons), sum(s for _, s in good)

@@ -18,6 +18,7 @@ from ..formats.joins import frame_numbers, why_no_persons
 from ..formats.names import meant_video
 from ..modeling.picture_boxes import PictureBoxes, PictureDetector
 from ..structures import UNKNOWN_PERSON, FoundBoxes, TimedBoxes
+from .stopwatch import Stopwatch
 
 Frames = Iterable[tuple[float, np.ndarray]]  # (seconds, (H, W, 3) uint8 RGB), in order of time
 
@@ -199,11 +200,17 @@ class DetectedBoxes(BoxSource):
     too.
     """
 
-    def __init__(self, detect: PictureDetector, looks_per_second: int = 1) -> None:
+    def __init__(
+        self,
+        detect: PictureDetector,
+        looks_per_second: int = 1,
+        stopwatch: Stopwatch | None = None,
+    ) -> None:
         """
         Args:
             detect: finds boxes in pictures.
             looks_per_second: how often; once, at the keyframes, or a multiple of that.
+            stopwatch: counts the detector's time as a stage of its own.
         """
         if looks_per_second < 1:
             raise ValueError(
@@ -211,11 +218,14 @@ class DetectedBoxes(BoxSource):
             )
         self._detect = detect
         self._looks = looks_per_second
+        self._stopwatch = stopwatch or Stopwatch()
+        self._best = 0.0  # score of a person at a keyframe
         self._found: dict[int, PictureBoxes] = {}  # by number of the look
 
     def watch(self, frames: Frames) -> Iterator[tuple[float, np.ndarray]]:
         """Pass on the frames, looking at the keyframes that go by."""
         self._found.clear()
+        self._best = 0.0
         moments = Moments(1 / self._looks)
         shown = np.empty(0)  # nothing is looked at before there is a frame
         for seconds, frame in frames:
@@ -227,12 +237,24 @@ class DetectedBoxes(BoxSource):
             self._look(number, shown)
 
     def _look(self, number: int, picture: np.ndarray) -> None:
-        self._found[number] = self._detect([picture])[0]
+        with self._stopwatch.stage("detector"):
+            self._found[number] = self._detect([picture])[0]
 
     def at(self, seconds: float) -> BoxesAt:
         """Give the boxes of a keyframe that has gone by, once."""
         number = round(seconds * self._looks)
         found = self._found.pop(number)
+        self._best = max(self._best, float(found.persons.scores.max(initial=0)))
         before = [n for n in range(number - self._looks + 1, number) if n in self._found]
         between = TimedBoxes.join({n / self._looks: self._found.pop(n).persons for n in before})
         return BoxesAt(found.persons, found.objects, between)
+
+    def why_nobody(self, min_person_score: float) -> list[str]:
+        """Say that nobody was found, or nobody with that score."""
+        if self._best >= min_person_score:
+            return []
+        best = f"; the best score of a person is {self._best:.2f}" if self._best else ""
+        return [
+            f"the detector finds nobody with a score of {min_person_score:g} or more{best} "
+            "(INPUT.PERSON_SCORE_THRESH_TEST)"
+        ]

@@ -175,7 +175,7 @@ class LivePredictor(VideoPredictor):
         self._newest = Newest(super()._cut(frames, boxes, video_id))
         yield from self._newest
 
-    def _default_boxes(self) -> BoxSource:
+    def default_boxes(self) -> BoxSource:
         if not self.detector:
             return WholeFrame()
         return _LaterDetectedBoxes(self.detector, self.looks_per_second)

@@ -31,6 +31,7 @@ from ..modeling.interaction.inspection import has_attention
 from ..tracking import first_new_id
 from .box_sources import BoxesAt, BoxSource, DetectedBoxes, WholeFrame
 from .inference import AttentiveInference, DelayedInference, build_delayed_inference
+from .stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +77,9 @@ class VideoPredictor(DefaultPredictor):
         check_keys(cfg, "MODEL.PERSON_DETECTOR", {"LOOKS_PER_SECOND": whole(1, 1000)})
         self.looks_per_second = cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND
         self.detector = configured_detector(cfg)
+        self.stopwatch = Stopwatch()  # of all that is done, by stage
+        # Is told the seconds of every frame as it goes by: results come later.
+        self.progress: Callable[[float], None] | None = None
 
     def __call__(
         self,
@@ -115,13 +119,16 @@ class VideoPredictor(DefaultPredictor):
             frames = ((i / fps, frame) for i, frame in enumerate(video))
         else:
             frames = checked_stream(video, video_id or "video")
-        boxes = self._default_boxes() if boxes is None else boxes
+        boxes = self.default_boxes() if boxes is None else boxes
+        if self.progress is not None:
+            frames = _told(frames, self.progress)
         return self._predict(boxes.watch(frames), boxes, video_id or "video")
 
-    def _default_boxes(self) -> BoxSource:
+    def default_boxes(self) -> BoxSource:
+        """Where the persons of a video are, if nothing else says so."""
         if not self.detector:
             return WholeFrame()
-        return DetectedBoxes(self.detector, self.looks_per_second)
+        return DetectedBoxes(self.detector, self.looks_per_second, self.stopwatch)
 
     def _predict(
         self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
@@ -135,9 +142,13 @@ class VideoPredictor(DefaultPredictor):
                 "objects": found.objects,
                 "persons_between": found.between,
             }
-            clip = self.mapper.map_scaled_clip(keyframe, cut.views, cut.transforms)
-            yield from _ready(delayed, [clip])
-        yield from _ready(delayed, [])
+            with self.stopwatch.stage("network"):
+                clip = self.mapper.map_scaled_clip(keyframe, cut.views, cut.transforms)
+                ready = _ready(delayed, [clip])
+            yield from ready
+        with self.stopwatch.stage("network"):
+            ready = _ready(delayed, [])
+        yield from ready
 
     def _cut(
         self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
@@ -156,7 +167,7 @@ class VideoPredictor(DefaultPredictor):
         mapper, size = self.mapper, {"height": height, "width": width}
         first_id = first_new_id([boxes.largest_person_id])
         clips = iterate_clips(scaled, mapper.num_frames, mapper.sampling_rate, mapper.clip_fps)
-        for timestamp, clip, _ in clips:
+        for timestamp, clip, _ in self.stopwatch.each("decoding", clips):
             keyframe = {"video_id": video_id, "timestamp": timestamp, **size}
             keyframe["first_new_id"] = first_id
             yield CutClip(keyframe, clip, transforms, boxes.later(timestamp))
@@ -171,6 +182,14 @@ class AttentionPredictor(VideoPredictor):
     def has_attention(self) -> bool:
         """Whether the model has attention to show."""
         return has_attention(self.model.roi_heads.interaction)
+
+
+def _told(
+    frames: Iterable[tuple[float, np.ndarray]], progress: Callable[[float], None]
+) -> Iterator[tuple[float, np.ndarray]]:
+    for seconds, frame in frames:
+        progress(seconds)
+        yield seconds, frame
 
 
 def _ready(delayed: DelayedInference, batch: list[dict]) -> list[dict]:

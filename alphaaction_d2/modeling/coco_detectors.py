@@ -6,7 +6,9 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import torch
@@ -22,9 +24,6 @@ RF_DETR = "Roboflow/rf-detr-"
 # With the Apache license. The two larger ones have Roboflow's own (PML 1.0), which wants an
 # account, and so have the largest ones that also find masks.
 RF_DETR_SIZES = ("nano", "small", "medium", "base", "base-2", "large")
-# Scores of RF-DETR are probabilities of each class by itself, as its authors use them from 0.5 on;
-# those of the other detectors are shares among classes.
-RF_DETR_PERSON_SCORE = 0.5
 
 
 def choose_detector(device: str) -> str:
@@ -65,6 +64,17 @@ def rf_detr_name(name: str) -> str:
     return full
 
 
+def person_score(config: str) -> float | None:
+    """From which score on the persons of a named detector are to be believed; None: unknown.
+
+    RF-DETR and its kin score each class by itself, and are used from 0.5 on by their authors. The
+    scores of R-CNNs are shares among the classes, and 0.8 is what AVA's persons are chosen by.
+    """
+    return (
+        0.5 if config.startswith(TRANSFORMERS) else 0.8 if config.startswith(TORCHVISION) else None
+    )
+
+
 def license_of(config: str) -> str:
     """Say under which license the published weights of a named detector are."""
     if config.startswith(TORCHVISION):
@@ -76,12 +86,13 @@ def license_of(config: str) -> str:
 
 
 def has_weights(config: str) -> bool:
-    """Whether the weights of a detector that has a name are on this machine."""
+    """Whether the weights of a named detector are on this machine."""
     if config.startswith(TRANSFORMERS):
         from huggingface_hub import try_to_load_from_cache
 
         name = rf_detr_name(config[len(TRANSFORMERS) :])
-        return isinstance(try_to_load_from_cache(name, "model.safetensors"), str)
+        cached = Path(name).is_dir() or try_to_load_from_cache(name, "model.safetensors")
+        return cached is True or isinstance(cached, str)
     return True
 
 
@@ -196,16 +207,20 @@ def load_transformers_detector(
     import transformers
 
     try:
-        settings = transformers.AutoConfig.from_pretrained(name)
+        # What is there is not asked for again; else five tries would take half a minute.
+        here = {"local_files_only": has_weights(config)}
+        if not here["local_files_only"]:
+            _reach(name)
+        settings = transformers.AutoConfig.from_pretrained(name, **here)
         # The files of RF-DETR may name DETR's processor, which reads its scores in another way.
         is_rf_detr = settings.model_type == "rf_detr"
         processors: Any = transformers.AutoImageProcessor
         if is_rf_detr:
             processors = transformers.RfDetrImageProcessor
-        processor = processors.from_pretrained(name)
+        processor = processors.from_pretrained(name, **here)
         with _quiet("transformers"):
             model, loaded = transformers.AutoModelForObjectDetection.from_pretrained(
-                name, config=settings, use_safetensors=True, output_loading_info=True
+                name, config=settings, use_safetensors=True, output_loading_info=True, **here
             )
     except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
         reason = " ".join(str(error).split())
@@ -219,6 +234,15 @@ def load_transformers_detector(
             f"such as {wrong[0]}"
         )
     return TransformersDetector(model, processor, device=device, score_threshold=score_threshold)
+
+
+def _reach(name: str) -> None:
+    """Raise OSError at once if Hugging Face cannot be reached, or does not have that name."""
+    from huggingface_hub import constants
+
+    address = f"{constants.ENDPOINT}/{name}/resolve/main/config.json"
+    with urlopen(Request(address, method="HEAD"), timeout=20):
+        pass
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ MAX_ACTIONS = 4  # per person
 _PANEL = (18, 20, 26)
 _OPACITY = 199  # of the panels, up to 255
 _TEXT = (255, 255, 255)
+_ALARM = (190, 20, 20)
 
 
 def enlargement(width: int, height: int) -> int:
@@ -148,13 +149,13 @@ class PanelRenderer:
             self._write(draw, x, top, f"{percent}%", _TEXT)
         return Panel.of(image)
 
-    def _caption(self, text: str) -> Panel | None:
+    def _caption(self, text: str, ground: RGB = _PANEL, opacity: int = _OPACITY) -> Panel | None:
         """A plain line of text; None when it is empty."""
         text = fit(text, self._font, self._max_text_width)
         if not text:
             return None
         size = (self._width(text) + 2 * self._pad, self._row_height)
-        image = Image.new("RGBA", size, (*_PANEL, _OPACITY))
+        image = Image.new("RGBA", size, (*ground, opacity))
         self._write(ImageDraw.Draw(image), self._pad, 0, text, _TEXT)
         return Panel.of(image)
 
@@ -166,13 +167,15 @@ class PersonDrawer:
     Args:
         width, height: of the frames that come in, in pixels.
         min_score: actions with a lower score are not shown.
+        alarm: a line in red for the top right corner.
 
     Attributes:
         output_size: width and height of the drawn frames (small ones are enlarged by `scale`).
     """
 
-    def __init__(self, width: int, height: int, *, min_score: float = 0.3) -> None:
+    def __init__(self, width: int, height: int, *, min_score: float = 0.3, alarm: str = "") -> None:
         self.min_score = min_score
+        self.alarm = alarm
         self.frame_size = (width, height)
         self.scale = enlargement(width, height)
         self.output_size = (width * self.scale, height * self.scale)
@@ -208,7 +211,7 @@ class PersonDrawer:
                 line = int(np.clip(sides[i].min() // 24, 1, self._line))  # thin on small boxes
                 draw_box(canvas, boxes[i], colours[i], line)
         visible = np.flatnonzero((sides >= 1).all(axis=1)).tolist()
-        obstacles = self._draw_caption(canvas, caption)
+        obstacles = self._draw_captions(canvas, caption)
         shown, colours = [persons[i] for i in visible], [colours[i] for i in visible]
         self._draw_labels(canvas, boxes[visible], shown, colours, obstacles)
         return canvas
@@ -225,13 +228,16 @@ class PersonDrawer:
         how = cv2.INTER_CUBIC if self.scale > 2 else cv2.INTER_LINEAR
         return cv2.resize(np.ascontiguousarray(frame), self.output_size, interpolation=how)
 
-    def _draw_caption(self, canvas: np.ndarray, caption: str) -> np.ndarray | None:
-        """The area (1, 4) that the caption takes."""
-        panel = self._panels.caption(caption)
-        if panel is None or (np.array(panel.size) > self.output_size).any():
-            return None
-        panel.paste(canvas, 0, 0)
-        return np.array([[0, 0, *panel.size]], dtype=np.float64)
+    def _draw_captions(self, canvas: np.ndarray, caption: str) -> np.ndarray:
+        """The areas (n, 4) that the caption and the alarm take."""
+        areas = []
+        alarm = self._panels.caption(self.alarm, _ALARM, 255)
+        for panel, at_right in ((self._panels.caption(caption), False), (alarm, True)):
+            if panel is not None and (np.array(panel.size) <= self.output_size).all():
+                x = self.output_size[0] - panel.size[0] if at_right else 0
+                panel.paste(canvas, x, 0)
+                areas.append([x, 0, x + panel.size[0], panel.size[1]])
+        return np.array(areas, dtype=np.float64).reshape(-1, 4)
 
     def _draw_labels(
         self,
@@ -239,7 +245,7 @@ class PersonDrawer:
         boxes: np.ndarray,
         persons: Sequence[PersonResult],
         colours: Sequence[RGB],
-        obstacles: np.ndarray | None,
+        obstacles: np.ndarray,
     ) -> None:
         """All actions where there is room, else the best one, else the identity alone."""
         ids, labels, panels = [person.person_id for person in persons], [], []

@@ -143,7 +143,7 @@ def test_jobs_of_files_and_folders(tmp_path):
         ("b", "b.mp4"),
         ("strange", "strange.name"),
     ]
-    with pytest.raises(ValueError, match="two videos are called b"):
+    with pytest.raises(ValueError, match="several videos are called b"):
         video_jobs([tmp_path, tmp_path / "b.avi"])
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no videos in this folder"):

@@ -11,6 +11,7 @@ from .reader import (
     probe_video,
     video_name,
 )
+from .sound import open_sound
 from .source import VideoError, VideoInfo, hearing_warnings, one_line
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "is_video_folder",
     "iterate_frames",
     "one_line",
+    "open_sound",
     "probe_video",
     "video_name",
 ]

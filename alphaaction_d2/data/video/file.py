@@ -22,6 +22,7 @@ import numpy as np
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 
 from ..clip_sampling import StillLimit, is_shown_by
+from .sound import Sound
 from .source import MAX_PIXELS, FrameSource, VideoError, VideoInfo, one_line, warn, warn_of_hole
 from .timing import NOT_SAID, TIMING_FILE, Timing
 
@@ -459,6 +460,7 @@ class VideoWriter:
             encoder (250 or so).
         pixel_aspect: width / height of a pixel, see `VideoInfo`.
         repeatable: the same frames give the same file, to the byte.
+        sound: from which every frame takes its sound, AAC in the file.
 
     Raises:
         VideoError: the file cannot be written.
@@ -476,6 +478,7 @@ class VideoWriter:
         gop: int | None = None,
         pixel_aspect: Fraction | int = 1,
         repeatable: bool = False,
+        sound: Sound | None = None,
     ) -> None:
         if width < 1 or height < 1:
             raise ValueError(f"{width}x{height} is no picture size: give numbers above 0")
@@ -513,13 +516,22 @@ class VideoWriter:
             if gop is not None:
                 context.gop_size = gop
             self._stream = stream
+            self._sound, self._rate = sound, rate
+            if sound is not None:
+                audio = self._container.add_stream("aac", rate=sound.rate, layout=sound.layout)
+                assert isinstance(audio, av.AudioStream)
+                self._audio = audio
             self._container.start_encoding()
         except (av.FFmpegError, OSError, ValueError) as error:
             self._discard()
             raise VideoError(f"{self.path}: cannot be written ({_say(error)})") from error
 
-    def write(self, rgb_frame: np.ndarray) -> None:
-        """Append a frame, (height, width, 3) uint8 RGB."""
+    def write(self, rgb_frame: np.ndarray, seconds: float | None = None) -> None:
+        """Append a frame, (height, width, 3) uint8 RGB.
+
+        Args:
+            seconds: moment of `sound` that is heard with it; default: its place in this file.
+        """
         if self._container is None:
             raise ValueError(f"{self.path}: the file is finished, open a new writer")
         rgb_frame = np.asarray(rgb_frame)
@@ -540,10 +552,23 @@ class VideoWriter:
         frame.time_base = 1 / self._stream.codec_context.rate
         try:
             self._container.mux(self._stream.encode(frame))
+            if self._sound is not None:
+                here = self.frames_written / float(self._rate)
+                self._write_sound(self._sound, here if seconds is None else seconds)
         except (av.FFmpegError, OSError) as error:
             self._discard()
             raise VideoError(f"{self.path}: cannot be written on ({_say(error)})") from error
         self.frames_written += 1
+
+    def _write_sound(self, sound: Sound, seconds: float) -> None:
+        assert self._container is not None
+        begin, end = (
+            round((self.frames_written + n) * sound.rate / float(self._rate)) for n in (0, 1)
+        )
+        samples = sound.take(seconds, end - begin)
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=sound.layout)
+        frame.sample_rate, frame.pts, frame.time_base = sound.rate, begin, Fraction(1, sound.rate)
+        self._container.mux(self._audio.encode(frame))
 
     def close(self) -> None:
         """Finish the file and give it its name."""
@@ -554,6 +579,8 @@ class VideoWriter:
             raise VideoError(f"{self.path}: not written, no frame was given for it")
         try:
             self._container.mux(self._stream.encode(None))
+            if self._sound is not None:
+                self._container.mux(self._audio.encode(None))
             container, self._container = self._container, None
             container.close()
             os.replace(self._partial, self.path)

@@ -1,0 +1,64 @@
+"""How far a video is, and how long it will take."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+
+from ..data.video import VideoInfo, one_line, video_name
+from ..visualization.text import format_time
+
+logger = logging.getLogger(__name__)
+
+EVERY_SECONDS = 30.0  # in a file; a terminal shows one line that changes every half second
+
+
+class Progress:
+    """Takes the seconds of the frames that go by, and says every now and then where that is."""
+
+    def __init__(self, info: VideoInfo, what: str) -> None:
+        """
+        Args:
+            info: of the video.
+            what: is being done.
+        """
+        self._info, self._what = info, f"{one_line(video_name(info.path))}: {what}"
+        self._terminal = sys.stderr.isatty()
+        self._period = 0.5 if self._terminal else EVERY_SECONDS
+        self._start = self._told = time.monotonic()
+
+    def __call__(self, seconds: float) -> None:
+        """Take the next frame's time."""
+        now = time.monotonic()
+        if now < self._told + self._period:
+            return
+        self._told = now
+        text = f"{self._what} {progress_text(self._info, seconds, now - self._start)}"
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+        else:
+            logger.info("%s", text)
+
+    def end(self) -> None:
+        """Leave an empty line for what comes next."""
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+
+def progress_text(info: VideoInfo, seconds: float, spent: float) -> str:
+    """Say how far a video is: "35 % (0:48.7 of 2:19.0), 1.2 minutes left".
+
+    Args:
+        info: its end may be unknown.
+        seconds: of the frame that is shown.
+        spent: seconds since its beginning was worked on.
+    """
+    if info.duration is None:
+        return f"at {format_time(seconds)}"
+    share = min(max((seconds - info.begin) / max(info.duration, 1e-6), 1e-6), 1.0)
+    left = spent * (1 / share - 1) / 60
+    there = f"{format_time(seconds)} of {format_time(info.begin + info.duration)}"
+    return f"{100 * share:.0f} % ({there}), {left:.1f} minutes left"
