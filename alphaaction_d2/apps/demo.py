@@ -25,6 +25,8 @@ from ..engine import AttentionPredictor
 from ..engine.box_sources import BoxSource
 from ..engine.predictor import class_names
 from ..formats.names import file_name
+from ..model_zoo.files import is_here
+from ..model_zoo.table import find
 from ..modeling.coco_detectors import has_weights, license_of
 from ..visualization import VideoSection, write_report
 from ..visualization.shown import MIN_SCORE
@@ -139,15 +141,25 @@ def _tell(video: str | Path, error: Exception, failed: list[str]) -> None:
 
 
 def used(cfg: CfgNode, boxes: list[str] | None) -> str:
-    """Say which model and which boxes are used, and what is to be downloaded for that."""
-    weights = cfg.MODEL.WEIGHTS or "random weights"
-    detector = cfg.MODEL.PERSON_DETECTOR.CONFIG
-    if boxes:
-        where = ", ".join(boxes)
-    else:
-        where = f"{detector} ({license_of(detector)}"
-        where += ")" if has_weights(detector) else "; to be downloaded)"
-    return f"Actions: {weights}. Persons: {where}"
+    """Say which model and which boxes are used, under which licenses, and what is downloaded."""
+    weights = cfg.MODEL.WEIGHTS
+    published = find(weights)
+    actions = weights or "a random network"
+    if published is not None:
+        licence = published.licence.partition(" (")[0]
+        actions += f" ({published.score}; {licence}{_to_come(is_here(weights))})"
+    persons = ", ".join(boxes or ())
+    if not boxes:
+        detector = cfg.MODEL.PERSON_DETECTOR
+        persons = detector.CONFIG
+        if not detector.WEIGHTS:
+            come = _to_come(has_weights(detector.CONFIG))
+            persons += f" ({license_of(detector.CONFIG)}{come})"
+    return f"Actions: {actions}. Persons: {persons}"
+
+
+def _to_come(is_there: bool) -> str:
+    return "" if is_there else "; to be downloaded"
 
 
 def load_predictor(cfg: CfgNode, with_detector: bool) -> AttentionPredictor:

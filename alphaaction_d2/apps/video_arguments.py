@@ -19,6 +19,7 @@ from ..data.video import (
 )
 from ..engine.box_sources import BoxSource, KeyframeBoxes, WholeFrame
 from ..formats.config_files import setup_cfg
+from ..model_zoo.table import find
 from ..modeling.coco_detectors import AUTO, person_score
 from ..modeling.detector import resolve_detector
 
@@ -63,6 +64,9 @@ def model_cfg(args: argparse.Namespace) -> CfgNode:
         ValueError: there are no weights for it, and random ones were not asked for.
     """
     cfg = setup_cfg(args.config_file, args.opts)
+    published = find(args.config_file)
+    if published is not None and not cfg.MODEL.WEIGHTS:
+        cfg.MODEL.WEIGHTS = args.config_file
     if args.weights and args.random:
         raise ValueError("--random is without weights: leave it or --weights out")
     if args.random:

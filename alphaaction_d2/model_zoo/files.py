@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from .download import cache_folder, is_address, local_file
+from .download import cache_folder, is_address, local_file, place_of
 from .table import closest, find
 
 logger = logging.getLogger(__name__)
@@ -68,6 +68,13 @@ def find_config(text: str) -> str:
                 f"{closest(text)}"
             ) from None
     return text
+
+
+def is_here(text: str) -> bool:
+    """Whether weights, named as for :func:`local_weights`, need not be downloaded."""
+    entry = None if os.path.exists(text) else find(text)
+    address = entry.address if entry is not None else text
+    return not is_address(address) or place_of(address).is_file()
 
 
 def local_weights(text: str) -> str:

@@ -16,6 +16,7 @@ from torchvision.models import detection as torchvision_detection
 from torchvision.models import get_model, get_model_weights, list_models
 
 from ..checkpoint.checkpointer import load_for_inference
+from ..model_zoo.files import is_here
 from .picture_boxes import PictureBoxes, name_classes
 
 AUTO = "auto"
@@ -93,6 +94,8 @@ def has_weights(config: str) -> bool:
         name = rf_detr_name(config[len(TRANSFORMERS) :])
         cached = Path(name).is_dir() or try_to_load_from_cache(name, "model.safetensors")
         return cached is True or isinstance(cached, str)
+    if config.startswith(TORCHVISION):
+        return is_here(get_model_weights(config[len(TORCHVISION) :]).DEFAULT.url)
     return True
 
 
