@@ -15,6 +15,8 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.model_zoo import download
+from alphaaction_d2.modeling import coco_detectors
 from tests.detectors import write_detector
 from tests.helpers import loaded_tool
 
@@ -117,7 +119,7 @@ def test_a_detector_gives_the_boxes(demo, scene, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ([], "--boxes FILE"),
+        (["--random"], "leave it or --weights out"),
         (["--boxes", "whole-frame", "--person-detector", "x.yaml"], "no --boxes besides"),
         (["--person-detector", "x.yaml", "y.pth"], "x.yaml: no such configuration file"),
         (["--boxes", "nothing.csv"], "nothing.csv"),
@@ -130,6 +132,31 @@ def test_mistakes_are_one_line(demo, scene, capsys, arguments, message):
     assert demo(["one.mp4"], *arguments) == 2
     errors = capsys.readouterr().err
     assert message in errors and errors.startswith("error: ") and errors.count("\n") == 1, errors
+
+
+@pytest.mark.parametrize("what", ["weights", "detector"])
+def test_without_network_there_are_two_ways_out(scene, tmp_path, monkeypatch, capsys, what):
+    """`demo film.mp4` and nothing else, where nothing can be downloaded and nothing is there."""
+    pytest.importorskip("transformers")
+
+    def unreachable(*arguments, **_):
+        raise OSError("Name or service not known")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(coco_detectors, "has_weights", lambda _: False)
+    monkeypatch.setattr(coco_detectors, "urlopen", unreachable)
+    monkeypatch.setattr(download, "_open", unreachable)
+    given = () if what == "weights" else ("--weights", scene / "weights.pth")
+    given += () if what == "weights" else ("--config-file", CONFIG)
+    with loaded_tool(TOOL) as run:
+        assert run(scene / "one.mp4", *given) == 2
+    errors = capsys.readouterr().err
+    address = "pytorchvideo/model_zoo/ava/SLOWFAST_8x8_R50_DETECTION.pyth"
+    assert (address if what == "weights" else "Roboflow/rf-detr-nano") in errors
+    assert "--weights FILE" in errors and "--boxes FILE" in errors
+    assert errors.startswith("error: ") and errors.count("\n") == 1, errors
+    assert not (tmp_path / "one_actions").exists()
 
 
 def test_two_videos_of_one_name(demo, capsys):
