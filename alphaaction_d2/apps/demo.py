@@ -37,8 +37,6 @@ from .video_results import Stopped, process_video
 
 logger = logging.getLogger(__name__)
 
-ALARM = "RANDOM WEIGHTS"
-
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = tool_parser(__doc__)
@@ -88,11 +86,8 @@ def main(args: argparse.Namespace) -> int:
             folder = output / file_name(video_name(video), reserved=["report.html"])
         try:
             boxes: BoxSource | None = boxes_of(str(video))
-            alarm = ALARM if args.random else ""
             sections.append(
-                process_video(
-                    predictor, video, boxes, folder, names, min_scores=args.min_score, alarm=alarm
-                )
+                process_video(predictor, video, boxes, folder, names, min_scores=args.min_score)
             )
         except (VideoError, ValueError) as error:
             _tell(video, error, failed)
@@ -107,8 +102,6 @@ def main(args: argparse.Namespace) -> int:
             break
     if sections:
         warnings = ["Ended by Ctrl-C: what comes after is missing."] if is_stopped else []
-        if args.random:
-            warnings.insert(0, f"{ALARM}: the network has learnt nothing, its actions are noise.")
         report = write_report(
             output,
             title="Actions in " + ", ".join(section.title for section in sections),

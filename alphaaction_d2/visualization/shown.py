@@ -42,7 +42,9 @@ class ShownClasses:
         is_ava = tuple(names) == AVA_CLASSES
         short = [SHORT_NAMES.get(name, name) if is_ava else name for name in names]
         poses = np.array([is_ava and name in POSE_ACTIONS for name in names], dtype=bool)
-        return cls(names, short, np.broadcast_to(np.asarray(min_scores, np.float32), len(names)), poses)
+        return cls(
+            names, short, np.broadcast_to(np.asarray(min_scores, np.float32), len(names)), poses
+        )
 
     @cached_property
     def _short(self) -> dict[str, str]:
