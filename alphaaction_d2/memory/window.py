@@ -40,7 +40,8 @@ def empty_window(
         person_ids=torch.full(shape, UNKNOWN_PERSON, device=device),
         boxes=torch.zeros(*shape, 4, device=device),
         weights=torch.ones(shape[:2], device=device),
-        fresh_centre=torch.full((num_clips,), fresh_centre, device=device),
+        # no torch.full of a bool: tracing, and so counting of operations, does not know it
+        fresh_centre=torch.tensor([fresh_centre] * num_clips, device=device),
         offsets=stride * torch.arange(-before, after + 1, device=device),
     )
 

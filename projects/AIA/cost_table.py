@@ -8,10 +8,8 @@ memory. A network without asynchronous update (AMU) has a second one beside it, 
 that fills the memory: its parameters and its pass over the clip count, too. FLOPs are fvcore's, a
 multiplication with its addition being one.
 
-Every model is measured as it is configured, and in a second reading of the paper, which does not
-name the inner width: 512 without temporal positions, and two blocks for LFB. The last column is a
-calculation: what the second reading costs when each person has a copy of every set and all keys and
-values are computed, as the released code does it.
+The last column is a calculation: what a model costs when each person has a copy of every set and
+all keys and values are computed, as the released code does it.
 """
 
 from __future__ import annotations
@@ -39,7 +37,6 @@ from alphaaction_d2.engine.inference import build_memory_pool
 
 ROOT = Path(__file__).resolve().parents[2]
 BASELINE = "configs/AVA/slowfast_R50_4x16.yaml"
-SECOND_READING = ("MODEL.INTERACTION.DIM", "512", "MODEL.INTERACTION.TEMPORAL_POSITION", "False")
 
 
 @dataclass(frozen=True)
@@ -51,16 +48,14 @@ class PaperRow:
     parameters: float
     flops: float
     frozen: bool = False
-    second_reading: tuple[str, ...] = SECOND_READING
 
 
-LFB_READING = (*SECOND_READING, "MODEL.INTERACTION.BLOCKS", "('M','M')")
 ROWS = (
     PaperRow(BASELINE, "baseline", 1.0, 1.0),
-    PaperRow("configs/AVA/lfb_R50_4x16.yaml", "LFB (w/o AMU)", 2.18, 2.12, True, LFB_READING),
-    PaperRow("configs/AVA/lfb_amu_R50_4x16.yaml", "LFB (w/ AMU)", 1.18, 1.12, False, LFB_READING),
+    PaperRow("projects/AIA/configs/1e_lfb_without_amu.yaml", "LFB (w/o AMU)", 2.18, 2.12, True),
+    PaperRow("projects/AIA/configs/1e_lfb_with_amu.yaml", "LFB (w/ AMU)", 1.18, 1.12),
     PaperRow("projects/AIA/configs/1e_ia_without_amu.yaml", "IA (w/o AMU)", 2.35, 2.15, True),
-    PaperRow("configs/AVA/aia_serial_R50_4x16.yaml", "IA (w/ AMU)", 1.35, 1.15),
+    PaperRow("projects/AIA/configs/1e_ia_with_amu.yaml", "IA (w/ AMU)", 1.35, 1.15),
 )
 
 
@@ -77,11 +72,10 @@ class Cost:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of the table: costs as configured, in the second reading, and as released."""
+    """A row of the table: costs as configured, and as released."""
 
     title: str
     configured: Cost
-    second: Cost
     as_released: Cost
 
 
@@ -161,8 +155,7 @@ def measure(args: argparse.Namespace) -> Iterator[Measured]:
     """The rows of the table, in the paper's order."""
     costs: dict[tuple, Cost] = {}
 
-    def cost(row: PaperRow, opts: Sequence[str]) -> Cost:
-        cfg = load(args, row.config, opts)
+    def cost(cfg: CfgNode) -> Cost:
         node = cfg.MODEL.INTERACTION
         key = (node.NAME, tuple(node.BLOCKS), node.DIM, node.TEMPORAL_POSITION)
         key = key if node.NAME else ()
@@ -170,21 +163,20 @@ def measure(args: argparse.Namespace) -> Iterator[Measured]:
             costs[key] = measure_cost(cfg, args.persons)
         return costs[key]
 
-    baseline = cost(ROWS[0], ())
+    baseline = cost(load(args, BASELINE))
     for row in ROWS:
-        configured, second = cost(row, ()), cost(row, row.second_reading)
-        as_released = second
+        cfg = load(args, row.config)
+        configured = as_released = cost(cfg)
         if row.config != BASELINE:
-            cfg = load(args, row.config, row.second_reading)
             channels = build_channels(cfg)
             flops = baseline.flops + released_flops(cfg, channels, args.persons)
-            as_released = replace(second, flops=flops)
+            as_released = replace(configured, flops=flops)
         more = baseline if row.frozen else Cost(0, 0)
-        yield Measured(row.title, configured + more, second + more, as_released + more)
+        yield Measured(row.title, configured + more, as_released + more)
 
 
-def load(args: argparse.Namespace, config: str, opts: Sequence[str]) -> CfgNode:
-    cfg = setup_cfg(str(ROOT / config), ["MODEL.DEVICE", "cpu", *opts, *args.opts])
+def load(args: argparse.Namespace, config: str) -> CfgNode:
+    cfg = setup_cfg(str(ROOT / config), ["MODEL.DEVICE", "cpu", *args.opts])
     cfg.INPUT.MIN_SIZE_TRAIN = (args.short_side,)
     return cfg
 
@@ -201,22 +193,20 @@ def table(rows: Sequence[Measured]) -> str:
     for paper, row in zip(ROWS, rows):
         ratios = [
             (row.configured.parameters / base.parameters, paper.parameters),
-            (row.second.parameters / base.parameters, paper.parameters),
             (row.configured.flops / base.flops, paper.flops),
-            (row.second.flops / base.flops, paper.flops),
             (row.as_released.flops / base.flops, paper.flops),
         ]
         starred = [f"{x:.2f}x{'*' if abs(x / y - 1) > 0.05 else ''}" for x, y in ratios]
         lines.append(
             [
-                *(row.title, f"{row.configured.parameters / 1e6:.1f}", starred[0], starred[1]),
+                *(row.title, f"{row.configured.parameters / 1e6:.1f}", starred[0]),
                 *(f"{paper.parameters:.2f}x", f"{row.configured.flops / 1e9:.2f}"),
-                *(*starred[2:], f"{paper.flops:.2f}x"),
+                *(*starred[1:], f"{paper.flops:.2f}x"),
             ]
         )
     headers = [
-        *("model", "params (M)", "ratio", "width 512", "paper"),
-        *("GFLOPs", "ratio", "width 512", "as released", "paper"),
+        *("model", "params (M)", "ratio", "paper"),
+        *("GFLOPs", "ratio", "as released", "paper"),
     ]
     aligned = ["left", *["right"] * (len(headers) - 1)]
     return tabulate(lines, headers, tablefmt="github", colalign=aligned, disable_numparse=True)
@@ -224,7 +214,7 @@ def table(rows: Sequence[Measured]) -> str:
 
 def main(args: argparse.Namespace) -> None:
     rows = list(measure(args))
-    height, width = picture_size(load(args, BASELINE, ()))
+    height, width = picture_size(load(args, BASELINE))
     print(table(rows))
     print(
         f"\nOne clip of {width}x{height} with {args.persons} persons and a full memory. "

@@ -63,25 +63,11 @@ def test_released_way_of_computing():
     assert released_flops(cfg, 10, 5) == 5 * (projections + first + last)
 
 
-def test_temporal_positions_are_measured_apart(monkeypatch):
-    """At the width of the second reading they are all that differs from it."""
-
-    def measured(cfg, persons):
-        node = cfg.MODEL.INTERACTION
-        return Cost(1000 + (10 if node.NAME and node.TEMPORAL_POSITION else 0), 1)
-
-    monkeypatch.setattr(cost_table, "measure_cost", measured)
-    args = cost_table.parse_arguments(["--opts", "MODEL.INTERACTION.DIM", "512"])
-    rows = {row.title: row for row in cost_table.measure(args)}
-    row = rows["IA (w/ AMU)"]
-    assert (row.configured.parameters, row.second.parameters) == (1010, 1000)
-
-
 def test_table_marks_what_is_off():
     costs = [Cost(100, 1000), Cost(218, 2120), Cost(118, 1120), Cost(235, 2150), Cost(135, 1150)]
-    rows = [Measured(r.title, c, c, c) for r, c in zip(ROWS, costs)]
+    rows = [Measured(r.title, c, c) for r, c in zip(ROWS, costs)]
     assert "*" not in table(rows)
-    rows[4] = Measured("IA (w/ AMU)", Cost(143, 1150), costs[4], costs[4])
+    rows[4] = Measured("IA (w/ AMU)", Cost(143, 1150), costs[4])
     assert table(rows).count("*") == 1 and "1.43x*" in table(rows)
 
 
@@ -99,7 +85,6 @@ def test_the_script(monkeypatch, tmp_path, capsys):
         for key in ("parameters", "flops"):
             assert frozen[key] - updated[key] == base[key]
     assert lfb["parameters"] < ia["parameters"] and base["flops"] < lfb["flops"]
-    assert rows[4]["second"]["parameters"] < ia["parameters"]
 
 
 def test_bad_arguments(capsys):
