@@ -110,7 +110,10 @@ class _StrictCheckpointer(DetectionCheckpointer):
                 logger.info("%s has no %s: its %d tensors start fresh", path, part, count)
             else:
                 wrong = [text for name, text in self.problems.items() if part_of(name) == part]
-                logger.warning(
+                # The head gets wider features where the interaction is new: as was meant.
+                is_meant = "roi_heads.interaction" in self._absent
+                logger.log(
+                    logging.INFO if is_meant else logging.WARNING,
                     "%s fits %s in part, %d tensors start fresh: %s",
                     *(path, part, count, _some(self._differences + wrong)),
                 )
