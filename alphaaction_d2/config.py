@@ -83,6 +83,12 @@ def _add_data_sets(cfg: CN) -> None:
     # with NAME the folder's name, one data set for every annotations/<split>.csv in it.
     cfg.DATASETS.FOLDERS = ()
 
+    # Data sets with an annotation for every frame (UCF101-24): training looks at every n-th frame,
+    # counted from a video's first. With 5 it looks at those that are remembered, see
+    # MODEL.MEMORY.SLOTS_PER_SECOND; neighbouring frames hardly differ.
+    cfg.DATASETS.UCF101_24 = CN()
+    cfg.DATASETS.UCF101_24.TRAIN_FRAME_STRIDE = 5
+
     # With a frozen backbone (MODEL.SLOWFAST.FROZEN): compute the features of every training
     # keyframe once, in this many augmented variants, and train on these. Steps then cost next to
     # nothing, and all features stay in memory (how much is told). 0: videos are read in every step.
@@ -276,7 +282,8 @@ def _add_memory(cfg: CN) -> None:
     """The memory pool and its windows."""
     cfg.MODEL.MEMORY = CN()
     # The clock: a keyframe is remembered in slot round(timestamp * SLOTS_PER_SECOND). Keyframes of
-    # a training set need a slot each: 1.0 for AVA's, one a second.
+    # a training set need a slot each: 1.0 for AVA's, one a second. Where every frame is a keyframe
+    # (UCF101-24), that at the slot's own moment is remembered, and those around it only read.
     cfg.MODEL.MEMORY.SLOTS_PER_SECOND = 1.0
     # Keyframes whose slot is the same stand in it side by side, told apart by their persons' ids:
     # for segments, which may overlap. False refuses them.
@@ -366,6 +373,8 @@ def _add_solver_and_test(cfg: CN) -> None:
     # configuration file and weights. (TEST.AUG.ENABLED is detectron2's: every clip is seen with the
     # short sides MIN_SIZES, with FLIP also mirrored, and scores are averaged.)
     cfg.TEST.ENSEMBLE = ()
+    # Rules of the UCF101-24 evaluator: gurkirt, act or yowo.
+    cfg.TEST.UCF101_24_PROTOCOL = "gurkirt"
     # Clips that testing takes through the network together. For a GPU: results are the same (on a
     # CPU to the bit), only faster.
     cfg.TEST.IMS_PER_BATCH = 1

@@ -71,6 +71,7 @@ READERS = {
     "engine/memory_fill.py frozen_origin",
     "engine/predictor.py class_names",
     "engine/trainer.py ava_evaluator",
+    "engine/trainer.py ucf101_24_evaluator",
     "engine/trainer.py check_classes",
     "engine/trainer.py compare_class_names",
     "engine/trainer.py keep_class_names",

@@ -23,11 +23,11 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.checkpointer import ActionCheckpointer
-from ..config import TEXT, check_keys, several
+from ..config import TEXT, check_keys, one_of, several, whole
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
-from ..evaluation import AVAEvaluator
+from ..evaluation import UCF_PROTOCOLS, AVAEvaluator, UCFEvaluator
 from ..evaluation.epic55_evaluation import EPICEvaluator
 from ..formats.label_map import LABEL_MAP, LabelMap, write_label_map
 from ..memory.pool import MemoryPool
@@ -64,11 +64,18 @@ def epic_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEval
     return EPICEvaluator(dataset_name, folder)
 
 
+def ucf101_24_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
+    """The evaluator of UCF101-24 and of every data set in its form, with the configured rules."""
+    check_keys(cfg, "TEST", {"UCF101_24_PROTOCOL": one_of(UCF_PROTOCOLS)})
+    return UCFEvaluator(dataset_name, folder, protocol=cfg.TEST.UCF101_24_PROTOCOL)
+
+
 # By the `evaluator_type` of a data set's metadata: from configuration, data set and a folder for
 # results.
 EVALUATORS: dict[str, Callable[[CfgNode, str, Path], DatasetEvaluator]] = {
     "ava": ava_evaluator,
     "epic": epic_evaluator,
+    "ucf101_24": ucf101_24_evaluator,
 }
 
 
@@ -223,7 +230,10 @@ class Trainer(DefaultTrainer):
     def build_train_loader(cls, cfg: CfgNode) -> TrainLoader:
         for name in cfg.DATASETS.TRAIN:
             check_classes(cfg, name)
+        check_keys(cfg, "DATASETS.UCF101_24", {"TRAIN_FRAME_STRIDE": whole(1, 10_000)})
         keyframes = get_detection_dataset_dicts(cfg.DATASETS.TRAIN, filter_empty=False)
+        stride = cfg.DATASETS.UCF101_24.TRAIN_FRAME_STRIDE
+        keyframes = [x for x in keyframes if frame_number(x) % stride == 0]
         if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
             # detectron2 would leave out keyframes where nobody does anything of the list, too
             keyframes = [x for x in keyframes if x["annotations"] or x.get("negatives")]
@@ -280,6 +290,11 @@ class Trainer(DefaultTrainer):
                 model = build_plain_inference(cfg, network)
         share_buffers(model)
         return super().test(cfg, model, evaluators)
+
+
+def frame_number(keyframe: dict) -> int:
+    """The number of a keyframe of a data set that counts frames; of any other 0."""
+    return round(keyframe["timestamp"] * keyframe.get("frame_rate", 0.0))
 
 
 def with_identities(cfg: CfgNode, keyframes: list[dict]) -> list[dict]:

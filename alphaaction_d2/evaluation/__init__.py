@@ -1,7 +1,7 @@
 """Evaluation: the metric (`average_precision`), the rules of AVA, UCF101-24 and EPIC-Kitchens-55,
-and detectron2's evaluator.
+and evaluators for detectron2.
 
-That one needs detectron2 and torch, all else only numpy; so it is imported when it is first used.
+These need detectron2 and torch, all else only numpy; so they are imported when first used.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .ucf101_24 import UCF_PROTOCOLS, evaluate_ucf101_24
 
 if TYPE_CHECKING:
     from .ava_evaluation import AVAEvaluator
+    from .ucf101_24_evaluation import UCFEvaluator
 
 __all__ = [
     "AVA_PROTOCOLS",
@@ -34,6 +35,7 @@ __all__ = [
     "UCF_PROTOCOLS",
     "AVAEvaluator",
     "AVAProtocol",
+    "UCFEvaluator",
     "evaluate_ava",
     "evaluate_ava_files",
     "evaluate_epic55",
@@ -59,6 +61,10 @@ def __getattr__(name: str) -> Any:
         from .ava_evaluation import AVAEvaluator
 
         return AVAEvaluator
+    if name == "UCFEvaluator":
+        from .ucf101_24_evaluation import UCFEvaluator
+
+        return UCFEvaluator
     if name in _RENAMED:
         return _RENAMED[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

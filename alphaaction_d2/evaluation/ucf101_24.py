@@ -123,7 +123,7 @@ def evaluate_ucf101_24(
             under a protocol that divides by their number ("act").
         ValueError: unknown protocol or frames, or "yowo" on all frames, which nobody publishes.
     """
-    rules = _get_protocol(protocol)
+    rules = get_ucf_protocol(protocol)
     frames = rules.frames if frames is None else frames
     if frames not in FRAMES:
         raise ValueError(f"frames {frames!r}: expected one of {', '.join(FRAMES)}")
@@ -180,7 +180,8 @@ def evaluate_ucf101_24(
     )
 
 
-def _get_protocol(name: str) -> UCFProtocol:
+def get_ucf_protocol(name: str) -> UCFProtocol:
+    """Find the rules of a name; ValueError for one that is unknown."""
     try:
         return UCF_PROTOCOLS[name]
     except KeyError:

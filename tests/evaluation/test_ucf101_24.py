@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -29,6 +30,8 @@ from alphaaction_d2.formats.ucf101_24 import (
     UCFDetections,
     read_ucf_annotations,
     read_ucf_detections,
+    read_ucf_split,
+    write_ucf_detections,
 )
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_ucf101_24.py"
@@ -45,6 +48,7 @@ def annotations(rows: list[tuple]) -> UCFAnnotations:
         frames=np.array([row[1] for row in rows], dtype=np.int64),
         boxes=np.array([row[2] for row in rows], dtype=np.float64).reshape(-1, 4),
         labels=np.array([row[3] for row in rows], dtype=np.int64),
+        tubes=np.arange(len(rows)),
     )
 
 
@@ -276,6 +280,72 @@ def test_labels_of_numpy_name_their_classes(tmp_path):
     }
     found = read_ucf_annotations(write_annotations(tmp_path / "a.pkl", changes), ["Run/b"])
     assert found.class_names == ["Dive", "Run"] and found.labels.tolist() == [1]
+
+
+def write_act_annotations(path: Path, **changes: object) -> Path:
+    """The tubes of `write_annotations` as `UCF101v2-GT.pkl` has them."""
+    gttubes = {
+        "Dive/a": {0: [np.array([[2, 250, 200, 310, 300], [3, 1, 2, 4, 6]], np.float32)]},
+        "Run/b": {1: [np.array([[1, 5, 5, 10, 10]], np.float32)]},
+    }
+    entries = {"labels": ["Dive", "Run"], "gttubes": gttubes, "nframes": {"Dive/a": 3, "Run/b": 2}}
+    entries |= {"train_videos": [["Dive/a"]], "test_videos": [["Run/b"]]}
+    entries |= {"resolution": {"Dive/a": (240, 320), "Run/b": (240, 320)}, **changes}
+    path.write_bytes(pickle.dumps(entries, protocol=2))
+    return path
+
+
+def test_both_files_of_annotations_say_the_same(tmp_path):
+    (tmp_path / "testlist01.txt").write_text("Run/b.avi\n")
+    one, other = write_annotations(tmp_path / "a.pkl"), write_act_annotations(tmp_path / "b.pkl")
+    for split, video in (("train", "Dive/a"), ("test", "Run/b")):
+        found = [
+            read_ucf_split(one, split, tmp_path / "testlist01.txt"),
+            read_ucf_split(other, split),
+            read_ucf_split(other, split, tmp_path / "testlist01.txt"),
+        ]
+        assert [x.videos for x in found] == [[video]] * 3
+        for key in ("num_frames", "frames", "boxes", "labels", "tubes", "video_codes"):
+            values = [getattr(x, key).tolist() for x in found]
+            assert values[0] == values[1] == values[2], key
+        assert {tuple(x.class_names) for x in found} == {("Dive", "Run")}
+    with pytest.raises(DataFileError, match="put testlist01.txt beside it"):
+        read_ucf_split(one, "test")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": 3}, "expected labels to be a list"),
+        ({"test_videos": ["Run/b"]}, "lists of lists"),
+        ({"test_videos": [["Run/c"]]}, "has no video 'Run/c'; it has 2"),
+        ({"nframes": {}}, "video 'Run/b': nframes is None"),
+        ({"gttubes": {"Run/b": [1]}}, "gttubes to be a dict of labels"),
+        ({"gttubes": {"Run/b": {1: [np.ones((2, 5))]}}}, "follow each other"),
+        ({"gttubes": {"Run/b": {1: [np.ones((1, 4))]}}}, r"shape \(1, 4\), expected \(n, 5\)"),
+        ({"gttubes": {"Run/b": {1: [np.full((1, 5), 9)]}}}, "up to frame 9 of 2"),
+    ],
+)
+def test_bad_annotations_of_act(tmp_path, changes, words):
+    path = write_act_annotations(tmp_path / "b.pkl", **changes)
+    with pytest.raises(DataFileError, match=words) as error:
+        read_ucf_split(path, "test")
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["d.csv", "d.csv.gz"])
+def test_detections_that_are_written_are_read(tmp_path, name):
+    rows = [(0, 3, A, 0, 0.1 + 0.2), (1, 1, (1.004, 2, 3, 4), 1, 1e-7), (0, 1, B, 2, 1.0)]
+    written = detections(rows)
+    for ids in (None, np.array([4, -1, 0])):
+        write_ucf_detections(tmp_path / name, dataclasses.replace(written, person_ids=ids))
+        found = read_ucf_detections(tmp_path / name)
+        videos = [found.videos[code] for code in found.video_codes]
+        assert videos == ["Dive/a", "Run/b", "Dive/a"]
+        assert found.scores.tolist() == written.scores.tolist()
+        assert found.boxes[1].tolist() == [1.0, 2, 3, 4]
+        known = [-1] * 3 if found.person_ids is None else found.person_ids.tolist()
+        assert known == ([-1] * 3 if ids is None else ids.tolist())
 
 
 class Dangerous:

@@ -201,7 +201,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     videos = probe_videos(name, find_videos(files.videos), files.videos, keyframes)
     sizes = {video: (info.width, info.height) for video, info in videos.items()}
     kept = _inside(name, keyframes, videos)
-    with _without_garbage_collection():
+    with without_garbage_collection():
         tables = {
             "annotations": KeyframeTable(annotated),
             "persons": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in persons]),
@@ -260,7 +260,7 @@ def _build(
 
 
 @contextlib.contextmanager
-def _without_garbage_collection() -> Iterator[None]:
+def without_garbage_collection() -> Iterator[None]:
     """For making millions of objects that all stay: looking for garbage takes half the time."""
     was_enabled = gc.isenabled()
     gc.disable()

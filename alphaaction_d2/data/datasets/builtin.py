@@ -17,9 +17,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ...config import TEXT, check_keys, files_of, several
 from ...formats.ava import lists_keyframes
+from ...formats.ucf101_24 import SPLITS
 from .ava import AVAFiles, register_ava
 from .catalog import check_registered, read_metadata
 from .epic55 import LABELS, epic_splits, register_epic
+from .ucf101_24 import UCFFiles, register_ucf101_24
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +65,11 @@ _AVA_SPLITS: dict[str, dict[str, tuple[str, ...]]] = {
         "test": ("test",),
     },
 }
+# UCF101-24 as its users have it: our names, then those of realtime-action-detection, ACT and MOC.
+_UCF_FOLDERS = (".", "annotations", "splitfiles")
+_UCF_ANNOTATIONS = ("pyannot.pkl", "UCF101v2-GT.pkl")
+_UCF_LISTS = ("testlist01.txt", "testlist.txt")
+_UCF_VIDEOS = ("videos", "rgb-images")
 # the year of the challenge whose 60 classes count
 _CHALLENGE = {"2.1": "2018", "2.2": "2019"}
 
@@ -110,6 +117,31 @@ def ava_files(root: Path, version: str, split: str) -> AVAFiles:
     )
 
 
+def register_all_ucf101_24(root: Path) -> None:
+    """UCF101-24, split 1, as `ucf101_24_train` and `ucf101_24_test`."""
+    for split in SPLITS:
+        register_ucf101_24(f"ucf101_24_{split}", ucf101_24_files(root / "ucf24", split))
+
+
+def ucf101_24_files(folder: Path, split: str) -> UCFFiles:
+    """Where the files of a split of UCF101-24, or of a data set in its form, lie in a folder."""
+
+    def find(names: tuple[str, ...]) -> Path | None:
+        return _first(folder, tuple(f"{place}/{x}" for x in names for place in _UCF_FOLDERS))
+
+    return UCFFiles(
+        annotations=find(_UCF_ANNOTATIONS) or folder / _UCF_ANNOTATIONS[0],
+        split=split,
+        videos=next(
+            (folder / name for name in _UCF_VIDEOS if _holds_something(folder / name)),
+            folder / _UCF_VIDEOS[0],
+        ),
+        video_list=find(_UCF_LISTS),
+        persons=_first(folder, _FOLDER_BOXES, split=split, role="persons"),
+        objects=_first(folder, _FOLDER_BOXES, split=split, role="objects"),
+    )
+
+
 def _first(folder: Path, names: tuple[str, ...], **parts: str) -> Path | None:
     """The first of these files that is there."""
     paths = [folder / name.format(**parts) for name in names]
@@ -137,6 +169,7 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     """Register every split of a folder data set as <name>_<split>.
 
     A folder in the form of EPIC-Kitchens-55 (see `EPICFiles`) is <name>_{verbs,nouns}_{train,val}.
+    A folder with the annotations of UCF101-24 (`pyannot.pkl`) is <name>_{train,test}.
     Of any other a split is a file annotations/<split>.csv. Exclusions and boxes belong to it when
     they exist.
 
@@ -161,6 +194,9 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
         for part, files in epic_splits(name, folder).items():
             _make_room(part, files.label_map)
         return register_epic(name, folder)
+    ucf = {split: ucf101_24_files(folder, split) for split in SPLITS}
+    if all(files.annotations.is_file() for files in ucf.values()):
+        return [_register_again(f"{name}_{split}", files) for split, files in ucf.items()]
     label_map, splits = folder_label_map(folder), folder_splits(folder)
     for path, ok in (
         (label_map, label_map.is_file()),
@@ -278,10 +314,13 @@ def unread_files(folder: Path) -> dict[Path, str]:
     return said
 
 
-def _register_again(name: str, files: AVAFiles) -> str:
+def _register_again(name: str, files: AVAFiles | UCFFiles) -> str:
     """Register a split, also if it is registered already and means the same."""
     _make_room(name, files.label_map)
-    register_ava(name, files)
+    if isinstance(files, UCFFiles):
+        register_ucf101_24(name, files)
+    else:
+        register_ava(name, files)
     read_metadata(name)
     return name
 
@@ -320,3 +359,4 @@ def check_data_sets(cfg: CfgNode) -> None:
 
 register_all_ava(datasets_root())
 register_epic("epic55", datasets_root() / "epic")
+register_all_ucf101_24(datasets_root())

@@ -55,7 +55,7 @@ def read_metadata(name: str) -> None:
     metadata = MetadataCatalog.get(name)
     known = vars(metadata)
     if "read" in known and not known.keys() >= set(known["on_demand"]):
-        metadata.set(**known["read"]())
+        known.update(known["read"]() | known)  # not by `set`, which reads once more
 
 
 def check_registered(name: str, what: str = "data set") -> None:

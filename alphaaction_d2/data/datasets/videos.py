@@ -16,7 +16,11 @@ _PROBES = 8  # videos looked at at a time: on a disk far away that is mostly wai
 
 
 def probe_videos(
-    name: str, files: Mapping[str, list[Path]], folder: Path, keys: Sequence[tuple[str, float]]
+    name: str,
+    files: Mapping[str, list[Path]],
+    folder: Path,
+    keys: Sequence[tuple[str, float]],
+    frame_rate: float | None = None,
 ) -> dict[str, VideoInfo]:
     """Look into every video that some keyframes need; those that can be opened.
 
@@ -25,6 +29,7 @@ def probe_videos(
         files: by video's name what may be it.
         folder: where these are, for messages.
         keys: video and second of each keyframe.
+        frame_rate: see `VideoReader`.
 
     Raises:
         FileNotFoundError: none can be used.
@@ -32,7 +37,7 @@ def probe_videos(
     wanted = list(dict.fromkeys(video for video, _ in keys))
     infos, problems = {}, []
     with ThreadPoolExecutor(_PROBES) as pool:
-        found = pool.map(lambda video: first_that_opens(files.get(video, [])), wanted)
+        found = pool.map(lambda x: first_that_opens(files.get(x, []), frame_rate), wanted)
         for video, (info, reasons) in zip(wanted, found):
             if info is None:
                 problems.append(reasons[-1] if reasons else f"{video}: not found")
