@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..evaluation import epic55, ucf101_24
+from ..evaluation import epic55, tubes, ucf101_24
 from ..evaluation.ava_protocol import evaluate_ava, read_rows, results_as_json, results_as_text
 from ..evaluation.average_precision import AVA_PROTOCOLS
-from ..formats.ava import read_exclusions, read_video_list, write_ava_results
+from ..formats.ava import read_exclusions, write_ava_results
 from ..formats.ava_scores import average_scores, read_ava_scores
 from ..formats.epic55 import (
     NUM_NOUNS,
@@ -30,7 +30,7 @@ from ..formats.epic55 import (
     split_segments,
 )
 from ..formats.label_map import read_label_map
-from ..formats.ucf101_24 import read_ucf_annotations, read_ucf_detections
+from ..formats.ucf101_24 import read_ucf_detections, read_ucf_split
 from ..formats.writing import write_atomically
 from .command_line import import_models, tool_parser
 
@@ -51,7 +51,7 @@ The published evaluators of AVA differ; --protocol names the one to follow, and 
 which it was.
 """
 _UCF101_24 = """\
-Score a CSV file of detections on UCF101-24: frame mAP at IoU 0.5.
+Score a CSV file of detections on UCF101-24: frame mAP at IoU 0.5, and video mAP.
 
     alphaaction evaluate ucf101-24 --annotations pyannot.pkl --videos testlist01.txt \\
         --detections results.csv
@@ -62,6 +62,9 @@ says which it was:
     gurkirt  frames in which somebody acts (default)
     act      all frames of the test videos, as ACT and MOC count
     yowo     frames in which somebody acts, boxes a pixel larger, no second choice
+
+Tubes for the video mAP are made by the online linking of Singh et al. and, where rows have a
+person_id, of the rows of each person.
 """
 _EPIC55 = """\
 Score verb and noun models on EPIC-Kitchens-55: top-1 and top-5 of verbs, nouns and actions.
@@ -101,14 +104,20 @@ _AVA_OPTIONS: Options = {
     # the second name is what it was called before
     ("--protocol", "--dialect"): {"default": "official2018", "help": _PROTOCOLS},
 }
-_UCF_DETECTIONS = "rows video,frame,x1,y1,x2,y2,class,score; frames from 1, classes from 0, pixels"
+_UCF_DETECTIONS = (
+    "rows video,frame,x1,y1,x2,y2,class,score[,person_id]; frames from 1, classes from 0, pixels"
+)
 _UCF101_24_OPTIONS: Options = {
     ("--annotations",): {
         **_FILE,
         "metavar": "PKL",
-        "help": "pyannot.pkl of the corrected annotations; nothing in it is executed",
+        "help": "pyannot.pkl of the corrected annotations, or UCF101v2-GT.pkl; nothing in it is "
+        "executed",
     },
-    ("--videos",): {**_FILE, "metavar": "TXT", "help": "the test videos, one a line"},
+    ("--videos",): {
+        "metavar": "TXT",
+        "help": "the test videos, one a line; UCF101v2-GT.pkl knows them itself",
+    },
     ("--detections",): {**_CSV, "help": _UCF_DETECTIONS},
     ("--protocol",): {"default": "gurkirt", "help": "gurkirt (default), act (also MOC), yowo"},
     ("--frames",): {"help": "annotated or all; default: what the protocol does (act: all)"},
@@ -146,9 +155,11 @@ def _score_ava(args: argparse.Namespace) -> tuple[str, str]:
 
 def _score_ucf101_24(args: argparse.Namespace) -> tuple[str, str]:
     found = read_ucf_detections(args.detections)
-    truth = read_ucf_annotations(args.annotations, read_video_list(args.videos))
+    truth = read_ucf_split(args.annotations, "test", args.videos)
     result = ucf101_24.evaluate_ucf101_24(truth, found, args.protocol, frames=args.frames)
-    return ucf101_24.ucf_results_as_text(result), ucf101_24.ucf_results_as_json(result)
+    video = tubes.evaluate_all_tubes(truth, found, args.protocol)
+    text = f"{ucf101_24.ucf_results_as_text(result)}\n{tubes.video_results_as_text(video)}"
+    return text, ucf101_24.ucf_results_as_json(result, video=tubes.video_results_as_dict(video))
 
 
 def _score_epic55(args: argparse.Namespace) -> tuple[str, str]:

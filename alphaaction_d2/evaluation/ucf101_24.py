@@ -292,8 +292,12 @@ def _match(
 # ------------------------------------------------------------------------------------ summaries
 
 
-def ucf_results_as_json(result: UCFFrameMAP) -> str:
-    """Write the result as JSON text: fractions from 0 to 1, `null` for what does not count."""
+def ucf_results_as_json(result: UCFFrameMAP, **others: object) -> str:
+    """Write the result as JSON text: fractions from 0 to 1, `null` for what does not count.
+
+    Args:
+        others: more entries.
+    """
 
     def number(value: float) -> float | None:
         return None if math.isnan(value) else value
@@ -308,6 +312,7 @@ def ucf_results_as_json(result: UCFFrameMAP) -> str:
         "AP_per_class": dict(zip(names, map(number, result.ap))),
         "num_ground_truth_per_class": dict(zip(names, result.num_ground_truth)),
         "num_detections_per_class": dict(zip(names, result.num_detections)),
+        **others,
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 

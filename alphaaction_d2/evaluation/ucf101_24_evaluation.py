@@ -17,6 +17,7 @@ from detectron2.utils import comm
 
 from ..formats.ucf101_24 import FRAME_RATE, UCFAnnotations, UCFDetections, write_ucf_detections
 from ..formats.writing import write_atomically
+from .tubes import evaluate_all_tubes, video_results_as_dict, video_results_as_text
 from .ucf101_24 import (
     DEFAULT_UCF_PROTOCOL,
     evaluate_ucf101_24,
@@ -114,8 +115,9 @@ class UCFEvaluator(DatasetEvaluator):
         """Score everything that was processed, by all workers.
 
         Returns:
-            `{"ucf101_24": {...}}` in per cent: "frame_mAP@0.5" and "AP/<class name>" for each
-            class. Empty on all workers but the first.
+            `{"ucf101_24": {...}}` in per cent: "frame_mAP@0.5", "video_mAP@0.2" and so on of tubes
+            made from identities, "linked_video_mAP@0.2" and so on of those made by linking, and
+            "AP/<class name>" of frames for each class. Empty on all workers but the first.
         """
         comm.synchronize()
         gathered = comm.gather(self._results, dst=0)
@@ -128,13 +130,18 @@ class UCFEvaluator(DatasetEvaluator):
         if not len(detections.labels):
             logger.warning("%s: there are no predictions to evaluate", self._dataset_name)
         frames = evaluate_ucf101_24(self._annotations, detections, self._protocol)
+        tubes = evaluate_all_tubes(self._annotations, detections, self._protocol)
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
             write_ucf_detections(self._output_dir / "ucf101_24_detections.csv.gz", detections)
-            text = ucf_results_as_json(frames)
+            text = ucf_results_as_json(frames, video=video_results_as_dict(tubes))
             write_atomically(self._output_dir / "ucf101_24_results.json", text)
-        logger.info("Results on %s:\n%s", self._dataset_name, ucf_results_as_text(frames))
+        text = f"{ucf_results_as_text(frames)}\n{video_results_as_text(tubes)}"
+        logger.info("Results on %s:\n%s", self._dataset_name, text)
         numbers = {f"frame_mAP@{frames.iou_threshold:g}": 100 * frames.mean_ap}
+        for result in tubes:
+            prefix = "linked_" if result.tubes == "linked" else ""
+            numbers |= {f"{prefix}video_mAP@{x}": 100 * ap for x, ap in result.numbers.items()}
         numbers |= {f"AP/{x}": 100 * ap for x, ap in zip(frames.class_names, frames.ap)}
         return OrderedDict(ucf101_24=numbers)
 

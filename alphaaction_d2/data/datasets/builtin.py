@@ -129,6 +129,7 @@ def ucf101_24_files(folder: Path, split: str) -> UCFFiles:
     def find(names: tuple[str, ...]) -> Path | None:
         return _first(folder, tuple(f"{place}/{x}" for x in names for place in _UCF_FOLDERS))
 
+    boxes = _folder_boxes(folder)
     return UCFFiles(
         annotations=find(_UCF_ANNOTATIONS) or folder / _UCF_ANNOTATIONS[0],
         split=split,
@@ -137,8 +138,8 @@ def ucf101_24_files(folder: Path, split: str) -> UCFFiles:
             folder / _UCF_VIDEOS[0],
         ),
         video_list=find(_UCF_LISTS),
-        persons=_first(folder, _FOLDER_BOXES, split=split, role="persons"),
-        objects=_first(folder, _FOLDER_BOXES, split=split, role="objects"),
+        persons=boxes.get((split, "persons")),
+        objects=boxes.get((split, "objects")),
     )
 
 
@@ -251,6 +252,15 @@ def _exclusions_of(folder: Path) -> dict[Path, str]:
     return lists
 
 
+def _folder_boxes(folder: Path) -> dict[tuple[str, str], Path]:
+    """Find the files of boxes in boxes/, by split and role."""
+    boxes: dict[tuple[str, str], Path] = {}
+    for path in sorted(folder.glob("boxes/*")):
+        if (found := _FOLDER_BOXES.fullmatch(path.name)) and path.is_file():
+            boxes.setdefault((found[1], found[2].lower()), path)
+    return boxes
+
+
 def folder_splits(folder: Path) -> dict[str, AVAFiles]:
     """Give the files of every split of a folder data set, by its name."""
     lists = _exclusions_of(folder)
@@ -263,10 +273,7 @@ def folder_splits(folder: Path) -> dict[str, AVAFiles]:
         and path.name not in _LABEL_MAPS
         and not path.name.startswith("frame_lists")
     }
-    boxes: dict[tuple[str, str], Path] = {}
-    for path in sorted(folder.glob("boxes/*")):
-        if (found := _FOLDER_BOXES.fullmatch(path.name)) and path.is_file():
-            boxes.setdefault((found[1], found[2].lower()), path)
+    boxes = _folder_boxes(folder)
     return {
         split: AVAFiles(
             annotations=path,
