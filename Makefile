@@ -20,12 +20,13 @@ READY := $(VENV)/.alphaaction_d2-ready
 UNFINISHED := $(VENV)/.alphaaction_d2-unfinished
 START := $(shell date +%s)
 
-.PHONY: help setup demo demo-from-nothing compare test test-all lint format docs clean FORCE
+.PHONY: help setup demo demo-from-nothing compare compare-update test test-all lint format docs clean FORCE
 
 help:
 	@echo "make demo      generate Puppets videos, train, evaluate; results in demo_output/"
 	@echo "make demo-from-nothing    the same, and the backbone is trained, too"
 	@echo "make compare   train and compare the interaction methods"
+	@echo "make compare-update    what it is worth that the memory is written while the network learns"
 	@echo "make test      lint, format and type checks, and the fast tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff's and mypy's checks only"
@@ -45,6 +46,9 @@ demo-from-nothing: $(READY)
 
 compare: $(READY)
 	$(RUN) tools/compare.py $(COMPARE_ARGS)
+
+compare-update: $(READY)
+	$(RUN) tools/compare.py --table update --output output/compare_update $(COMPARE_ARGS)
 
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)

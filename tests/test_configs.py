@@ -281,9 +281,8 @@ def test_frozen_memory_comes_from_the_baseline_of_the_same_recipe(path):
     cfg = load(path)
     weights = Path(cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
     assert weights.name == "model_final.pth"
-    (baseline,) = (
-        load(p) for p in CONFIGS if AVA in p.parents and Path(load(p).OUTPUT_DIR) == weights.parent
-    )
+    models = [p for p in CONFIGS if {AVA, AVA.parent / "Puppets"} & set(p.parents)]
+    (baseline,) = (x for x in map(load, models) if Path(x.OUTPUT_DIR) == weights.parent)
     assert baseline.MODEL.INTERACTION.NAME == ""
     assert baseline.DATASETS == cfg.DATASETS and baseline.MODEL.SLOWFAST == cfg.MODEL.SLOWFAST
     assert baseline.SOLVER.IMS_PER_BATCH == cfg.SOLVER.IMS_PER_BATCH

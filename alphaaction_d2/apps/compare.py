@@ -1,10 +1,15 @@
 """Train methods on the Puppets data set under equal conditions and compare them per group of
-classes."""
+classes.
+
+--table ideas: every interaction, on a backbone that stays as it is. --table update: what it is
+worth that the memory is written while the backbone learns (AIA, Table 1e in small).
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,41 +23,106 @@ from ..visualization.charts import comparison_chart
 from .console import setup_console
 from .experiment import PUPPETS_CONFIGS, experiment_cfg, run_experiment
 
-METHODS = {
-    "none": "none",
-    "AIA without memory": "aia_without_memory",
-    "AIA": "aia",
-    "HGNN-s": "hgnn_s",
-    "HGNN": "hgnn",
-    "IGMN": "igmn",
+SECONDS = "s a step"  # the column of the table that is no AP
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that begin alike.
+
+    Attributes:
+        title: of the chart.
+        methods: name of a row -> configuration of Puppets. The others start from the weights that
+            the first one leaves; a frozen memory is filled by them, too.
+        is_row: whether the first one is a row of the table itself.
+    """
+
+    title: str
+    methods: dict[str, str]
+    is_row: bool = True
+
+
+COMPARISONS = {
+    "ideas": Comparison(
+        "What each idea is good for",
+        {
+            "none": "none",
+            "AIA without memory": "aia_without_memory",
+            "AIA": "aia",
+            "HGNN-s": "hgnn_s",
+            "HGNN": "hgnn",
+            "IGMN": "igmn",
+        },
+    ),
+    "update": Comparison(
+        "What updating the memory is good for",
+        {
+            "start": "update/start",
+            "no memory": "update/none",
+            "frozen memory": "update/frozen",
+            "updated": "update/updated",
+            "updated, reweighted": "update/reweighted",
+        },
+        is_row=False,
+    ),
 }
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--output", default="output/compare", help="folder of the runs")
+    parser.add_argument("--table", choices=list(COMPARISONS), default="ideas")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1], help="one run per seed")
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument("--methods", nargs="+", help="some rows of the table; default: all")
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    methods = COMPARISONS[args.table].methods
+    unknown = [name for name in args.methods or () if name not in methods]
+    if unknown:
+        parser.error(f"--methods {unknown[0]!r}: table {args.table!r} has {', '.join(methods)}")
+    first = next(iter(methods))
+    args.methods = [first, *(x for x in args.methods or methods if x != first)]
+    return args
 
 
-def run(method: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> dict[str, float]:
-    """Train one method, or take the results of a finished run; AP in per cent per group.
+def run(name: str, start: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> Path:
+    """Train one configuration, or find the results of a finished run.
 
-    All methods with interaction start from the backbone of "none" and leave it as it is.
+    Args:
+        name: of the configuration; all but `start` begin with the weights that `start` leaves.
+
+    Returns:
+        The folder of the run.
     """
-    name = METHODS[method]
-    config = PUPPETS_CONFIGS / f"{name}.yaml"
-    cfg = experiment_cfg(config, opts, puppets, output / f"{name}_seed{seed}")
-    if method != "none":
-        cfg.MODEL.WEIGHTS = str(output / f"{METHODS['none']}_seed{seed}" / "model_final.pth")
+    cfg = experiment_cfg(
+        PUPPETS_CONFIGS / f"{name}.yaml", opts, puppets, _folder(output, name, seed)
+    )
+    if name != start:
+        cfg.MODEL.WEIGHTS = str(_folder(output, start, seed) / "model_final.pth")
+        if cfg.MODEL.MEMORY.FROZEN_WEIGHTS:
+            cfg.MODEL.MEMORY.FROZEN_WEIGHTS = cfg.MODEL.WEIGHTS
     cfg.SEED = seed
-    results = run_experiment(cfg)
-    groups = group_classes(read_evaluation(results)[0])
+    return run_experiment(cfg).parent
+
+
+def _folder(output: Path, name: str, seed: int) -> Path:
+    return output / f"{name.replace('/', '_')}_seed{seed}"
+
+
+def group_aps(folder: Path) -> dict[str, float]:
+    """Read the AP in per cent of every group of classes that a run has reached."""
+    groups = group_classes(read_evaluation(folder / "ava_results.json")[0])
     return {group: mean_ap(classes) for group, classes in groups.items()}
+
+
+def seconds_a_step(folder: Path) -> float:
+    """Read the median of a run's times of a step."""
+    lines = (folder / "metrics.json").read_text(encoding="utf-8").splitlines()
+    return float(np.median([x["time"] for x in map(json.loads, lines) if "time" in x]))
 
 
 def main(args: argparse.Namespace) -> int:
@@ -60,32 +130,40 @@ def main(args: argparse.Namespace) -> int:
     output.mkdir(parents=True, exist_ok=True)
     setup_console(output)
     puppets = generate_puppets(datasets_root() / "puppets")
-    if "none" not in args.methods:
-        args.methods.insert(0, "none")  # the others start from its backbone
+    comparison = COMPARISONS[args.table]
+    start = next(iter(comparison.methods.values()))
     table: dict[str, dict[str, list[float]]] = {}
     for method in args.methods:
-        runs = [run(method, seed, puppets, output, args.opts) for seed in args.seeds]
-        table[method] = {group: [r[group] for r in runs] for group in runs[0]}
+        name = comparison.methods[method]
+        folders = [run(name, start, s, puppets, output, args.opts) for s in args.seeds]
+        if name == start and not comparison.is_row:
+            continue
+        runs = [{**group_aps(x), SECONDS: seconds_a_step(x)} for x in folders]
+        table[method] = {column: [r[column] for r in runs] for column in runs[0]}
 
-    groups = list(next(iter(table.values())))
-    rows = [[method, *(_cell(values[g]) for g in groups)] for method, values in table.items()]
-    text = tabulate(rows, headers=["AP in %", *groups], tablefmt="github", disable_numparse=True)
+    columns = list(next(iter(table.values())))
+    digits = {SECONDS: 3}
+    rows = [
+        [method, *(_cell(values[c], digits.get(c, 1)) for c in columns)]
+        for method, values in table.items()
+    ]
+    text = tabulate(rows, headers=["AP in %", *columns], tablefmt="github", disable_numparse=True)
     print(text)
     write_atomically(output / "compare.md", text + "\n")
     write_atomically(output / "compare.json", json.dumps(table, indent=1))
     means = {
-        method: {group: float(np.mean(aps)) for group, aps in of_group.items()}
-        for method, of_group in table.items()
+        method: {group: float(np.mean(values[group])) for group in columns[:-1]}
+        for method, values in table.items()
     }
     comparison_chart(
         output / "compare.png",
         means,
-        title="What each idea is good for",
+        title=comparison.title,
         subtitle=f"Puppets, {len(args.seeds)} seed(s), AP in % per group of classes",
     )
     return 0
 
 
-def _cell(values: list[float]) -> str:
-    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.1f}{spread}"
+def _cell(values: list[float], digits: int) -> str:
+    spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{spread}"

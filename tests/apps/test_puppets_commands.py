@@ -66,3 +66,20 @@ def test_methods_are_compared_per_group(puppets, tmp_path):
     assert all(len(aps) == 2 for groups in table.values() for aps in groups.values())
     assert "| AIA " in (tmp_path / "compare.md").read_text()
     assert cv2.imread(str(tmp_path / "compare.png")) is not None
+
+
+def test_ways_to_keep_the_memory_are_compared(puppets, tmp_path):
+    with (
+        mock.patch.object(compare, "generate_puppets", return_value=puppets),
+        loaded_tool(TOOLS / "compare.py") as run,
+    ):
+        options = ("--table", "update", "--methods", "frozen memory", "--output", tmp_path)
+        assert run(*options, *SHORT) == 0
+        with pytest.raises(SystemExit):
+            run("--table", "update", "--methods", "IGMN", "--output", tmp_path)
+    table = json.loads((tmp_path / "compare.json").read_text())
+    assert list(table) == ["frozen memory"]  # not the run that it starts from
+    assert set(table["frozen memory"]) > {"memory", "s a step"}
+    cfg = (tmp_path / "update_frozen_seed1" / "config.yaml").read_text()
+    start = tmp_path / "update_start_seed1" / "model_final.pth"
+    assert cfg.count(str(start)) == 2  # the model and its memory begin with the same weights
