@@ -189,10 +189,12 @@ def _add_action_head(cfg: CN) -> None:
     cfg.MODEL.ROI_ACTION_HEAD.DROPOUT = 0.0  # before the classifier
     # Classes in order, as groups: names, sizes, loss weights. Sizes add up to the number of
     # classes. The classes of a softmax group exclude each other; all other groups are sigmoid.
-    cfg.MODEL.ROI_ACTION_HEAD.GROUP_NAMES = ("pose", "object", "person")
-    cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES = (14, 49, 17)
-    cfg.MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS = (1.0, 1.0, 1.0)
-    cfg.MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS = ("pose",)
+    # None: what the label file of the data says, or the weights; without either, AVA's 80 classes.
+    # Weights are then 1; where only the other keys are set, a group called "pose" is softmax.
+    cfg.MODEL.ROI_ACTION_HEAD.GROUP_NAMES = None
+    cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES = None
+    cfg.MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS = None
+    cfg.MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS = None
     # "bce": cross entropy over softmax groups, binary cross entropy elsewhere. "focal": the focal
     # form of both. Every group's loss is the sum over its classes, averaged over persons.
     cfg.MODEL.ROI_ACTION_HEAD.LOSS = "bce"
@@ -424,11 +426,10 @@ def refuse_unread(cfg: CN, part: str) -> None:
     Raises:
         ValueError: a key is not at detectron2's default; the line says what there is instead.
     """
-    check_keys(cfg, "MODEL.ROI_ACTION_HEAD", {"GROUP_SIZES": several(whole(1, 100_000))})
     defaults = dict(_leaves(get_cfg()))
     # What says what is so anyway.
     allowed = {
-        "MODEL.ROI_HEADS.NUM_CLASSES": sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES),
+        "MODEL.ROI_HEADS.NUM_CLASSES": class_groups(cfg).num_classes,
         "MODEL.ROI_HEADS.NAME": cfg.MODEL.ROI_HEADS.NAME,
         "MODEL.PROPOSAL_GENERATOR.NAME": "PrecomputedProposals",
     }
@@ -498,6 +499,82 @@ def several(rule: Rule, lengths: Sequence[int] = range(1, 1001)) -> Rule:
 LOSS_WEIGHT = number(0, 1e6)  # what is larger overflows in the gradients
 TEXT = Rule("a text", lambda x: isinstance(x, str) and bool(x))
 WIDTH = whole(1, 2**14)  # channels of a layer: two of 2^14 already have 2^28 weights between them
+
+
+class Groups(NamedTuple):
+    """The classes of a data set or a model, as groups in the order of their ids.
+
+    Attributes:
+        names: of the groups.
+        sizes: how many classes each has.
+        exclusive: names of the groups whose classes exclude each other.
+        loss_weights: one a group; empty: 1.
+    """
+
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    exclusive: tuple[str, ...]
+    loss_weights: tuple[float, ...] = ()
+
+    @property
+    def num_classes(self) -> int:
+        return sum(self.sizes)
+
+
+_AVA_GROUPS = Groups(("pose", "object", "person"), (14, 49, 17), ("pose",))
+_HEAD = "MODEL.ROI_ACTION_HEAD"
+
+
+def class_groups(cfg: CN) -> Groups:
+    """Read the groups of classes from `cfg.MODEL.ROI_ACTION_HEAD`; AVA's where it has none.
+
+    Raises:
+        ValueError: a key breaks its rule, or they disagree.
+    """
+    node = cfg.MODEL.ROI_ACTION_HEAD
+    rules = {
+        "GROUP_NAMES": several(TEXT),
+        "GROUP_SIZES": several(whole(1, 100_000)),
+        "GROUP_LOSS_WEIGHTS": several(LOSS_WEIGHT),
+        "SOFTMAX_GROUPS": several(TEXT, range(1001)),
+    }
+    check_keys(cfg, _HEAD, {key: x for key, x in rules.items() if node[key] is not None})
+    names, sizes = node.GROUP_NAMES, node.GROUP_SIZES
+    if (names is None) != (sizes is None):
+        raise ValueError(f"{_HEAD}: GROUP_NAMES {names} and GROUP_SIZES {sizes}: set both or none")
+    if names is None:
+        names, sizes = _AVA_GROUPS.names, _AVA_GROUPS.sizes
+    weights, exclusive = node.GROUP_LOSS_WEIGHTS, node.SOFTMAX_GROUPS
+    weights = (1.0,) * len(names) if weights is None else weights
+    exclusive = [x for x in names if x == "pose"] if exclusive is None else exclusive
+    if not len(names) == len(sizes) == len(weights):
+        raise ValueError(
+            f"{_HEAD}: GROUP_NAMES {tuple(names)}, GROUP_SIZES {tuple(sizes)} and "
+            f"GROUP_LOSS_WEIGHTS {tuple(weights)} need the same length"
+        )
+    if len(set(names)) < len(names):  # their losses would be one
+        raise ValueError(f"{_HEAD}.GROUP_NAMES {tuple(names)}: expected different names")
+    unknown = sorted(set(exclusive) - set(names))
+    if unknown:
+        raise ValueError(f"{_HEAD}.SOFTMAX_GROUPS {unknown} are not in GROUP_NAMES {tuple(names)}")
+    return Groups(tuple(names), tuple(sizes), tuple(exclusive), tuple(weights))
+
+
+def says_classes(cfg: CN) -> bool:
+    """Whether the configuration itself says which classes there are."""
+    return cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES is not None
+
+
+def set_classes(cfg: CN, groups: Groups) -> None:
+    """Write groups into a configuration that says nothing of classes; what it says of softmax and
+    loss weights stays."""
+    node, was_frozen = cfg.MODEL.ROI_ACTION_HEAD, cfg.is_frozen()
+    cfg.defrost()
+    node.GROUP_NAMES, node.GROUP_SIZES = groups.names, groups.sizes
+    if node.SOFTMAX_GROUPS is None:
+        node.SOFTMAX_GROUPS = groups.exclusive
+    if was_frozen:
+        cfg.freeze()
 
 
 def check_keys(cfg: CN, section: str, rules: dict[str, Rule]) -> None:

@@ -17,6 +17,7 @@ from detectron2.utils.env import seed_all_rng
 
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.config import class_groups
 from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.engine import Trainer
 from alphaaction_d2.engine.box_sources import BoxSource
@@ -138,7 +139,7 @@ def model_input(
     proposals.person_ids = torch.arange(persons)
     things = Instances(size, boxes=Boxes(boxes[persons:]), scores=torch.rand(objects))
     targets = Instances(size)
-    classes = sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES)
+    classes = class_groups(cfg).num_classes
     targets.gt_classes = torch.randint(0, 2, (persons, classes)).float()
     frames = (3, cfg.INPUT.NUM_FRAMES, height, width)
     return {

@@ -55,7 +55,7 @@ def test_a_key_without_a_comment_is_found():
 # What reads keys although it is no `from_config`, `__init__` or `build_*`: all of it prepares a
 # run, or reads or makes a configuration.
 READERS = {
-    *("config.py", "apps"),  # everything in there
+    *("config.py", "apps", "model_zoo"),  # everything in there
     "formats/config_files.py setup_cfg",
     "data/datasets/builtin.py register_datasets",
     "data/datasets/builtin.py check_data_sets",

@@ -14,6 +14,7 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 
 from alphaaction_d2 import setup_cfg
+from alphaaction_d2.config import class_groups
 from alphaaction_d2.engine.solver import build_optimizer
 from tests.projects.tables import PROJECTS, documented_commands, table_rows
 
@@ -85,7 +86,7 @@ PAPER = {  # AIA, Sec. 4.1; weight decay, momentum and the start of the warm-up 
     "MODEL.SLOWFAST.SLOW_JITTER": False,
     "MODEL.ROI_ACTION_HEAD.POOL_TO_LAST_PIXEL": False,
     "MODEL.ROI_ACTION_HEAD.LOSS": "bce",
-    "MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS": (1.0, 1.0, 1.0),
+    "MODEL.ROI_ACTION_HEAD.GROUP_LOSS_WEIGHTS": None,  # 1 each
     "MODEL.INTERACTION.ATTEND_PADDING": False,
     "INPUT.COLOR_JITTER": (0, 0, 0),
     "INPUT.MAX_SIZE_TRAIN": 10000,  # nothing is capped
@@ -165,7 +166,7 @@ def row_name(path: Path) -> str:
 def test_config_builds(path):
     cfg = load(path)
     roi_heads = build(cfg).roi_heads
-    classes = sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES)
+    classes = class_groups(cfg).num_classes
     assert roi_heads.predictor.cls_score.out_features == roi_heads.predictor.groups[-1].stop
     assert roi_heads.predictor.groups[-1].stop == classes
     assert classes == 80 or "Puppets" in path.parts
@@ -248,10 +249,10 @@ def differences(one: CfgNode, other: CfgNode, prefix: str = "") -> list[str]:
 
 def test_released_loss_weights():
     """The released loss weights means over classes; ours sums over them (golden/README 2.4)."""
-    head = load(AVA / "released" / "aia_dense_R50_4x16.yaml").MODEL.ROI_ACTION_HEAD
+    groups = class_groups(load(AVA / "released" / "aia_dense_R50_4x16.yaml"))
     released = {"pose": 1.2, "object": 49.0, "person": 17.0}
-    for group, size, weight in zip(head.GROUP_NAMES, head.GROUP_SIZES, head.GROUP_LOSS_WEIGHTS):
-        terms = 1 if group in head.SOFTMAX_GROUPS else size  # one cross entropy, or one a class
+    for group, size, weight in zip(groups.names, groups.sizes, groups.loss_weights):
+        terms = 1 if group in groups.exclusive else size  # one cross entropy, or one a class
         assert weight * terms == pytest.approx(released[group])
 
 

@@ -23,6 +23,7 @@ from detectron2.config import CfgNode, get_cfg
 from tabulate import tabulate
 
 from ..config import add_alphaaction_config
+from ..data.class_groups import class_groups
 from ..data.dataset_report import (
     DatasetReport,
     check,
@@ -33,9 +34,7 @@ from ..data.dataset_report import (
 )
 from ..data.dataset_summary import (
     AnnotatedKeyframe,
-    Groups,
     choose_keyframes,
-    class_groups,
     summarise,
 )
 from ..data.datasets import registered_files
@@ -123,28 +122,30 @@ def print_summary(report: DatasetReport, cfg: CfgNode) -> None:
     print(tabulate(rows, headers=("id", "class", "group", *counts)))
 
 
-def print_keys(report: DatasetReport, folder: Path | None) -> None:
-    """The keys of the configuration that name the data and describe its classes."""
-    tables = [split.annotations for split in report.splits if split.annotations is not None]
-    if report.label_map is None or not tables:
+def print_groups(report: DatasetReport, folder: Path | None) -> None:
+    """The groups of classes, as training will have them, and the keys that name the data."""
+    splits = {split.name: split.annotations for split in report.splits}
+    names = sorted(name for name, rows in splits.items() if rows is not None)
+    if report.label_map is None or not names:
         return
-    print("\nKeys of the configuration, for tools/train_net.py:\n")
-    keys: list[tuple[str, str]] = []
+    train, test = ("train", "val") if {"train", "val"} <= {*names} else (names[0], names[-1])
+    rows = splits[train]
+    groups = class_groups(report.label_map, [] if rows is None else [rows])
+    print("\nGroups of classes:\n")
+    if groups is None:
+        print("  all classes are one: the ids of a group do not follow each other")
+    else:
+        for name, size in zip(groups.names, groups.sizes):
+            print(f"  {name}: {size}" + ", exclude each other" * (name in groups.exclusive))
     if folder is not None:
         name = folder.resolve().name
-        splits = {split.name for split in report.splits}
-        train, test = ("train", "val") if splits >= {"train", "val"} else (min(splits), max(splits))
-        keys = [
-            ("DATASETS.FOLDERS", f"('{folder}',)"),
-            ("DATASETS.TRAIN", f"('{name}_{train}',)"),
-            ("DATASETS.TEST", f"('{name}_{test}',)"),
-        ]
-    groups = class_groups(report.label_map, tables)
-    if groups is None:
-        print("  (the ids of a group do not follow each other: here all classes are one group)\n")
-        groups = Groups(("all",), (report.label_map.num_classes,), ())
-    keys += groups.config_keys()
-    print("  " + " \\\n  ".join(f'{key} "{value}"' for key, value in keys))
+        keys = {
+            "DATASETS.FOLDERS": f"('{folder}',)",
+            "DATASETS.TRAIN": f"('{name}_{train}',)",
+            "DATASETS.TEST": f"('{name}_{test}',)",
+        }
+        print("\nKeys of the configuration, for `alphaaction train`:\n")
+        print("  " + " \\\n  ".join(f'{key} "{value}"' for key, value in keys.items()))
 
 
 def draw_sheet(
@@ -195,7 +196,7 @@ def main(args: argparse.Namespace) -> int:
     check(report, node.SAMPLING_RATE, node.CLIP_FPS, node.PERSON_SCORE_THRESH_TEST)
     print_findings(report)
     print_summary(report, cfg)
-    print_keys(report, folder)
+    print_groups(report, folder)
     if args.sheet:
         drawn = draw_sheet(Path(args.sheet), chosen, pictures)
         print(f"\nContact sheet: {args.sheet}" if drawn else "\nNo keyframe to draw")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint.checkpointer import CLASS_NAMES
+from ..checkpoint.checkpointer import CLASS_GROUPS, CLASS_NAMES
 from ..checkpoint.describe import describe, part_of
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.sources import SOURCES, Converted, convert, recognise
@@ -56,8 +56,7 @@ def main(args: argparse.Namespace) -> None:
         raise ValueError(f"{args.input}: names such as {example} are {known}, not of {wanted}")
     converted = convert(weights, source)
     content = {"model": converted.weights}
-    if CLASS_NAMES in checkpoint:
-        content[CLASS_NAMES] = checkpoint[CLASS_NAMES]
+    content |= {key: checkpoint[key] for key in (CLASS_NAMES, CLASS_GROUPS) if key in checkpoint}
     write_atomically(args.output, lambda file: torch.save(content, file))
     print("\n".join(report(source, converted, args.output)))
 

@@ -32,6 +32,7 @@ from ..checkpoint.checkpointer import last_checkpoint, load_for_inference
 from ..data.datasets import check_data_sets, register_datasets
 from ..engine import Trainer
 from ..engine.checks import check_run_keys
+from ..engine.classes import with_classes
 from ..engine.distributed.environment import check_gpus, join_group, launcher_variables
 from ..formats.config_files import setup_cfg
 from ..formats.writing import only_writer
@@ -58,9 +59,11 @@ def setup(args: Namespace) -> CfgNode:
     """Read the configuration of the command line, check and freeze it."""
     cfg = setup_cfg(args.config_file, args.opts)
     check_run_keys(cfg)
-    begin_run(cfg, args)
+    if args.eval_only:
+        cfg = with_classes(cfg, weights_to_evaluate(cfg, resume=args.resume))
     register_datasets(cfg)
     check_data_sets(cfg)
+    begin_run(cfg, args)
     return cfg
 
 

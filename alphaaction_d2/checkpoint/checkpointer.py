@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
+import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +14,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from ..config import Groups
 from ..formats.writing import write_atomically
 from ..model_zoo import local_weights
 from .describe import differences, part_of
@@ -21,7 +24,8 @@ from .sources.source import FOREIGN_LAYER
 
 logger = logging.getLogger(__name__)
 
-CLASS_NAMES = "class_names"  # under which a checkpoint keeps what its classes are called
+# Under which a checkpoint keeps what its classes are called, and how they are grouped.
+CLASS_NAMES, CLASS_GROUPS = "class_names", "class_groups"
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
 
 
@@ -192,9 +196,11 @@ class ActionCheckpointer(_StrictCheckpointer):
         path = Path(self.save_dir, f"{name}.pth")
         logger.info("Saving checkpoint to %s", path)
         data = {"model": self.model.state_dict(), **states}
-        names = getattr(self.model, "class_names", None)
+        names, groups = (getattr(self.model, key, None) for key in (CLASS_NAMES, CLASS_GROUPS))
         if names:
             data[CLASS_NAMES] = list(names)
+        if groups:
+            data[CLASS_GROUPS] = [list(part) for part in groups]
         write_atomically(path, lambda file: torch.save(data, file))
 
     def has_checkpoint(self) -> bool:
@@ -230,6 +236,23 @@ class ActionCheckpointer(_StrictCheckpointer):
             self.pool.load(memory, loaded["memory_checksum"])
             logger.info("Memory pool: %d persons from %s", len(self.pool), memory)
         return loaded
+
+
+def saved_groups(path: str) -> Groups | None:
+    """Read which classes weights that were saved here have; None: they do not tell.
+
+    Args:
+        path: see :func:`load_for_inference`.
+    """
+    local = local_weights(path)
+    if not zipfile.is_zipfile(local):  # all that is saved here is one, and can be read in part
+        return None
+    try:
+        found = torch.load(local, map_location="cpu", weights_only=True, mmap=True)
+        names, sizes, exclusive = (tuple(x) for x in found[CLASS_GROUPS][:3])
+        return Groups(names, sizes, exclusive)
+    except (pickle.UnpicklingError, RuntimeError, LookupError, TypeError, ValueError):
+        return None  # not saved here; who loads the weights says what they are
 
 
 def load_for_inference(model: nn.Module, path: str) -> None:

@@ -14,7 +14,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
-from ..config import check_keys, number, one_of, several, whole
+from ..config import check_keys, class_groups, number, one_of, several, whole
 from ..structures import AnnotatedPersons, BoxChoice, FoundBoxes, as_boxes
 from .boxes import enlarge_boxes, jitter_boxes
 from .clip_sampling import clip_times
@@ -165,7 +165,7 @@ class ActionDatasetMapper:
             "clip_fps": node.CLIP_FPS,
             "augmentations": views[0],
             "more_views": views[1:],
-            "num_classes": sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES),
+            "num_classes": class_groups(cfg).num_classes,
             "box_jitter": tuple(node.BOX_JITTER),
             "max_box_scale": node.MAX_BOX_SCALE_TRAIN,
             "max_persons_train": node.MAX_PERSONS_TRAIN,

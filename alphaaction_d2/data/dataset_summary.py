@@ -6,7 +6,6 @@ Pure functions of a `DatasetReport`. Shape letters: N rows, K classes, P persons
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,9 +17,6 @@ from ..formats.label_map import LabelMap, class_names
 from .box_tables import Keyframe
 from .clip_sampling import TIME_TOLERANCE, clip_times
 from .dataset_report import DatasetReport, persons_of, row_keyframes
-
-EXCLUSIVE_SHARE = 0.95  # of the persons have just one class of a group whose classes exclude others
-MISTAKEN_SHARE = 0.01  # of the persons may have two classes that exclude each other, by mistake
 
 
 class SplitSummary(NamedTuple):
@@ -77,64 +73,6 @@ def summarise(
             )
         )
     return lines
-
-
-@dataclass(frozen=True)
-class Groups:
-    """Classes in runs of ids, as the configuration describes them."""
-
-    names: tuple[str, ...]
-    sizes: tuple[int, ...]
-    exclusive: tuple[str, ...]
-
-    def config_keys(self) -> list[tuple[str, str]]:
-        """The keys and values of the configuration that describe the classes."""
-        prefix = "MODEL.ROI_ACTION_HEAD."
-        return [
-            (prefix + "GROUP_NAMES", repr(self.names)),
-            (prefix + "GROUP_SIZES", repr(self.sizes)),
-            (prefix + "GROUP_LOSS_WEIGHTS", repr((1.0,) * len(self.names))),
-            (prefix + "SOFTMAX_GROUPS", repr(self.exclusive)),
-        ]
-
-
-def class_groups(label_map: LabelMap, tables: Sequence[AVARows]) -> Groups | None:
-    """Describe the classes for the configuration.
-
-    A group is exclusive when the annotations say so: hardly anybody has two of its classes at a
-    time, and nearly everybody has one.
-
-    Args:
-        label_map: ids that it leaves out belong to the group of the id before.
-        tables: annotations.
-
-    Returns:
-        None when a group's ids do not follow each other, which the configuration cannot say.
-    """
-    ordered, current = [], label_map.groups[min(label_map.names)]
-    for action in range(1, label_map.num_classes + 1):
-        current = label_map.groups.get(action, current)
-        ordered.append(current or "all")
-    starts = [i for i in range(len(ordered)) if i == 0 or ordered[i] != ordered[i - 1]]
-    names = tuple(ordered[i] for i in starts)
-    if len(set(names)) < len(names):
-        return None
-    sizes = tuple(b - a for a, b in zip(starts, [*starts[1:], len(ordered)]))
-    numbers: dict[tuple, int] = {}  # of persons
-    labels = {
-        (numbers.setdefault((table, *person), len(numbers)), action)
-        for table, rows in enumerate(tables)
-        for person, action in zip(persons_of(rows), rows.labels.tolist())
-    }
-    persons, actions = np.array(sorted(labels), dtype=np.int64).reshape(-1, 2).T
-    exclusive = []
-    for name, start, size in zip(names, starts, sizes):
-        of_group = (start < actions) & (actions <= start + size)
-        counts = np.bincount(persons[of_group], minlength=len(numbers))
-        one = (counts == 1).sum() > EXCLUSIVE_SHARE * len(numbers)
-        if size > 1 and one and (counts > 1).sum() <= MISTAKEN_SHARE * len(numbers):
-            exclusive.append(name)
-    return Groups(names, sizes, tuple(exclusive))
 
 
 # ------------------------------------------------------------------------------------ contact sheet

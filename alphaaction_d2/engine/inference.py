@@ -22,7 +22,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint.checkpointer import load_for_inference
-from ..config import TEXT, check_keys, files_of, several, whole
+from ..config import (
+    TEXT,
+    check_keys,
+    class_groups,
+    files_of,
+    says_classes,
+    set_classes,
+    several,
+    whole,
+)
 from ..data.dataset_mapper import ActionDatasetMapper, build_views
 from ..data.samplers import WholeVideoSampler
 from ..formats.config_files import setup_cfg
@@ -441,6 +450,8 @@ def build_ensemble(cfg: CfgNode) -> list[tuple[CfgNode, ActionRCNN]]:
     built = []
     for file, weights in cfg.TEST.ENSEMBLE:
         node = setup_cfg(file, ["MODEL.DEVICE", cfg.MODEL.DEVICE])
+        if not says_classes(node):  # then they are this one's
+            set_classes(node, class_groups(cfg))
         for key in _SHARED:
             mine, theirs = _value(cfg, key), _value(node, key)
             if mine != theirs:

@@ -18,7 +18,7 @@ from detectron2.engine import DefaultPredictor
 from torch import nn
 
 from ..checkpoint.checkpointer import load_for_inference
-from ..config import check_keys, whole
+from ..config import check_keys, class_groups, whole
 from ..data.clip_sampling import iterate_clips
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import register_datasets
@@ -30,6 +30,7 @@ from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention
 from ..tracking import first_new_id
 from .box_sources import BoxesAt, BoxSource, DetectedBoxes, WholeFrame
+from .classes import with_classes
 from .inference import AttentiveInference, DelayedInference, build_delayed_inference
 from .stopwatch import Stopwatch
 
@@ -67,6 +68,7 @@ class VideoPredictor(DefaultPredictor):
 
     def __init__(self, cfg: CfgNode) -> None:
         """Build the configured model and load `cfg.MODEL.WEIGHTS`, which must cover all of it."""
+        cfg = with_classes(cfg, cfg.MODEL.WEIGHTS)
         without_weights = cfg.clone()
         without_weights.defrost()
         without_weights.MODEL.WEIGHTS = ""
@@ -208,7 +210,7 @@ def class_names(cfg: CfgNode, model: nn.Module | None = None, label_map: str = "
     Raises:
         ValueError: `label_map` has another number of classes than the model.
     """
-    num_classes = sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES)
+    num_classes = class_groups(with_classes(cfg, cfg.MODEL.WEIGHTS)).num_classes
     if label_map:
         names = names_from_file(label_map)
         if len(names) != num_classes:

@@ -23,7 +23,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..checkpoint.checkpointer import ActionCheckpointer
-from ..config import TEXT, check_keys, one_of, several, whole
+from ..config import TEXT, check_keys, class_groups, one_of, several, whole
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..data.datasets import read_metadata
 from ..data.train_loader import TrainLoader, repeats_from_config
@@ -35,6 +35,7 @@ from ..modeling import ActionRCNN
 from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
 from .checks import check_run_keys
+from .classes import with_classes
 from .distributed.exchange import wait_for_all
 from .hooks import BestCheckpoint, MemoryHook, ProgressWriter, RepeatablePreciseBN
 from .inference import (
@@ -88,7 +89,7 @@ class Trainer(DefaultTrainer):
         TrainerBase.__init__(self)
         check_run_keys(cfg)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        cfg = scale_to_batch(cfg)
+        cfg = with_classes(scale_to_batch(cfg))
         check_run_keys(cfg)  # again: what was scaled to nothing never ends
         check_keys(cfg, "DATASETS", {"TRAIN": several(TEXT)})
         if cfg.MODEL.DEVICE == "cpu":
@@ -352,12 +353,12 @@ def share_buffers(model: nn.Module) -> None:
 
 def keep_class_names(cfg: CfgNode, model: nn.Module) -> None:
     """Give a model, for its checkpoints, and OUTPUT_DIR the names of the classes it trains."""
-    names = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes
+    names, groups = MetadataCatalog.get(cfg.DATASETS.TRAIN[0]).thing_classes, class_groups(cfg)
     model.class_names = list(names)  # type: ignore[assignment]  # no module
+    model.class_groups = groups  # type: ignore[assignment]
     if comm.is_main_process():
-        node = cfg.MODEL.ROI_ACTION_HEAD
-        groups = np.repeat(node.GROUP_NAMES, node.GROUP_SIZES).tolist()
-        label_map = LabelMap(dict(enumerate(names, 1)), dict(enumerate(groups, 1)))
+        group_of = enumerate(np.repeat(groups.names, groups.sizes).tolist(), 1)
+        label_map = LabelMap(dict(enumerate(names, 1)), dict(group_of), groups.exclusive)
         Path(cfg.OUTPUT_DIR).mkdir(parents=True, exist_ok=True)
         comment = "The classes of the models that were trained in this folder."
         write_label_map(Path(cfg.OUTPUT_DIR, LABEL_MAP), label_map, comment)
@@ -382,10 +383,9 @@ def check_classes(cfg: CfgNode, dataset_name: str) -> None:
     """Raise ValueError when a data set and the configuration disagree about the classes."""
     read_metadata(dataset_name)
     names = MetadataCatalog.get(dataset_name).thing_classes
-    node = cfg.MODEL.ROI_ACTION_HEAD
-    if len(names) != sum(node.GROUP_SIZES):
+    sizes = class_groups(cfg).sizes
+    if len(names) != sum(sizes):
         raise ValueError(
             f"{dataset_name} has {len(names)} classes (largest id of its label map), "
-            f"MODEL.ROI_ACTION_HEAD.GROUP_SIZES {tuple(node.GROUP_SIZES)} add up to "
-            f"{sum(node.GROUP_SIZES)}"
+            f"MODEL.ROI_ACTION_HEAD.GROUP_SIZES {sizes} add up to {sum(sizes)}"
         )

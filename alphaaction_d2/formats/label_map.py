@@ -33,10 +33,12 @@ class LabelMap:
         names: action id (1-based, as in the files) -> class name.
         groups: action id -> group name in lower case ("pose", "object", "person" for AVA), "" where
             the file names none.
+        exclusive: names of the groups whose classes exclude each other; None: the file is silent.
     """
 
     names: dict[int, str]
     groups: dict[int, str]
+    exclusive: tuple[str, ...] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -52,10 +54,14 @@ def is_ava(label_map: LabelMap) -> bool:
 
 
 def with_groups(label_map: LabelMap) -> LabelMap:
-    """Add AVA's groups to a label map of AVA's classes that names none (the 60-class list)."""
-    if any(label_map.groups.values()) or not is_ava(label_map):
+    """Add what AVA knows to a label map of AVA's classes: groups, which the 60-class list does not
+    name, and that postures exclude each other."""
+    if not is_ava(label_map):
         return label_map
-    return replace(label_map, groups={i: AVA_GROUPS[i - 1] for i in label_map.names})
+    known = {i: AVA_GROUPS[i - 1] for i in label_map.names}
+    groups = label_map.groups if any(label_map.groups.values()) else known
+    exclusive = ("pose",) if label_map.exclusive is None else label_map.exclusive
+    return replace(label_map, groups=groups, exclusive=exclusive)
 
 
 def class_names(label_map: LabelMap) -> list[str]:
@@ -84,7 +90,8 @@ def write_label_map(path: str | os.PathLike, label_map: LabelMap, comment: str) 
     lines = [first]
     for i, name in label_map.names.items():
         name, group = (re.sub(r'["\\]', r"\\\g<0>", x) for x in (name, label_map.groups.get(i, "")))
-        lines.append(f'item {{ name: "{name}" id: {i} label_type: "{group}" }}')
+        more = " exclusive: true" if group in (label_map.exclusive or ()) else ""
+        lines.append(f'item {{ name: "{name}" id: {i} label_type: "{group}"{more} }}')
     write_atomically(path, "\n".join(lines) + "\n")
 
 
@@ -114,7 +121,8 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
     Both ``item { name: "..." id: 1 }`` (the 60 classes that are evaluated) and ``label { name:
     "..." label_id: 1 label_type: ... }`` (all 80) are understood, whatever their indentation and
     line ends. A plain list has one name a line, in the order of the ids from 1 on, or with the id
-    before each name; a line ``[pose]`` starts a group, and lines that begin with ``#`` are
+    before each name; a line ``[pose]`` starts a group, ``[pose, exclusive]`` one whose classes
+    exclude each other (in the first form: ``exclusive: true``), and lines that begin with ``#`` are
     comments. So do a table with the header ``id,name`` and lists and dicts as json.
 
     Args:
@@ -135,11 +143,23 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
     else:
         entries = (_entries if _IS_PBTXT.search(text) else _plain_entries)(path, text)
     names: set[str] = set()
+    exclusive: dict[str, bool] = {}  # by group, of those that say it
     for line, entry in entries:
-        _add_entry(label_map, names, f"{path}:{line}", entry)
+        group = _add_entry(label_map, names, f"{path}:{line}", entry)
+        if "exclusive" in entry:
+            exclusive[group] = exclusive.get(group, False) or _is_true(f"{path}:{line}", entry)
     if not label_map.names:
         raise DataFileError(path, f"no classes found; expected entries like {_EXAMPLE}")
-    return label_map
+    if not exclusive:
+        return label_map
+    return replace(label_map, exclusive=tuple(group for group, x in exclusive.items() if x))
+
+
+def _is_true(where: str, entry: dict[str, str]) -> bool:
+    value = entry["exclusive"].lower()
+    if value not in ("true", "false"):
+        raise DataFileError(where, f"exclusive {value[:80]!r}: expected true or false")
+    return value == "true"
 
 
 def _entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -197,9 +217,14 @@ def _plain_entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str
     names = [x for _, x in lines if not _is_group(x)]
     numbered = bool(names) and all(map(_NUMBERED.fullmatch, names))
     group, count = "", 0
+    is_exclusive: dict[str, str] = {}
     for line, content in lines:
         if _is_group(content):
-            group = content[1:-1].strip()
+            group, comma, said = map(str.strip, content[1:-1].partition(","))
+            if comma and said.lower() != "exclusive":
+                what = f"{content[:80]!r}: expected a group like [pose] or [pose, exclusive]"
+                raise DataFileError(f"{path}:{line}", what)
+            is_exclusive = {"exclusive": "true"} if comma else {}
             continue
         count += 1
         number, name = str(count), content
@@ -213,7 +238,8 @@ def _plain_entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str
             what = f"{content[:80]!r}: expected names only, in the order of their ids, a number "
             raise DataFileError(f"{path}:{line}", f"{what}before each, or entries like {_EXAMPLE}")
         quoted = _QUOTED.fullmatch(name)
-        yield line, {"name": quoted[1] if quoted else name, "id": number, "label_type": group}
+        name = quoted[1] if quoted else name
+        yield line, {"name": name, "id": number, "label_type": group, **is_exclusive}
 
 
 def _is_group(line: str) -> bool:
@@ -237,7 +263,8 @@ def _json_entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]
         yield 1, {"name": value if isinstance(value, str) else "", "id": str(key)[:99]}
 
 
-def _add_entry(label_map: LabelMap, names: set[str], where: str, entry: dict[str, str]) -> None:
+def _add_entry(label_map: LabelMap, names: set[str], where: str, entry: dict[str, str]) -> str:
+    """Add an entry to names and groups; its group."""
     for key, other in (("name", "name"), ("id", "id or label_id")):
         if not entry.get(key):
             raise DataFileError(where, f"this entry has no {other}")
@@ -258,3 +285,4 @@ def _add_entry(label_map: LabelMap, names: set[str], where: str, entry: dict[str
     group = entry.get("label_type", "")
     label_map.names[action_id] = name
     label_map.groups[action_id] = _GROUP_NAMES.get(group, group.lower())
+    return label_map.groups[action_id]

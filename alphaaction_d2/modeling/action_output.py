@@ -16,7 +16,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from ..config import LOSS_WEIGHT, TEXT, check_keys, number, one_of, several, whole
+from ..config import check_keys, class_groups, number, one_of
 from ..structures import Losses
 
 TINY = torch.finfo(torch.float32).tiny  # smallest probability inside a logarithm
@@ -45,36 +45,11 @@ class ClassGroup:
 
 
 def build_class_groups(cfg: CfgNode) -> list[ClassGroup]:
-    """Read groups from `cfg.MODEL.ROI_ACTION_HEAD`; ValueError when the lists disagree."""
-    check_keys(
-        cfg,
-        "MODEL.ROI_ACTION_HEAD",
-        {
-            "GROUP_NAMES": several(TEXT),
-            "GROUP_SIZES": several(whole(1, 100_000)),
-            "GROUP_LOSS_WEIGHTS": several(LOSS_WEIGHT),
-            "SOFTMAX_GROUPS": several(TEXT, range(1001)),
-        },
-    )
-    node = cfg.MODEL.ROI_ACTION_HEAD
-    names, sizes, weights = node.GROUP_NAMES, node.GROUP_SIZES, node.GROUP_LOSS_WEIGHTS
-    if not len(names) == len(sizes) == len(weights):
-        raise ValueError(
-            f"MODEL.ROI_ACTION_HEAD: GROUP_NAMES {tuple(names)}, GROUP_SIZES {tuple(sizes)} and "
-            f"GROUP_LOSS_WEIGHTS {tuple(weights)} need the same length"
-        )
-    if len(set(names)) < len(names):  # their losses would be one
-        raise ValueError(
-            f"MODEL.ROI_ACTION_HEAD.GROUP_NAMES {tuple(names)}: expected different names"
-        )
-    unknown = sorted(set(node.SOFTMAX_GROUPS) - set(names))
-    if unknown:
-        raise ValueError(
-            f"MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS {unknown} are not in GROUP_NAMES {tuple(names)}"
-        )
+    """Read groups from `cfg.MODEL.ROI_ACTION_HEAD`; ValueError when its keys disagree."""
+    read = class_groups(cfg)
     groups, start = [], 0
-    for name, size, weight in zip(names, sizes, weights):
-        groups.append(ClassGroup(name, start, start + size, name in node.SOFTMAX_GROUPS, weight))
+    for name, size, weight in zip(read.names, read.sizes, read.loss_weights):
+        groups.append(ClassGroup(name, start, start + size, name in read.exclusive, weight))
         start += size
     return groups
 

@@ -23,7 +23,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import ImageList, Instances
 from torch import Tensor, nn
 
-from ..config import check_keys, number, one_of, refuse_unread, several, whole
+from ..config import Groups, check_keys, number, one_of, refuse_unread, several, whole
 from ..structures import ClipFeatures, Losses, MemoryWindow, precision
 from .box_finder import BoxFinder
 from .roi_heads import ActionROIHeads, no_objects, whole_picture
@@ -54,7 +54,9 @@ class ActionRCNN(nn.Module):
 
     pixel_mean: Tensor
     pixel_std: Tensor
-    class_names: list[str] | None = None  # of the data it was trained on; checkpoints keep them
+    # of the data it was trained on; checkpoints keep them
+    class_names: list[str] | None = None
+    class_groups: Groups | None = None
 
     @configurable
     def __init__(

@@ -35,6 +35,7 @@ from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.config import class_groups
 from alphaaction_d2.engine.inference import build_memory_pool
 from alphaaction_d2.engine.solver import build_optimizer
 from alphaaction_d2.memory.pool import MemoryWrite
@@ -227,7 +228,7 @@ def build_clip(cfg: CfgNode) -> dict:
     objects = Instances(size, boxes=Boxes(boxes[PERSONS:]))
     objects.scores = torch.ones(cfg.INPUT.MAX_OBJECTS)
     targets = Instances(size)
-    classes = sum(cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES)
+    classes = class_groups(cfg).num_classes
     targets.gt_classes = (torch.rand(PERSONS, classes) < 0.1).float()
     shape = (3, cfg.INPUT.NUM_FRAMES, height, width)
     return {

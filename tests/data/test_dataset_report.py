@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from detectron2.data import MetadataCatalog
 
+from alphaaction_d2.data.class_groups import class_groups
 from alphaaction_d2.data.dataset_report import (
     DatasetReport,
     check,
@@ -18,7 +19,7 @@ from alphaaction_d2.data.dataset_report import (
     look_at_videos,
     read_splits,
 )
-from alphaaction_d2.data.dataset_summary import choose_keyframes, class_groups, summarise
+from alphaaction_d2.data.dataset_summary import choose_keyframes, summarise
 from alphaaction_d2.data.datasets import load_ava
 from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.formats.label_map import LabelMap
@@ -275,9 +276,10 @@ def test_groups():
     groups = class_groups(label_map, [rows])
     assert groups.names == ("pose", "object", "all") and groups.sizes == (3, 2, 1)
     assert groups.exclusive == ("pose",), "person 0 carries and pushes at a time"
-    keys = dict(groups.config_keys())
-    assert keys["MODEL.ROI_ACTION_HEAD.GROUP_SIZES"] == "(3, 2, 1)"
-    assert keys["MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS"] == "('pose',)"
+    # What the label file says counts more than what annotations show.
+    said = replace(label_map, exclusive=("object",))
+    assert class_groups(said, [rows]).exclusive == ("object",)
+    assert class_groups(replace(label_map, exclusive=()), [rows]).exclusive == ()
     # Somebody who stands and walks, or who does neither: not exclusive.
     assert class_groups(label_map, [make_rows([(0, 1), (0, 2)])]).exclusive == ()
     assert class_groups(label_map, [make_rows([(0, 1), (1, 6)])]).exclusive == ()

@@ -13,7 +13,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps.command_line import run_tool
-from alphaaction_d2.data.datasets.builtin import register_folder
+from alphaaction_d2.data.datasets.builtin import register_datasets, register_folder
 from tests.helpers import write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,8 +44,10 @@ def test_good_data(tool, tmp_path, capsys):
     keys = re.findall(r'^  ([A-Z_.]+) "(.*)"', text, re.MULTILINE)
     cfg = setup_cfg(str(config), [word for pair in keys for word in pair])
     assert cfg.DATASETS.FOLDERS == (str(folder),) and cfg.DATASETS.TEST == ("checked_val",)
+    register_datasets(cfg)
     assert cfg.MODEL.ROI_ACTION_HEAD.GROUP_SIZES == (2, 1)
     assert cfg.MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS == ("pose",)
+    assert "pose: 2, exclude each other\n  object: 1\n" in text and "GROUP_" not in text
 
 
 def test_wrong_data(tool, tmp_path, capsys):

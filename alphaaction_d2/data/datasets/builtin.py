@@ -9,16 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
 
-from ...config import TEXT, check_keys, files_of, several
+from ...config import TEXT, Groups, check_keys, files_of, says_classes, set_classes, several
 from ...formats.ava import lists_keyframes
 from ...formats.ucf101_24 import SPLITS
-from .ava import AVAFiles, register_ava
+from ..class_groups import class_groups
+from .ava import AVAFiles, read_annotations, register_ava, registered_files
 from .catalog import check_registered, read_metadata
 from .epic55 import LABELS, epic_splits, register_epic
 from .ucf101_24 import UCFFiles, register_ucf101_24
@@ -344,7 +345,10 @@ def _make_room(name: str, label_map: Path) -> None:
 
 def register_datasets(cfg: CfgNode) -> None:
     """Register the folders that `cfg.DATASETS.FOLDERS` names; relative ones are looked up here
-    and, if they are not here, below the data-set root."""
+    and, if they are not here, below the data-set root.
+
+    Where `cfg` does not say which classes there are, it says so afterwards: those of its data.
+    """
     check_keys(cfg, "DATASETS", {"FOLDERS": several(TEXT, range(1001))})
     for folder in cfg.DATASETS.FOLDERS:
         path = Path(folder).expanduser()
@@ -355,6 +359,31 @@ def register_datasets(cfg: CfgNode) -> None:
             path = below_root
         with files_of("DATASETS.FOLDERS"):
             register_folder(path)
+    if not says_classes(cfg):
+        groups = groups_of_data((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
+        if groups is not None:
+            set_classes(cfg, groups)
+
+
+def groups_of_data(names: Sequence[str]) -> Groups | None:
+    """The groups of classes of the first of some data sets whose files are there, if any are.
+
+    Classes whose groups are not in the order of their ids are one group.
+    """
+    for name in names:
+        metadata = MetadataCatalog.get(name) if name in DatasetCatalog.list() else Metadata()
+        classes, label_map = metadata.get("thing_classes"), metadata.get("label_map")
+        if not classes:
+            continue
+        if label_map is None:
+            return Groups(("all",), (len(classes),), ())
+        tables = []
+        if label_map.exclusive is None:
+            rows = read_annotations(name, registered_files(name), label_map)
+            tables = [] if rows is None else [rows]
+        groups = class_groups(label_map, tables)
+        return groups or Groups(("all",), (label_map.num_classes,), ())
+    return None
 
 
 def check_data_sets(cfg: CfgNode) -> None:

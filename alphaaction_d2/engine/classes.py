@@ -1,0 +1,32 @@
+"""Which classes a model has, where its configuration does not say."""
+
+from __future__ import annotations
+
+import contextlib
+
+from detectron2.config import CfgNode
+
+from ..checkpoint.checkpointer import saved_groups
+from ..config import says_classes, set_classes
+from ..data.datasets import register_datasets
+
+
+def with_classes(cfg: CfgNode, weights: str = "") -> CfgNode:
+    """The configuration with its classes: its own, else those of the weights, else of the data.
+
+    Args:
+        weights: of a model that is to be used as it is; "": one that is to be trained.
+
+    Returns:
+        `cfg`, or a copy that says it. Without weights and data that know, AVA's classes stay meant.
+    """
+    if says_classes(cfg):
+        return cfg
+    cfg = cfg.clone()
+    groups = saved_groups(weights) if weights else None
+    if groups is not None:
+        set_classes(cfg, groups)
+    else:
+        with contextlib.suppress(FileNotFoundError):  # data that is gone
+            register_datasets(cfg)
+    return cfg
