@@ -2,7 +2,7 @@
 #
 # VENV=path       an existing environment to use instead of .venv: only what is missing is installed
 # PYTHON=python3  the Python (3.10 or newer) that creates .venv
-# PYTEST_ARGS, DEMO_ARGS, COMPARE_ARGS    passed on to pytest, tools/make_demo.py, tools/compare.py
+# PYTEST_ARGS, DEMO_ARGS, COMPARE_ARGS    passed on to pytest, tools/make_demo.py and the comparisons
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -20,13 +20,14 @@ READY := $(VENV)/.alphaaction_d2-ready
 UNFINISHED := $(VENV)/.alphaaction_d2-unfinished
 START := $(shell date +%s)
 
-.PHONY: help setup demo demo-from-nothing compare compare-update test test-all lint format docs clean FORCE
+.PHONY: help setup demo demo-from-nothing compare compare-update compare-kitchen test test-all lint format docs clean FORCE
 
 help:
 	@echo "make demo      generate Puppets videos, train, evaluate; results in demo_output/"
 	@echo "make demo-from-nothing    the same, and the backbone is trained, too"
 	@echo "make compare   train and compare the interaction methods"
 	@echo "make compare-update    what it is worth that the memory is written while the network learns"
+	@echo "make compare-kitchen    what the memories of EPIC-Kitchens are worth, on a miniature of it"
 	@echo "make test      lint, format and type checks, and the fast tests"
 	@echo "make test-all  the same with the slow tests"
 	@echo "make lint      ruff's and mypy's checks only"
@@ -49,6 +50,9 @@ compare: $(READY)
 
 compare-update: $(READY)
 	$(RUN) tools/compare.py --table update --output output/compare_update $(COMPARE_ARGS)
+
+compare-kitchen: $(READY)
+	$(RUN) projects/AIA/kitchen.py compare $(COMPARE_ARGS)
 
 test: lint
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -m "not slow" $(PYTEST_ARGS)
