@@ -8,6 +8,8 @@ A folder with own data (see docs/own_data.md) or registered names. Everything is
 video is decoded as far as its annotations go; all problems are reported at once. The contact sheet
 shows annotated keyframes, spread over classes and videos. The exit code is 1 if something is wrong,
 and 0 if there is nothing worse than unusual.
+
+Of data in EPIC-Kitchens' form (docs/epic_kitchens.md) it counts segments, hands, objects, features.
 """
 
 from __future__ import annotations
@@ -38,6 +40,8 @@ from ..data.dataset_summary import (
     summarise,
 )
 from ..data.datasets import registered_files
+from ..data.datasets.epic55 import epic_files
+from ..data.epic55_report import COLUMNS, check_epic
 from ..formats.config_files import setup_cfg
 from ..formats.label_map import class_names
 from ..visualization.contact_sheet import Tile, contact_sheet
@@ -188,6 +192,12 @@ def main(args: argparse.Namespace) -> int:
     if args.sheet and Path(args.sheet).suffix.lower() != ".png":
         raise ValueError(f"--sheet {args.sheet}: give a file that ends in .png")
     report = DatasetReport()
+    if of_epic := epic_files(args.data):
+        rows = check_epic(of_epic, report, decode=not args.no_decode)
+        print_findings(report)
+        print("\nWhat training and testing will see:\n")
+        print(tabulate(rows, headers=COLUMNS))
+        return 1 if report.is_wrong else 0
     folder = read(args.data, report)
     chosen = choose_keyframes(report, args.sheet_size) if args.sheet else []
     wanted = [keyframe.key for keyframe in chosen]

@@ -171,18 +171,18 @@ def read_splits(splits: Mapping[str, AVAFiles], report: DatasetReport) -> None:
             hint = f"; there: {there}" if there else ""
             report.add(True, path, f"no such file, and no labels.txt{hint}")
             continue
-        with _noting(report, path):
+        with noting(report, path):
             report.label_map = with_groups(read_label_map(path))
     for name, files in splits.items():
         tables = {part: _read_part(files, part, report) for part in PARTS}
         excluded: set[Keyframe] = set()
         listed: set[Keyframe] = set()
         for path in files.paths("excluded"):
-            with _noting(report, path):
+            with noting(report, path):
                 found = read_exclusions(path)
                 renamed = meant_videos(files, {video for video, _ in found})
                 excluded |= {(renamed.get(video, video), second) for video, second in found}
-        with _noting(report, files.label_map):
+        with noting(report, files.label_map):
             listed = listed_keyframes(files)
         report.splits.append(
             SplitData(name, files, excluded=frozenset(excluded), listed=frozenset(listed), **tables)
@@ -197,7 +197,7 @@ def _read_part(files: AVAFiles, part: str, report: DatasetReport) -> AVARows | N
     """
     tables = []
     for path in files.paths(part):
-        with _noting(report, path):
+        with noting(report, path):
             rows, findings = _read_table(path, part, report.label_map)
             report.add_all([*findings.wrong(), *findings.notes])
             renamed = meant_videos(files, rows.videos)
@@ -228,7 +228,7 @@ def _read_table(path: Path, part: str, label_map: LabelMap | None) -> tuple[AVAR
 
 
 @contextlib.contextmanager
-def _noting(report: DatasetReport, path: Path) -> Iterator[None]:
+def noting(report: DatasetReport, path: Path) -> Iterator[None]:
     """Turn errors about a file into findings."""
     try:
         yield
@@ -338,7 +338,7 @@ def _look(
 
     if not touched:
         return
-    with _noting(report, path), hearing_warnings(functools.partial(report.add, False)):
+    with noting(report, path), hearing_warnings(functools.partial(report.add, False)):
         for second, _, picture in iterate_clips(watched(), 1, 1, 1, timestamps=touched):
             if second in wanted:
                 yield (video, int(second)), picture

@@ -15,6 +15,7 @@ from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.data.datasets.builtin import register_datasets, register_folder
 from tests.helpers import write_dataset
+from tests.kitchens import write_kitchen
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,3 +84,27 @@ def test_mistakes_are_one_line(tool, capsys, arguments, message):
     assert tool(*arguments) == 2
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and error.count("\n") == 1
+
+
+def test_segments(tool, tmp_path, capsys):
+    folder = write_kitchen(tmp_path / "kitchen")
+    assert tool(folder) == 0
+    text = capsys.readouterr().out
+    assert "0 wrong, 0 unusual" in text
+    assert re.search(r"train +2 +8 +8 +8 +8 +8\n", text)
+    assert re.search(r"val +1 +4 +4 +4 +4 +4\b", text)
+
+    (folder / "videos" / "P02" / "P02_03.MP4").write_bytes(b"nothing")
+    (folder / "noun_lfb" / "val_lfb.pkl").write_bytes(b"nothing")
+    boxes = folder / "boxes" / "val.csv"
+    boxes.write_text(boxes.read_text().replace("hand", "paw").replace("left ", ""))
+    labels = folder / "annotations" / "EPIC_train_action_labels.csv"
+    labels.write_text(labels.read_text().replace("00:00:07.50", "00:00:27.50"))
+    assert tool(folder) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    for words in ("P02_03.MP4", "1 of 2 videos are not there", "no box is of the class", "damaged"):
+        assert words in text
+    assert "its middle, 16.50 s" in text
+    labels.write_text("uid\n1\n")
+    assert tool(folder) == 1
+    assert "no column" in capsys.readouterr().out

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ...formats.ava import AVARows, concatenate_rows, select_rows
@@ -38,7 +39,7 @@ SPLITS = ("train", "val")
 # Where the videos lie: files; pictures of LFB; the official pictures, as their script loads them.
 _VIDEO_FOLDERS = ("videos", "frames", "rgb_frames", "frames_rgb_flow/rgb")
 _BOX_FILES = ("boxes/{split}.csv", "boxes/{split}_hands.csv", "boxes/{split}_objects.csv")
-_MARGIN = 1.0  # seconds beside a segment in which boxes still count for it
+BOX_MARGIN = 1.0  # seconds beside a segment in which boxes still count for it
 _HAND = re.compile(r"(.*[ _-])?hands?([ _-].*)?", re.IGNORECASE)
 
 
@@ -116,6 +117,17 @@ def epic_splits(name: str, folder: Path) -> dict[str, EPICFiles]:
         for kind in KINDS
         for split in SPLITS
     }
+
+
+def epic_files(data: Sequence[str]) -> dict[str, EPICFiles]:
+    """Give the data sets in this form, by name, that a folder has or that registered names are."""
+    if len(data) == 1 and (Path(data[0]).expanduser() / "annotations" / LABELS).is_file():
+        folder = Path(data[0]).expanduser()
+        return epic_splits(folder.resolve().name, folder)
+    registered = {
+        x: MetadataCatalog.get(x).get("files") for x in data if x in DatasetCatalog.list()
+    }
+    return {name: x for name, x in registered.items() if isinstance(x, EPICFiles)}
 
 
 def register_epic(name: str, folder: Path) -> list[str]:
@@ -207,7 +219,7 @@ def _build(
         video, middle = keys[i]
         info, uid = videos[video], int(segments.uids[i])
         start, stop = float(segments.starts[i]), float(segments.stops[i])
-        around = (video, start - _MARGIN, stop + _MARGIN)
+        around = (video, start - BOX_MARGIN, stop + BOX_MARGIN)
         yield {
             "file_name": str(info.path),
             "video_id": video,
