@@ -35,7 +35,7 @@ COMMANDS = {
     "live": Command(
         "live",
         "the same for a camera, a stream or the screen, while it happens",
-        "0 --config-file CONFIG --weights W --person-detector DETECTOR --video pieces",
+        "0 --video pieces",
     ),
     "boxes": Command(
         "boxes",

@@ -16,12 +16,13 @@ from __future__ import annotations
 import argparse
 import logging
 from pathlib import Path
+from typing import TypeVar
 
 from detectron2.config import CfgNode
 
 from ..data import VideoError
 from ..data.video import one_line, probe_video, video_name
-from ..engine import AttentionPredictor
+from ..engine import AttentionPredictor, VideoPredictor
 from ..engine.box_sources import BoxSource
 from ..engine.predictor import class_names
 from ..formats.names import file_name
@@ -36,6 +37,7 @@ from .video_arguments import add_model_and_boxes, box_sources, find_inputs, mode
 from .video_results import Stopped, process_video
 
 logger = logging.getLogger(__name__)
+Predictor = TypeVar("Predictor", bound=VideoPredictor)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -74,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
     if not usable:
         return tell_failed(failed, len(videos))
     logger.info("%s", used(cfg, args.boxes))
-    predictor = load_predictor(cfg, with_detector=not args.boxes)
+    predictor = load_predictor(cfg, with_detector=not args.boxes, form=AttentionPredictor)
     names = class_names(cfg, predictor.model, args.label_map)
 
     output = Path(args.output or f"{video_name(args.videos[0])}_actions")
@@ -155,8 +157,8 @@ def _to_come(is_there: bool) -> str:
     return "" if is_there else "; to be downloaded"
 
 
-def load_predictor(cfg: CfgNode, with_detector: bool) -> AttentionPredictor:
-    """Load the model and the detector.
+def load_predictor(cfg: CfgNode, with_detector: bool, form: type[Predictor]) -> Predictor:
+    """Load the model and the detector into a predictor of that form.
 
     Raises:
         ValueError: one of them cannot be had; says what to do without a network.
@@ -165,7 +167,7 @@ def load_predictor(cfg: CfgNode, with_detector: bool) -> AttentionPredictor:
         cfg = cfg.clone()
         cfg.MODEL.PERSON_DETECTOR.CONFIG = ""
     try:
-        return AttentionPredictor(cfg)
+        return form(cfg)
     except OSError as error:
         reason = " ".join(str(error).split())
         raise ValueError(

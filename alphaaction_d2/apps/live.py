@@ -1,8 +1,8 @@
 """Who does what in front of a camera, in a stream or on the screen, while it happens.
 
-    alphaaction live 0 --config-file CONFIG --weights W --person-detector DETECTOR --video pieces
-    alphaaction live rtsp://camera.local/stream --config-file CONFIG --weights W \\
-        --person-detector DETECTOR --json actions.jsonl
+    alphaaction live 0 --video pieces
+    alphaaction live rtsp://camera.local/stream --json actions.jsonl \\
+        --config-file configs/AVA/aia_dense_R50_4x16.yaml --weights model.pth
 
 SOURCE is the number of a camera, an address (rtsp, rtmp, http, udp ...), `screen`, a file (shown at
 its own speed), or `lavfi:testsrc2` to try things out. Results are lines of JSON, one a keyframe, on
@@ -29,8 +29,10 @@ from ..data.video.live import LiveStream
 from ..engine.live import LivePredictor
 from ..engine.predictor import class_names
 from ..formats.results import KeyframeResult
+from ..visualization.shown import MIN_SCORE, ShownClasses
 from .command_line import tool_parser
 from .console import setup_console
+from .demo import load_predictor, used
 from .live_video import AnnotatedStream, VideoPieces, Window
 from .video_arguments import add_model_and_boxes, box_sources, model_cfg
 from .video_results import keyframe_result
@@ -52,7 +54,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--piece", type=float, default=60.0, metavar="SECONDS", help="length of a piece (60)"
     )
     parser.add_argument("--window", action="store_true", help="show it; q ends it")
-    parser.add_argument("--min-score", type=float, default=0.3, help="lowest score that is told")
+    parser.add_argument(
+        "--min-score", type=float, default=MIN_SCORE, help=f"lowest that is told ({MIN_SCORE})"
+    )
     parser.add_argument("--seconds", type=float, help="end after so many; default: never")
     add_model_and_boxes(parser)
     return parser.parse_args(argv)
@@ -69,14 +73,16 @@ def main(args: argparse.Namespace) -> int:
     window = Window(stream.name) if args.window else None
     cfg = model_cfg(args)
     boxes = box_sources(args, cfg)(args.source)
-    predictor = LivePredictor(cfg)
+    logger.info("%s", used(cfg, args.boxes))
+    predictor = load_predictor(cfg, with_detector=not args.boxes, form=LivePredictor)
     names = class_names(predictor.cfg, predictor.model, args.label_map)
+    shown = ShownClasses.of(names, args.min_score)
     logger.info(
         "%s: every result as soon as it can be; the memory holds what was, and nothing of what "
         "comes is waited for (MODEL.MEMORY.DELAY 0)",
         stream.name,
     )
-    view = AnnotatedStream(args.min_score) if args.video or window else None
+    view = AnnotatedStream() if args.video or window else None
     begin, told = datetime.now().astimezone(), time.monotonic()
     with ExitStack() as stack:
         lines = stack.enter_context(_lines(args.json)) if args.json else None
@@ -90,9 +96,9 @@ def main(args: argparse.Namespace) -> int:
             frames: Iterator = iter(stream)
             frames = frames if view is None else view.watch(frames)
             for result in predictor(frames, boxes, video_id=stream.name):
-                keyframe = keyframe_result(result, names)
+                keyframe = shown.keyframe(keyframe_result(result, names))
                 if lines is not None:
-                    print(line_of(result, keyframe, begin, args.min_score), file=lines, flush=True)
+                    print(line_of(result, keyframe, begin), file=lines, flush=True)
                 if view is not None and not _show(view, keyframe, pieces, window):
                     break
                 if args.seconds is not None and keyframe.timestamp >= args.seconds:
@@ -128,14 +134,13 @@ def _lines(path: str) -> IO[str]:
     return open(path, "a", encoding="utf-8")
 
 
-def line_of(result: dict, keyframe: KeyframeResult, begin: datetime, min_score: float) -> str:
+def line_of(result: dict, keyframe: KeyframeResult, begin: datetime) -> str:
     """One keyframe as a line of JSON.
 
     Args:
         result: of the predictor.
-        keyframe: the same, as persons.
+        keyframe: the same, as persons with the actions that are shown.
         begin: time of day of second 0.
-        min_score: lowest score that is told.
     """
     moment = begin + timedelta(seconds=keyframe.timestamp)
     content = {
@@ -149,11 +154,7 @@ def line_of(result: dict, keyframe: KeyframeResult, begin: datetime, min_score: 
             {
                 "person_id": person.person_id,
                 "box": [round(float(x), 1) for x in person.box],
-                "actions": [
-                    {"name": name, "score": round(score, 4)}
-                    for name, score in person.actions
-                    if score >= min_score
-                ],
+                "actions": [{"name": n, "score": round(x, 4)} for n, x in person.actions],
             }
             for person in keyframe.persons
         ],

@@ -34,12 +34,7 @@ class AnnotatedStream:
     Pictures go by in the thread that decodes and wait here; results come from the other one.
     """
 
-    def __init__(self, min_score: float) -> None:
-        """
-        Args:
-            min_score: lowest score that is drawn.
-        """
-        self.min_score = min_score
+    def __init__(self) -> None:
         self._waiting: deque[tuple[int, np.ndarray]] = deque(maxlen=FPS * _WAITING_SECONDS)
         self._lock = threading.Lock()
         self._scale = 1.0
@@ -69,7 +64,7 @@ class AnnotatedStream:
         """Draw the pictures that have waited for a keyframe.
 
         Args:
-            keyframe: the next one; boxes in pixels of the stream.
+            keyframe: the next one, with the actions that are shown; boxes in pixels of the stream.
 
         Yields:
             Number of the picture, of which there are `FPS` a second at most; (H, W, 3) uint8 RGB.
@@ -86,7 +81,7 @@ class AnnotatedStream:
             ]
             if self._drawer is None:
                 size = picture.shape[1::-1]
-                self._drawer = PersonDrawer(size[0], size[1], min_score=self.min_score)
+                self._drawer = PersonDrawer(size[0], size[1], min_score=0)
             colours = self._colours.of([person.person_id for person in persons])
             yield number, self._drawer.draw(picture, persons, colours, format_time(number / FPS))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,8 +12,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Stopwatch:
+class Stopwatch(threading.local):
     """Counts the seconds of stages of work; what is done inside another stage counts once.
+
+    Every thread has counts of its own.
 
     Attributes:
         seconds: by stage, in the order in which they first began.

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from alphaaction_d2 import register_datasets
 from alphaaction_d2.apps import live
 from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.apps.live_video import FPS, AnnotatedStream, VideoPieces, Window
@@ -25,9 +24,8 @@ SOURCE = "lavfi:testsrc2=size=128x96:rate=20:duration=4"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Arguments that name a small model."""
-    folder = write_dataset(tmp_path_factory.mktemp("live") / "shapes", seconds=2, videos=1)
+    folder = write_dataset(tmp_path_factory.mktemp("live") / "live_command", seconds=2, videos=1)
     cfg = small_cfg(folder)
-    register_datasets(cfg)
     torch.manual_seed(0)
     weights = folder / "weights.pth"
     torch.save({"model": Trainer.build_model(cfg).state_dict()}, weights)
@@ -109,7 +107,7 @@ def keyframe(second: float, left: float) -> KeyframeResult:
 
 
 def test_pictures_wait_for_their_results_and_are_drawn_where_people_were():
-    view, blank = AnnotatedStream(0.3), np.zeros((540, 960, 3), np.uint8)
+    view, blank = AnnotatedStream(), np.zeros((540, 960, 3), np.uint8)
     frames = view.watch((i / 20, blank) for i in range(60))
     list(frames)
     assert [number for number, _ in view.drawn_until(keyframe(0, 100))] == [0]
@@ -121,7 +119,7 @@ def test_pictures_wait_for_their_results_and_are_drawn_where_people_were():
 
 
 def test_large_pictures_wait_small():
-    view = AnnotatedStream(0.3)
+    view = AnnotatedStream()
     frame = np.zeros((1080, 1920, 3), np.uint8)
     assert all(x is frame for _, x in view.watch([(0.0, frame), (0.5, frame)]))
     ((_, drawn),) = view.drawn_until(keyframe(0, 1000))
@@ -131,7 +129,7 @@ def test_large_pictures_wait_small():
 
 
 def test_what_nobody_takes_is_forgotten():
-    view, frame = AnnotatedStream(0.3), np.zeros((8, 8, 3), np.uint8)
+    view, frame = AnnotatedStream(), np.zeros((8, 8, 3), np.uint8)
     list(view.watch((i / FPS, frame) for i in range(1000)))
     assert len(view._waiting) == 200
 
