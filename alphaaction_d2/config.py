@@ -61,6 +61,12 @@ def _add_input_boxes(cfg: CN) -> None:
     # Training uses at most this many annotated persons of a clip (random subset). Not to be mixed
     # up with MODEL.MEMORY.MAX_PERSONS, of a slot, and MODEL.INTERACTION.MAX_PERSONS, padding.
     cfg.INPUT.MAX_PERSONS_TRAIN = 10
+    # At most this many detected persons of a training clip who overlap no annotated one by
+    # NEGATIVE_MAX_IOU are examples of doing nothing of the list (random subset): for data sets that
+    # annotate only who acts (UCF101-24), where testing meets the others. They score at least
+    # PERSON_SCORE_THRESH_TEST.
+    cfg.INPUT.NEGATIVE_PERSONS_TRAIN = 0
+    cfg.INPUT.NEGATIVE_MAX_IOU = 0.3
     # Training boxes: each edge moves outwards / inwards by up to this share of the width or height:
     # (x outward, x inward, y outward, y inward). Zeros turn the jitter off.
     cfg.INPUT.BOX_JITTER = (0.2, 0.1, 0.1, 0.05)
@@ -375,6 +381,8 @@ def _add_solver_and_test(cfg: CN) -> None:
     # configuration file and weights. (TEST.AUG.ENABLED is detectron2's: every clip is seen with the
     # short sides MIN_SIZES, with FLIP also mirrored, and scores are averaged.)
     cfg.TEST.ENSEMBLE = ()
+    # Scores of actions are multiplied by that of the detected person (UCF101-24: yes, AVA: no).
+    cfg.TEST.MULTIPLY_PERSON_SCORE = False
     # Rules of the UCF101-24 evaluator: gurkirt, act or yowo.
     cfg.TEST.UCF101_24_PROTOCOL = "gurkirt"
     # Clips that testing takes through the network together. For a GPU: results are the same (on a

@@ -169,7 +169,7 @@ def test_config_builds(path):
     classes = class_groups(cfg).num_classes
     assert roi_heads.predictor.cls_score.out_features == roi_heads.predictor.groups[-1].stop
     assert roi_heads.predictor.groups[-1].stop == classes
-    assert classes == 80 or {"Puppets", "EPIC-Kitchens"} & set(path.parts)
+    assert classes == 80 or {"Puppets", "EPIC-Kitchens", "UCF101-24"} & set(path.parts)
     interaction, node = roi_heads.interaction, cfg.MODEL.INTERACTION
     assert (interaction is None) == (node.NAME == "")
     if interaction is not None:
@@ -180,6 +180,31 @@ def test_config_builds(path):
         assert interaction.attend_padding == node.ATTEND_PADDING
     if cfg.MODEL.MEMORY.FROZEN_WEIGHTS:
         assert interaction.needs_memory, "nobody would look at the frozen memory"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "UCF101-24").glob("[!B]*.yaml")))
+def test_ucf101_24(path):
+    """AIA, Sec. 5: C2D of one frame, no pooling along time; the schedule is ours."""
+    facts = {
+        "INPUT.NUM_FRAMES": 1,
+        "INPUT.NEGATIVE_PERSONS_TRAIN": 2,
+        "MODEL.SLOWFAST.TEMPORAL_BLOCKS": (0, 0, 0, 0),
+        "MODEL.ROI_ACTION_HEAD.GROUP_SIZES": (24,),
+        "MODEL.ROI_ACTION_HEAD.SOFTMAX_GROUPS": (),
+        "MODEL.MEMORY.SLOTS_PER_SECOND": 5.0,
+        "MODEL.MEMORY.WINDOW": (30, 30),
+        "DATASETS.UCF101_24.TRAIN_FRAME_STRIDE": 5,
+        "TEST.MULTIPLY_PERSON_SCORE": True,
+        "SOLVER.IMS_PER_BATCH": 64,
+        "SOLVER.BASE_LR": 0.004,
+        "SOLVER.STEPS": (10000, 13000),
+        "SOLVER.MAX_ITER": 15000,
+        "SOLVER.WARMUP_ITERS": 2000,
+    }
+    assert values(load(path), facts) == facts
+    backbone = build(load(path)).backbone
+    kernels = {m.kernel_size[0] for m in backbone.modules() if isinstance(m, torch.nn.Conv3d)}
+    assert kernels == {1} and backbone.output_shape()["slow"].stride == 16
 
 
 def test_data_sets_have_known_names():

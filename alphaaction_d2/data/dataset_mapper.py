@@ -15,7 +15,14 @@ from detectron2.data import transforms as T
 from detectron2.structures import Instances
 
 from ..config import check_keys, class_groups, number, one_of, several, whole
-from ..structures import AnnotatedPersons, BoxChoice, FoundBoxes, as_boxes
+from ..structures import (
+    UNKNOWN_PERSON,
+    AnnotatedPersons,
+    BoxChoice,
+    FoundBoxes,
+    as_boxes,
+    box_iou,
+)
 from .boxes import enlarge_boxes, jitter_boxes
 from .clip_sampling import clip_times
 from .transforms import ColorJitter, ResizeShortSide, split_channels
@@ -114,6 +121,8 @@ class ActionDatasetMapper:
         box_jitter: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
         max_box_scale: float = 1.0,
         max_persons_train: int = 10,
+        negative_persons: int = 0,
+        negative_max_iou: float = 0.3,
         max_open_videos: int = 2,
     ) -> None:
         """
@@ -125,6 +134,8 @@ class ActionDatasetMapper:
             choice: of the found objects and, in testing, of the found persons.
             box_jitter: see :func:`jitter_boxes`.
             max_box_scale: training boxes are then enlarged by a factor drawn from 1 to this.
+            negative_persons: training also takes so many detected persons at most, who do nothing.
+            negative_max_iou: they overlap every annotated person by less than this.
             max_open_videos: videos kept open.
         """
         self.is_train = is_train
@@ -138,6 +149,8 @@ class ActionDatasetMapper:
         self.box_jitter = box_jitter
         self.max_box_scale = max_box_scale
         self.max_persons_train = max_persons_train
+        self.negative_persons = negative_persons
+        self.negative_max_iou = negative_max_iou
         self.choice = choice
         self.max_open_videos = max_open_videos
         self._readers: OrderedDict[str, VideoReader] = OrderedDict()
@@ -153,6 +166,8 @@ class ActionDatasetMapper:
                 "BOX_JITTER": several(number(0, 1), [4]),
                 "MAX_BOX_SCALE_TRAIN": number(1, 100),
                 "MAX_PERSONS_TRAIN": whole(1),
+                "NEGATIVE_PERSONS_TRAIN": whole(0, 1000),
+                "NEGATIVE_MAX_IOU": number(0, 1),
                 "MAX_OPEN_VIDEOS": whole(1),
             },
         )
@@ -169,6 +184,8 @@ class ActionDatasetMapper:
             "box_jitter": tuple(node.BOX_JITTER),
             "max_box_scale": node.MAX_BOX_SCALE_TRAIN,
             "max_persons_train": node.MAX_PERSONS_TRAIN,
+            "negative_persons": node.NEGATIVE_PERSONS_TRAIN,
+            "negative_max_iou": node.NEGATIVE_MAX_IOU,
             "choice": BoxChoice.of(cfg),
             # Testing goes through one video after the other: more readers would only hold frames.
             "max_open_videos": node.MAX_OPEN_VIDEOS if is_train else min(node.MAX_OPEN_VIDEOS, 2),
@@ -269,6 +286,11 @@ class ActionDatasetMapper:
         if len(boxes) > self.max_persons_train:
             keep = np.sort(np.random.permutation(len(boxes))[: self.max_persons_train])
             boxes, gt_classes, person_ids = boxes[keep], gt_classes[keep], person_ids[keep]
+        if self.negative_persons:
+            others = self._spectators(keyframe, persons.boxes)
+            boxes = np.concatenate([boxes, others])
+            gt_classes = np.pad(gt_classes, ((0, len(others)), (0, 0)))
+            person_ids = np.pad(person_ids, (0, len(others)), constant_values=UNKNOWN_PERSON)
         boxes = _transform_boxes(boxes, transform, image_size)
         draws = np.random.rand(len(boxes), 4)
         jittered = jitter_boxes(boxes, draws, self.box_jitter, image_size)
@@ -282,6 +304,16 @@ class ActionDatasetMapper:
         proposals.objectness_logits = torch.ones(len(boxes))
         proposals.person_ids = torch.from_numpy(person_ids)
         return instances, proposals
+
+    def _spectators(self, keyframe: dict, annotated: np.ndarray) -> np.ndarray:
+        """Draw detected persons (n, 4), in pixels of the video, whom nobody has annotated."""
+        found = keyframe["persons"].above(self.choice.min_person_score)
+        boxes = found.in_pixels(keyframe["width"], keyframe["height"]).astype(np.float64)
+        overlaps = box_iou(boxes[:, None], annotated[None]).max(axis=1, initial=0)
+        boxes = boxes[overlaps < self.negative_max_iou]
+        if len(boxes) > self.negative_persons:
+            boxes = boxes[np.sort(np.random.permutation(len(boxes))[: self.negative_persons])]
+        return boxes
 
     def _reader(self, path: str, frame_rate: float | None) -> VideoReader:
         """An open reader; the least recently used one makes room."""

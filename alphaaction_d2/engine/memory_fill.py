@@ -60,8 +60,9 @@ def build_training_pool(
     for keyframe in (keyframes[i] for i in range(len(keyframes))):
         if not clock.remembers(keyframe):
             continue
-        persons = len(AnnotatedPersons.of(keyframe))
-        places.append((str(keyframe["video_id"]), keyframe["timestamp"], min(persons, most)))
+        persons = min(len(AnnotatedPersons.of(keyframe)), most)
+        persons += min(len(keyframe.get("persons", ())), cfg.INPUT.NEGATIVE_PERSONS_TRAIN)
+        places.append((str(keyframe["video_id"]), keyframe["timestamp"], persons))
     pool = MemoryPool(
         cfg,
         model.roi_heads.num_channels,

@@ -116,6 +116,14 @@ def _table() -> dict[str, Published]:
                 *(config, f"{folder}/{file}.{ending}", owner, APACHE),
                 f"to train from ({top1} top-1, Kinetics-400)",
             )
+    for name, address, source, top1 in (  # the second has no pooling along time, as the network
+        ("pytorchvideo", f"{_PYTORCHVIDEO}/kinetics/C2D_8x8_R50.pyth", "pytorchvideo_c2d", "71.46"),
+        ("pyslowfast", f"{_PYSLOWFAST}/kinetics400/C2D_NOPOOL_8x8_R50.pkl", "pyslowfast", "67.2"),
+    ):
+        table[f"Kinetics/{name}_c2d_R50_8x8_k400"] = Published(
+            *("UCF101-24/c2d_R50.yaml", address, source, APACHE),
+            f"to train from ({top1} top-1, Kinetics-400)",
+        )
     for name, sha, top1 in (
         ("r3d_18", "b3b3357e", "63.2"),
         ("mc3_18", "a90a0ba3", "63.96"),

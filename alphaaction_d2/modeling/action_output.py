@@ -139,6 +139,7 @@ class ActionOutputLayers(nn.Module):
         focal_gamma: float = 2.0,
         focal_alpha: float = -1.0,
         score_thresh: float = 0.0,
+        multiply_person_score: bool = False,
     ) -> None:
         """
         Args:
@@ -146,6 +147,8 @@ class ActionOutputLayers(nn.Module):
             groups: class groups that cover classes 0 .. K - 1 in order.
             dropout: before the classifier.
             loss: "bce" or "focal".
+            multiply_person_score: an action counts as much as its person was found for sure, by
+                `objectness_logits`, which are scores.
         """
         super().__init__()
         if loss not in ("bce", "focal"):
@@ -154,6 +157,7 @@ class ActionOutputLayers(nn.Module):
         self.groups = [x if isinstance(x, ClassGroup) else ClassGroup(**x) for x in groups]
         self.gamma, self.alpha = (focal_gamma, focal_alpha) if loss == "focal" else (0.0, -1.0)
         self.score_thresh = score_thresh
+        self.multiply_person_score = multiply_person_score
         self.dropout = nn.Dropout(dropout)
         self.cls_score = nn.Linear(input_dim, self.groups[-1].stop)
         nn.init.normal_(self.cls_score.weight, std=0.01)
@@ -181,6 +185,7 @@ class ActionOutputLayers(nn.Module):
             "focal_gamma": node.FOCAL_GAMMA,
             "focal_alpha": node.FOCAL_ALPHA,
             "score_thresh": node.SCORE_THRESH_TEST,
+            "multiply_person_score": cfg.TEST.MULTIPLY_PERSON_SCORE,
         }
 
     def forward(self, features: Tensor) -> Tensor:
@@ -222,4 +227,10 @@ class ActionOutputLayers(nn.Module):
     ) -> list[Instances]:
         """List results per clip from the logits (R, K) of all; see :func:`action_inference`."""
         scores = self.scores(logits).split([len(x) for x in persons])
-        return [action_inference(*clip, self.score_thresh) for clip in zip(persons, boxes, scores)]
+        return [self.list_actions(*clip) for clip in zip(persons, boxes, scores)]
+
+    def list_actions(self, persons: Instances, boxes: Boxes, scores: Tensor) -> Instances:
+        """List one clip's actions by its scores (Ri, K), see :func:`action_inference`."""
+        if self.multiply_person_score:
+            scores = scores * persons.objectness_logits[:, None].to(scores)
+        return action_inference(persons, boxes, scores, self.score_thresh)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ..config import WIDTH, check_keys, number, refuse_unread, several, whole
 from ..memory.window import WINDOW_KEYS, empty_window, insert_clips, weighted
 from ..structures import UNKNOWN_PERSON, ClipFeatures, Losses, MemoryWindow
-from .action_output import ActionOutputLayers, action_inference
+from .action_output import ActionOutputLayers
 from .interaction import InteractionModule, build_interaction
 from .interaction.build import memory_channels
 from .pooler import RoIPooler
@@ -236,8 +236,7 @@ class ActionROIHeads(nn.Module):
 
     def list_actions(self, clip: ClipFeatures, scores: Tensor) -> Instances:
         """List one clip's actions by its scores (Ri, K)."""
-        boxes, lowest = clip.persons.proposal_boxes, self.predictor.score_thresh
-        return action_inference(clip.persons, boxes, scores, lowest)
+        return self.predictor.list_actions(clip.persons, clip.persons.proposal_boxes, scores)
 
     def _predict(
         self, clips: list[ClipFeatures], memory: MemoryWindow | None
@@ -264,7 +263,7 @@ class ActionROIHeads(nn.Module):
         )
         persons = Instances(proposals.image_size, proposal_boxes=proposals.proposal_boxes)
         device = rois.device
-        for name, default in (("objectness_logits", 0.0), ("person_ids", UNKNOWN_PERSON)):
+        for name, default in (("objectness_logits", 1.0), ("person_ids", UNKNOWN_PERSON)):
             value = (
                 proposals.get(name)
                 if proposals.has(name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import re
 from collections.abc import Iterator
 
@@ -16,7 +17,7 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from pytorchvideo.layers.nonlocal_net import create_nonlocal
-from pytorchvideo.models.hub import slow_r50_detection, slowfast_r50_detection
+from pytorchvideo.models.hub import c2d_r50, slow_r50_detection, slowfast_r50_detection
 from pytorchvideo.models.resnet import create_resnet
 from pytorchvideo.models.slowfast import create_slowfast, create_slowfast_with_roi_head
 from torch import nn
@@ -135,6 +136,56 @@ def test_kinetics_backbones(tmp_path, caplog, source, kind):
             x = block(x)
     for found, expected in zip(maps.values(), x if kind == "slowfast" else [x], strict=True):
         assert (found - expected).abs().max() <= 1e-4 * expected.std()
+
+
+@pytest.mark.parametrize("source", ["pytorchvideo_c2d", "pyslowfast"])
+def test_c2d(tmp_path, caplog, source):
+    """Both published C2D networks in that of UCF101-24: of one frame, without pooling in time."""
+    torch.manual_seed(0)
+    theirs = randomised(c2d_r50())
+    blocks = [theirs.blocks[i] for i in (0, 1, 3, 4, 5)]  # 2 pools along time
+    classifier = "blocks.6.proj"
+    weights = theirs.state_dict()
+    if source == "pyslowfast":  # which has the network without pooling as a Caffe2 pickle
+        without = create_resnet(
+            model_depth=50,
+            stem_conv_kernel_size=(1, 7, 7),
+            stage_conv_a_kernel_size=((1, 1, 1),) * 4,
+        )
+        values = dict(zip(without.state_dict(), weights.values(), strict=True))
+        without.load_state_dict(values)
+        weights = as_caffe2(as_pyslowfast(without, "blocks.5.proj"))
+        path = tmp_path / "C2D_NOPOOL_8x8_R50.pkl"
+        blobs = {name: value.numpy() for name, value in weights.items()}
+        path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
+        classifier = "pred_"
+    else:
+        path = published(tmp_path, weights)
+    assert recognise(weights) == source
+    cfg = setup_cfg(str(CONFIGS / "UCF101-24" / "c2d_R50.yaml"), ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg).eval()
+    with caplog.at_level(logging.INFO, LOGGER):
+        ActionCheckpointer(model).resume_or_load(str(path))
+    assert "the classifier of whole clips (Kinetics): " + classifier in caplog.text
+    assert set(left_over(caplog)) <= {COUNTERS, "the classifier of whole clips (Kinetics)"}
+    pictures = torch.randn(2, 3, 1, 64, 96)
+    with torch.no_grad():
+        x = pictures
+        for block in blocks[:4]:
+            x = block(x)
+        found = model.backbone(pictures)["slow"]
+        assert found.shape == (2, 2048, 1, 4, 6), "res5 is dilated"
+        y = pictures
+        for block in model.backbone.blocks[:4]:
+            y = block(y)
+        assert (y - x).abs().max() <= 1e-4 * x.std()
+        strides = ("SPATIAL_STRIDES", (1, 2, 2, 2)), ("DILATIONS", (1, 1, 1, 1))
+        for key, value in strides:  # as it was trained on Kinetics
+            cfg.merge_from_list([f"MODEL.SLOWFAST.{key}", value])
+        strided = build_model(cfg).eval()
+        ActionCheckpointer(strided).resume_or_load(str(path))
+        last = blocks[4](x)
+        assert (strided.backbone(pictures)["slow"] - last).abs().max() <= 1e-4 * last.std()
 
 
 PUBLISHED = CONFIGS / "AVA" / "published"

@@ -238,3 +238,20 @@ def test_training_boxes_are_enlarged_by_up_to_the_configured_factor(keyframe):
     assert heights.min() >= 1 and 1.1 < heights.max() <= 1.5 and len(heights.unique()) > 3
     with pytest.raises(ValueError, match="MAX_BOX_SCALE_TRAIN 0.5"):
         boxes(0.5)
+
+
+def test_detected_persons_whom_nobody_has_annotated_do_nothing(keyframe):
+    """At most so many, above the score of testing, and none who may be an annotated one."""
+    boxes = [[8, 10, 28, 30], [8, 10, 28, 60], [60, 5, 80, 35], [40, 5, 58, 35], [30, 0, 39, 9]]
+    scores = [0.9, 0.9, 0.85, 0.95, 0.7]  # annotated, overlapping, two spectators, too faint
+    x = {**keyframe, "persons": FoundBoxes.of(boxes, scores, [4, 5, 6, 7, 8], (80, 40))}
+    for number in (0, 1, 2):
+        for seed in range(8):
+            np.random.seed(seed)
+            result = mapper(True, [], negative_persons=number)(x)
+            classes, persons = result["instances"].gt_classes, result["proposals"]
+            assert classes.sum(dim=1).tolist()[0] == 2 and len(persons) == 1 + number
+            assert not classes[1:].any() and classes.shape[1] == 3
+            assert persons.person_ids.tolist() == [4] + [-1] * number
+            found = {tuple(box) for box in result["instances"].gt_boxes.tensor[1:].tolist()}
+            assert found <= {(60, 5, 80, 35), (40, 5, 58, 35)} and len(found) == number

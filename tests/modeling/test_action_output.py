@@ -63,6 +63,21 @@ def test_inference_lists_persons_and_actions():
     assert torch.equal(rows.pred_boxes.tensor, boxes.tensor[[0, 0]])
 
 
+@pytest.mark.parametrize("multiply", [False, True])
+def test_an_action_counts_as_much_as_its_person(multiply):
+    layers = ActionOutputLayers(
+        input_dim=4, groups=[ClassGroup("all", 0, 2, False)], multiply_person_score=multiply
+    )
+    persons = Instances((10, 10), person_ids=torch.tensor([3, 4]))
+    persons.objectness_logits = torch.tensor([0.5, 1.0])
+    boxes = Boxes(torch.rand(2, 4))
+    logits = torch.randn(2, 2)
+    (found,) = layers.inference(logits, [persons], [boxes])
+    factors = torch.tensor([[0.5], [1.0]]) if multiply else 1.0
+    torch.testing.assert_close(found.scores.view(2, 2), logits.sigmoid() * factors)
+    torch.testing.assert_close(found.action_scores[::2], logits.sigmoid() * factors)
+
+
 def test_built_by_a_lazy_config():
     group = LazyCall(ClassGroup)(name="pose", start=0, stop=3, exclusive=True)
     for groups in ([group], [ClassGroup("pose", 0, 3, True)]):

@@ -16,6 +16,7 @@ from .source import CLASSIFIER, WHOLE_CLIP_CLASSIFIER, any_name, as_linear
 
 SOURCES = {
     "alphaction": alphaction.SOURCE,
+    "pytorchvideo_c2d": pytorchvideo.POOLED_SOURCE,  # before those that it looks like
     "pytorchvideo": pytorchvideo.SOURCE,
     "pyslowfast": pyslowfast.SOURCE,
     "mmaction2": mmaction2.SOURCE,

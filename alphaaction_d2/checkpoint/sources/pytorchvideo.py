@@ -21,3 +21,18 @@ SOURCE = Source(
     rename=rename,
     left_over={r".*\.proj\.": WHOLE_CLIP_CLASSIFIER, r"(model\.)?blocks\.": FOREIGN_LAYER},
 )
+
+
+def rename_pooled(name: str) -> str | None:
+    """Rename an entry of a network whose block 2 is a pooling along time, which has no weights."""
+    if match := re.fullmatch(r"(?:model\.)?blocks\.([345])\.(res_blocks\..+)", name):
+        return f"backbone.blocks.{int(match[1]) - 1}.{match[2]}"
+    return rename(name) if re.match(r"(?:model\.)?blocks\.[01]\.", name) else None
+
+
+# C2D, which pools between res2 and res3; without that it is a network of single frames.
+POOLED_SOURCE = Source(
+    is_of=lambda weights: any_name(weights, r"(model\.)?blocks\.5\.res_blocks\."),
+    rename=rename_pooled,
+    left_over=SOURCE.left_over,
+)
