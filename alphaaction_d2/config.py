@@ -303,6 +303,10 @@ def _add_memory(cfg: CN) -> None:
     # Persons that are read from a slot (M). Of a more crowded one training reads a random subset,
     # testing the best.
     cfg.MODEL.MEMORY.MAX_PERSONS = 5
+    # Of a crowded slot, whoever is in the clip itself is read before others. HGNN's messages go
+    # along tracks, and a slot that leaves somebody out breaks one: IGMN's recipe has it (measured:
+    # projects/IGMN). AIA's does not: its M-blocks know no identities.
+    cfg.MODEL.MEMORY.OWN_TRACKS_FIRST = False
     # Scale each slot by min(err / tag, tag / err) in training (AIA, Eq. 2).
     cfg.MODEL.MEMORY.REWEIGHT = True
     # What stored features are kept in: float16, bfloat16 or float32. AVA in float16 is 2.5 GB.

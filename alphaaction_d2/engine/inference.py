@@ -266,8 +266,8 @@ class DelayedInference(nn.Module):
     def _classify(self, waiting: _Waiting) -> dict:
         video = str(waiting.clip["video_id"])
         windows = [
-            None if x.pool is None else x.pool.read(video, waiting.slot, training=False)
-            for x in self.members
+            None if x.pool is None else x.pool.read(video, waiting.slot, False, seen.persons)
+            for x, seen in zip(self.members, waiting.features)
         ]
         return self.result(waiting.clip, waiting.features, windows)
 

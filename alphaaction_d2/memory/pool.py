@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,6 +54,11 @@ class MemoryWrite:
     boxes: Tensor
     person_ids: Tensor
     scores: Tensor
+
+
+# Of a stream, this many times the persons of a slot that are read are remembered, for those who
+# are read because of who they are.
+_CROWD = 5
 
 
 def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
@@ -91,6 +96,7 @@ class MemoryPool:
         window: tuple[int, int] = (30, 30),
         stride: int = 1,
         max_persons: int = 5,
+        own_tracks_first: bool = False,
         reweight: bool = True,
         fresh_centre: bool = True,
         dtype: torch.dtype = torch.float16,
@@ -107,6 +113,8 @@ class MemoryPool:
             stride: every stride-th slot of the window is read.
             max_persons: M, persons read from a slot. Of a crowded slot, training reads a random
                 subset and testing the best-scoring ones.
+            own_tracks_first: of a crowded slot, whoever is in the clip itself is read before
+                others; of more than M of them, the same ones in all slots.
             reweight: training scales slots by :func:`read_weights`.
             fresh_centre: the model puts a clip's fresh features into the centre of its window.
                 False: there is the pool's own entry, of the network that fills the pool.
@@ -131,6 +139,7 @@ class MemoryPool:
             )
         self.num_channels = num_channels
         self.max_persons = max_persons
+        self.own_tracks_first = own_tracks_first
         self.reweight = reweight
         self.fresh_centre = fresh_centre
         self.clock = Clock(slots_per_second)
@@ -142,7 +151,8 @@ class MemoryPool:
         self.offsets = torch.arange(-before, after + 1) * stride
         self.slots: FixedSlots | RingSlots
         if keyframes is None:
-            self.slots = RingSlots(sum(window) * stride + 1, max_persons)
+            capacity = max_persons * (_CROWD if own_tracks_first else 1)
+            self.slots = RingSlots(sum(window) * stride + 1, capacity)
         else:
             self.slots = FixedSlots(keyframes, self.clock.slot_of, shared_slots)
         rows, positions = int(self.slots.starts[-1]), len(self.slots.starts) - 1
@@ -164,6 +174,7 @@ class MemoryPool:
             "window": tuple(node.WINDOW),
             "stride": node.STRIDE,
             "max_persons": node.MAX_PERSONS,
+            "own_tracks_first": node.OWN_TRACKS_FIRST,
             # The loss says nothing about features that do not change.
             "reweight": node.REWEIGHT and not frozen,
             "fresh_centre": not frozen,
@@ -178,21 +189,33 @@ class MemoryPool:
     def attach(self, batched_inputs: list[dict], training: bool) -> list[dict]:
         """Add `memory`, the window around each clip, to every input; the pool does not change."""
         places = [(str(x["video_id"]), self.clock.slot_of(x["timestamp"])) for x in batched_inputs]
+        persons = [
+            x["features"].persons if "features" in x else x.get("proposals") for x in batched_inputs
+        ]
         if places:
-            for x, window in zip(batched_inputs, self.read_batch(places, training).unstack()):
+            windows = self.read_batch(places, training, persons).unstack()
+            for x, window in zip(batched_inputs, windows):
                 x["memory"] = window
         return batched_inputs
 
-    def read(self, video_id: str, slot: int, training: bool) -> MemoryWindow:
+    def read(
+        self, video_id: str, slot: int, training: bool, persons: Instances | None = None
+    ) -> MemoryWindow:
         """Read the window around one slot; see :meth:`read_batch`."""
-        return self.read_batch([(video_id, slot)], training).unstack()[0]
+        return self.read_batch([(video_id, slot)], training, [persons]).unstack()[0]
 
-    def read_batch(self, places: list[tuple[str, int]], training: bool) -> MemoryWindow:
+    def read_batch(
+        self,
+        places: list[tuple[str, int]],
+        training: bool,
+        persons_of: Sequence[Instances | None] = (),
+    ) -> MemoryWindow:
         """Read the windows around N >= 1 slots, all rows in one gather.
 
         Args:
             places: video and slot of each.
             training: weight slots by their loss tags and thin out crowded ones at random.
+            persons_of: each clip's own, for `own_tracks_first`.
         """
         offsets = self.offsets.numpy()
         found = [self.slots.find(video, slot + offsets) for video, slot in places]
@@ -204,10 +227,18 @@ class MemoryPool:
         valid = persons < counts[..., None]
         starts = self.slots.starts[positions]
         rows = (starts[..., None] + persons) * valid  # row 0 is the empty person
-        if training:
+        if training or self.own_tracks_first:
+            ranks: dict[int, dict[int, int]] = {}
             for place in zip(*np.nonzero(counts > self.max_persons)):
-                chosen = torch.randperm(int(counts[place]))[: self.max_persons].sort().values
-                rows[place] = starts[place] + chosen.numpy()
+                count, clip = int(counts[place]), int(place[0])
+                order = torch.randperm(count) if training else torch.arange(count)
+                if self.own_tracks_first and clip < len(persons_of):
+                    if clip not in ranks:
+                        ranks[clip] = _ranks(persons_of[clip], training)
+                    ids = self._ids_plus_one[int(starts[place]) + order] + UNKNOWN_PERSON
+                    rank = [ranks[clip].get(i, len(ids)) for i in ids.tolist()]
+                    order = order[torch.tensor(rank).argsort(stable=True)]
+                rows[place] = starts[place] + order[: self.max_persons].sort().values.numpy()
         weights = np.ones(counts.shape, dtype=np.float32)
         if training and self.reweight:
             weights = read_weights(self._tags.numpy()[positions] * known, self.err)
@@ -371,6 +402,18 @@ class MemoryPool:
             raise MemoryFileError(
                 f"{path}: {error}; --rebuild-memory fills the memory again"
             ) from error
+
+
+def _ranks(persons: Instances | None, shuffled: bool) -> dict[int, int]:
+    """Number the known ids of a clip's persons, the best first or at random."""
+    if persons is None or not persons.has("person_ids"):
+        return {}
+    if shuffled:
+        order = torch.randperm(len(persons))
+    else:
+        order = persons.objectness_logits.argsort(descending=True, stable=True)
+    ids = persons.person_ids[order].tolist()
+    return {number: rank for rank, number in enumerate(ids) if number != UNKNOWN_PERSON}
 
 
 def _compare_slots(theirs: dict, mine: dict) -> None:

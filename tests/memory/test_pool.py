@@ -400,3 +400,72 @@ def test_of_a_crowd_the_best_or_a_random_few_enter_the_centre():
         for _ in range(60)
     }
     assert drawn == {(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)}
+
+
+def crowd(own_tracks_first: bool, keyframes=((1, 8), (2, 8), (3, 8))) -> MemoryPool:
+    """Eight persons a slot, of ids 10 to 17; higher ids have higher scores."""
+    places = [("v", t, n) for t, n in keyframes]
+    pool = MemoryPool(
+        num_channels=1,
+        window=(2, 2),
+        max_persons=3,
+        own_tracks_first=own_tracks_first,
+        keyframes=places if keyframes else None,
+    )
+    for t in (1, 2, 3):
+        ids = torch.arange(10, 18)
+        nothing = torch.zeros(8, 1), torch.zeros(8, 4)
+        pool.update([MemoryWrite("v", t, *nothing, ids, torch.linspace(0, 1, 8))], 1.0)
+    return pool
+
+
+def persons_with(*ids: int) -> Instances:
+    """The first is the best."""
+    scores = -torch.arange(len(ids)).float()
+    return Instances((1, 1), person_ids=torch.tensor(ids), objectness_logits=scores)
+
+
+def ids_at(window, offset: int) -> set[int]:
+    slot = int((window.offsets == offset).nonzero())
+    return set(window.person_ids[slot][window.valid[slot]].tolist())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_own_tracks_are_read_from_a_crowded_slot(training):
+    for seed in range(5):
+        torch.manual_seed(seed)
+        window = crowd(True).read("v", 2, training, persons_with(11, 15))
+        for offset in (-1, 1):
+            found = ids_at(window, offset)
+            assert {11, 15} <= found and len(found) == 3
+
+
+def test_of_too_many_the_same_ones_are_read_from_all_slots():
+    chosen = set()
+    for seed in range(8):
+        torch.manual_seed(seed)
+        window = crowd(True).read("v", 2, True, persons_with(*range(10, 18)))
+        assert ids_at(window, -1) == ids_at(window, 1)
+        chosen.add(frozenset(ids_at(window, 1)))
+    assert len(chosen) > 1, "which ones they are is drawn"
+    window = crowd(True).read("v", 2, False, persons_with(12, 10, -1, 16, 17))
+    assert ids_at(window, 1) == {12, 10, 16}, "the best ones in testing; nobody has id -1"
+
+
+def test_a_stream_remembers_enough_for_own_tracks():
+    window = crowd(True, ()).read("v", 2, False, persons_with(10))
+    assert ids_at(window, -1) == {10, 16, 17}
+    assert ids_at(crowd(False, ()).read("v", 2, False, persons_with(10)), -1) == {15, 16, 17}
+
+
+def test_without_the_option_nobody_is_preferred():
+    torch.manual_seed(0)
+    expected = crowd(False).read("v", 2, True).person_ids
+    torch.manual_seed(0)
+    assert torch.equal(crowd(False).read("v", 2, True, persons_with(11, 15)).person_ids, expected)
+
+
+def test_attach_knows_who_is_in_the_clip():
+    x = {"video_id": "v", "timestamp": 2.0, "proposals": persons_with(11, 15)}
+    (x,) = crowd(True).attach([x], training=True)
+    assert {11, 15} <= ids_at(x["memory"], 1)
