@@ -8,14 +8,19 @@ from pathlib import Path
 
 from ..data.video import VideoReader
 from ..formats.results import KeyframeResult, VideoResult, format_timestamp
-from ..visualization.attention import MAX_PERSONS, attention_map_sheet, attention_of
+from ..visualization.attention import (
+    MAX_PERSONS,
+    attention_map_sheet,
+    attention_of,
+    clip_attention_sheet,
+)
 from ..visualization.attention_chart import memory_attention_chart
 from ..visualization.drawing import write_picture
 from ..visualization.palette import identity_colours
 from ..visualization.text import format_time
 
 MIN_DISTANCE = 3.0  # seconds between keyframes that are chosen
-_FILE = re.compile(r"attention_[0-9.]+_(maps\.jpg|memory\.png)")
+_FILE = re.compile(r"attention_[0-9.]+_(clip\.jpg|maps\.jpg|memory\.png)")
 
 
 class KeyframeChoice:
@@ -58,11 +63,12 @@ def _rank(keyframe: KeyframeResult) -> tuple[int, float]:
 def write_attention_pictures(
     video: str | Path, folder: Path, keyframes: Sequence[KeyframeResult], result: VideoResult
 ) -> dict[str, Path]:
-    """Draw the maps over the keyframes, and the attention to the memory over time.
+    """Draw the maps and the attention to persons and objects over the keyframes, and the attention
+    to the memory over time.
 
     Args:
         video: to take the pictures from.
-        folder: where attention_<time>_maps.jpg and attention_<time>_memory.png go; made if needed.
+        folder: where attention_<time>_maps.jpg, _clip.jpg and _memory.png go; made if needed.
         keyframes: of which attention was recorded, in order of time.
         result: of the video.
 
@@ -78,12 +84,17 @@ def write_attention_pictures(
             shown = format_time(keyframe.timestamp)
             if len(keyframe.persons) > MAX_PERSONS:
                 shown += f", {MAX_PERSONS} of {len(keyframe.persons)} persons"
-            if attention_of(keyframe).maps:
-                picture = reader.pictures([keyframe.timestamp])[0]
+            attention = attention_of(keyframe)
+            picture = reader.pictures([keyframe.timestamp])[0]
+            if attention.clip:
+                sheet = clip_attention_sheet(picture, keyframe, colours)
+                path = write_picture(folder / f"{name}_clip.jpg", sheet)
+                files[f"Attention to persons and objects at {shown}"] = path
+            if attention.maps:
                 sheet = attention_map_sheet(picture, keyframe, colours)
                 path = write_picture(folder / f"{name}_maps.jpg", sheet)
                 files[f"Attention maps at {shown}"] = path
-            if attention_of(keyframe).memory:
+            if attention.memory:
                 path = memory_attention_chart(folder / f"{name}_memory.png", keyframe, colours)
                 files[f"Attention to the memory at {shown}"] = path
     return files

@@ -5,8 +5,9 @@
     alphaaction visualize compare hgnn/ava_results.json igmn/ava_results.json \\
         --names HGNN IGMN --output compare.png
 
-`attention`: per person, the maps of the dual attention module over the keyframe (IGMN, Fig. 5), and
-the attention to the memory over time. Boxes as for `alphaaction demo`.
+`attention`: per person, the attention to persons and objects of the keyframe (AIA, Fig. 4), the
+maps of the dual attention module over it (IGMN, Fig. 5), and the attention to the memory over
+time. Boxes as for `alphaaction demo`.
 `compare`: average precision per class of two evaluations of the same data (IGMN, Fig. 6).
 """
 
@@ -69,7 +70,7 @@ def attention(args: argparse.Namespace) -> None:
     if not predictor.has_attention:
         raise ValueError(
             f"{args.config_file}: MODEL.INTERACTION.NAME {cfg.MODEL.INTERACTION.NAME!r} attends to "
-            "no memory and has no attention maps; use a model with M-blocks, HGNN or IGMN"
+            "nothing; use a model of AIA, HGNN or IGMN"
         )
     names = class_names(cfg, predictor.model, args.label_map)
     wanted, keyframes, chosen = set(args.at), [], []

@@ -94,6 +94,22 @@ class MemoryWeights:
 
 
 @dataclass(frozen=True, eq=False)
+class ClipWeights:
+    """How the persons of one keyframe share one attention among persons or objects of the keyframe.
+
+    Attributes:
+        name: of the attention, such as "P-block 1".
+        boxes: (J, 4) of the others, XYXY as fractions of the picture's width and height.
+        weights: (P, J). What falls on empty places is left out, and a person's other weights add up
+            to 1 (AIA, Fig. 4), or to 0 for who sees nobody.
+    """
+
+    name: str
+    boxes: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class ClipAttention:
     """What an interaction module looked at for the persons of one keyframe.
 
@@ -103,17 +119,20 @@ class ClipAttention:
         maps: name -> (P, G, G) in (0, 1), rows first: "semantic" and "identity", as far as the
             module has them. The identity map is the one in use, multiplied with the semantic one.
         memory: one entry per attention to the memory, in order of computation.
+        clip: one entry per attention to persons or objects of the keyframe, in the same order.
     """
 
     map_boxes: np.ndarray
     maps: Mapping[str, np.ndarray]
     memory: Sequence[MemoryWeights]
+    clip: Sequence[ClipWeights] = ()
 
     def of(self, rows: np.ndarray) -> ClipAttention:
         """Take the persons at these rows alone."""
         maps = {name: x[rows] for name, x in self.maps.items()}
         memory = [replace(x, seen=x.seen[rows], weights=x.weights[rows]) for x in self.memory]
-        return ClipAttention(self.map_boxes[rows], maps, memory)
+        clip = [replace(x, weights=x.weights[rows]) for x in self.clip]
+        return ClipAttention(self.map_boxes[rows], maps, memory, clip)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Attention maps over the keyframe (IGMN, Fig. 5).
+"""Attention over the keyframe: maps (IGMN, Fig. 5), and to persons and objects (AIA, Fig. 4).
 
 Shape letters: H W picture, G side of a map.
 """
@@ -12,7 +12,7 @@ import numpy as np
 
 from ..formats.results import ClipAttention, KeyframeResult, PersonResult
 from .contact_sheet import Tile, contact_sheet, scale_into
-from .palette import RGB, IdentityColours
+from .palette import RGB, IdentityColours, mix
 from .text import format_time, name_person
 
 MAX_PERSONS = 6  # in one picture, the first ones
@@ -60,6 +60,52 @@ def attention_map_sheet(
         own = {name: x[i] for name, x in maps.items()}
         tiles += _row(picture, keyframe, i, rgb, box, own, limits)
     return contact_sheet(tiles, columns=1 + len(maps), tile_width=_PLACE[0])
+
+
+def clip_attention_sheet(
+    picture: np.ndarray, keyframe: KeyframeResult, colours: IdentityColours
+) -> np.ndarray:
+    """One row a person: what of the keyframe each attention is to, bright, and how much of it.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB, the keyframe.
+        keyframe: somebody's, with attention to the clip; boxes in pixels of `picture`.
+        colours: of the video.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+    """
+    attentions = attention_of(keyframe).clip
+    small = scale_into(picture, _PLACE)
+    size = np.tile(small.shape[1::-1], 2)
+    rgb = colours.of([person.person_id for person in keyframe.persons])
+    scale = np.tile(np.array(small.shape[1::-1]) / picture.shape[1::-1], 2)
+    tiles = []
+    for i, person in enumerate(keyframe.persons[:MAX_PERSONS]):
+        title = f"{format_time(keyframe.timestamp)}  {name_with_action(person)}"
+        tiles.append(Tile(small, np.array([person.box * scale]), [[]], title, [rgb[i]]))
+        for attention in attentions:
+            boxes, weights = attention.boxes * size, attention.weights[i]
+            labels = [[f"{w:.0%}"] if w >= 0.005 else [] for w in weights]
+            shades = [mix((110, 110, 110), (255, 214, 64), float(w)) for w in weights]
+            lit = light_up(small, boxes, weights)
+            tiles.append(Tile(lit, boxes, labels, attention.name, shades))
+    return contact_sheet(tiles, columns=1 + len(attentions), tile_width=_PLACE[0])
+
+
+def light_up(picture: np.ndarray, boxes: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Darken a picture (H, W, 3) but for its boxes (J, 4), the more the less their weights (J,).
+
+    The largest weight leaves its box as it is.
+    """
+    share = np.zeros(picture.shape[:2])
+    brightest = weights.max(initial=0.0)
+    for box, weight in zip(boxes, weights):
+        left, top = np.maximum(np.floor(box[:2]), 0).astype(int)
+        right, bottom = np.ceil(box[2:]).astype(int)
+        area = share[top:bottom, left:right]
+        np.maximum(area, weight / brightest if brightest > 0 else 0.0, out=area)
+    return np.round(picture * (0.3 + 0.7 * share[..., None])).astype(np.uint8)
 
 
 def _row(

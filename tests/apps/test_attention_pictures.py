@@ -143,13 +143,15 @@ def test_a_processed_video_has_pictures_of_attention(scene, tmp_path, name):
     assert predictor.has_attention == bool(name)
     files = process_video(predictor, video, boxes, tmp_path, NAMES)
     found = sorted(p.name for p in tmp_path.glob("attention_*"))
-    kinds = {"": [], "DenseSerialInteraction": ["memory.png"], "IGMN": ["maps.jpg", "memory.png"]}
+    aia = ["clip.jpg", "memory.png"]
+    kinds = {"": [], "DenseSerialInteraction": aia, "IGMN": ["maps.jpg", *aia]}
     assert {x.split("_")[2] for x in found} == set(kinds[name])
     assert sorted(p.name for p in files.attention.values()) == found
     assert len(files.attention) <= 3 * len(kinds[name])
     assert all(cv2.imread(str(path)) is not None for path in files.attention.values())
     # What an earlier run left goes, what is somebody else's stays.
     (tmp_path / "attention_0999_maps.jpg").touch()
+    (tmp_path / "attention_0999_clip.jpg").touch()
     (tmp_path / "attention_0998.500_memory.png").touch()
     (tmp_path / "attention_of_mine_maps.jpg").touch()
     process_video(predictor, video, boxes, tmp_path, NAMES)

@@ -237,12 +237,63 @@ def test_hooks_go_also_after_an_error():
 
 def test_without_attention_nothing_is_recorded():
     scene = NonLocalInteraction(dim_in=C, dim_inner=D, dim_out=D)
-    without_memory = SerialInteraction(
-        dim_in=C, dim_inner=D, dim_out=D, num_slots=3, blocks=("P", "O")
-    )
-    assert not any(map(has_attention, (None, scene, without_memory)))
-    memory = random_memory(1, 1, 1)
-    assert record(without_memory, random_clips([2]), memory)[1] == []
+    assert not any(map(has_attention, (None, scene)))
     with record_attention(None) as recorded:
         pass
     assert recorded == []
+
+
+# ----------------------------------------------------------------------------- inside of the clip
+
+
+def pom(**options) -> SerialInteraction:
+    torch.manual_seed(0)
+    sizes = {"dim_in": C, "dim_inner": D, "dim_out": D, "num_slots": BEFORE + AFTER + 1}
+    return randomised(SerialInteraction(**sizes, blocks=tuple("POMP"), **options))
+
+
+IN_CLIP = {
+    "AIA": (pom, ["P-block 1", "O-block 1", "P-block 2"]),
+    "AIA, padding attended": (
+        lambda: pom(attend_padding=True, max_persons=6, max_objects=4),
+        ["P-block 1", "O-block 1", "P-block 2"],
+    ),
+    "HGNN": (hgnn, ["layer 1", "layer 2", "layer 3"]),
+}
+
+
+@pytest.mark.parametrize("name", IN_CLIP)
+def test_attention_inside_the_clip_leaves_empty_places_out(name):
+    build, names = IN_CLIP[name]
+    module = build()
+    clips, memory = random_clips([2, 0, 3]), random_memory(3, BEFORE, AFTER, PERSONS)
+    blocks = [x.weights for x in module.clip_attention()]
+    given: dict[nn.Module, torch.Tensor] = {}
+
+    def keep(weights: nn.Module, inputs: tuple, output: torch.Tensor) -> None:
+        given.setdefault(weights, output)  # HGNN asks again, for the memory
+
+    for block in blocks:
+        block.register_forward_hook(keep)
+    _, recorded = record(module, clips, memory)
+    for i, (clip, found) in enumerate(zip(clips, recorded, strict=True)):
+        assert [x.name for x in found.clip] == names
+        for attention, block in zip(found.clip, blocks):
+            others = clip.objects if attention.name.startswith("O") else clip.persons
+            p, j = len(clip.persons), len(others)
+            assert attention.boxes.shape == (j, 4) and attention.weights.shape == (p, j)
+            raw = given[block][i, :p, :j].double().numpy()
+            sums = raw.sum(axis=1, keepdims=True)
+            if p and j:
+                np.testing.assert_allclose(attention.weights, raw / sums, rtol=1e-6)
+                assert (sums < 0.99).any() == ("padding" in name), "only these look elsewhere"
+            elif p:
+                assert not attention.weights.any()
+
+
+def test_a_model_without_memory_has_attention_to_show():
+    assert has_attention(pom()) and not has_attention(None)
+    module = SerialInteraction(
+        dim_in=C, dim_inner=D, dim_out=D, num_slots=1, blocks=("P", "O")
+    ).eval()
+    assert has_attention(module) and not module.memory_attention()

@@ -50,10 +50,8 @@ def attention(tool, scene, output: Path, *arguments: object, model: str = "igmn"
 def test_pictures_of_the_seconds_that_were_asked_for(tool, scene, tmp_path):
     assert attention(tool, scene, tmp_path / "out", "--at", 2, 4) == 0
     files = sorted(p.name for p in (tmp_path / "out").iterdir())
-    assert files == [
-        *("attention_0002_maps.jpg", "attention_0002_memory.png"),
-        *("attention_0004_maps.jpg", "attention_0004_memory.png"),
-    ]
+    kinds = ("clip.jpg", "maps.jpg", "memory.png")
+    assert files == [f"attention_{t}_{kind}" for t in ("0002", "0004") for kind in kinds]
     assert all(cv2.imread(str(p)) is not None for p in (tmp_path / "out").iterdir())
 
 
@@ -79,7 +77,7 @@ def test_mistakes_are_one_line(tool, scene, tmp_path, capsys):
     assert attention(tool, scene, tmp_path, "--at", 90) == 2
     says("nobody at second 90")
     assert attention(tool, scene, tmp_path, model="none") == 2
-    says("none.yaml", "no attention maps", "use a model with M-blocks, HGNN or IGMN")
+    says("none.yaml", "attends to nothing", "use a model of AIA, HGNN or IGMN")
     assert attention(tool, scene, tmp_path, "--person-detector", "x.yaml") == 2
     says("no --boxes besides")
     assert list(tmp_path.iterdir()) == []

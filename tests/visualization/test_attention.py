@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from alphaaction_d2.formats.results import (
     ClipAttention,
+    ClipWeights,
     KeyframeResult,
     MemoryWeights,
     PersonResult,
@@ -15,6 +18,8 @@ from alphaaction_d2.formats.results import (
 from alphaaction_d2.visualization.attention import (
     MAX_PERSONS,
     attention_map_sheet,
+    clip_attention_sheet,
+    light_up,
     overlay_map,
     view_around,
 )
@@ -118,6 +123,30 @@ def test_a_sheet_has_a_row_per_person_and_a_column_per_map():
     corners = [one[14:50, 8 + 448 * i + 380 : 8 + 448 * i + 430] for i in (1, 2)]
     semantic, identity = (brightness(corner).mean() for corner in corners)
     assert semantic > 2 * identity > 0
+
+
+def test_what_attention_is_to_stays_bright():
+    white = np.full((100, 160, 3), 200, np.uint8)
+    boxes = np.array([[10.0, 10, 50, 90], [100, 10, 150, 90], [-20, 0, 5, 300]])
+    lit = light_up(white, boxes, np.array([0.8, 0.2, 0.0]))
+    assert (lit[20:80, 15:45] == 200).all() and (lit[:, 60:90] == 60).all()
+    assert (lit[20:80, 105:145] == 95).all() and (lit[:, :4] == 60).all()  # a quarter of the way
+    assert (light_up(white, boxes[:0], np.zeros(0)) == 60).all()
+    assert (light_up(white, boxes, np.zeros(3)) == 60).all()
+
+
+def test_a_sheet_of_the_clip_has_a_column_per_attention():
+    boxes = [[20, 10, 90, 80], [60, 20, 120, 90]]
+    shown = keyframe([1, 2], boxes)
+    there = np.array(boxes) / [160, 100, 160, 100]
+    attentions = [
+        ClipWeights("P-block 1", there, np.array([[0.5, 0.5], [1.0, 0.0]])),
+        ClipWeights("O-block 1", there[:0], np.zeros((2, 0))),
+    ]
+    shown = replace(shown, attention=replace(shown.attention, clip=attentions))
+    sheet = clip_attention_sheet(BLACK, shown, IdentityColours())
+    one = clip_attention_sheet(BLACK, replace(shown, persons=shown.persons[:1]), IdentityColours())
+    assert sheet.shape[1] > 3 * 440 and sheet.shape[0] > 1.5 * one.shape[0]
 
 
 def test_a_sheet_shows_whose_boxes_they_are():

@@ -23,6 +23,7 @@ from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, pad_sets, projection
 from .build import (
     INTERACTION_REGISTRY,
+    AttentionInClip,
     InteractionModule,
     MemoryAttention,
     common_options,
@@ -127,6 +128,15 @@ class InteractionAggregation(InteractionModule):
     def memory_attention(self) -> list[MemoryAttention]:
         blocks = [block for kind, block in self.kinds_and_blocks() if kind == "M"]
         return [MemoryAttention(f"M-block {i}", b.weights) for i, b in enumerate(blocks, 1)]
+
+    def clip_attention(self) -> list[AttentionInClip]:
+        found = []
+        for name, block in self.blocks.items():  # such as P_block_1
+            kind, _, number = name.partition("_block_")
+            if kind in "PO":
+                title = f"{kind}-block {number}"
+                found.append(AttentionInClip(title, block.weights, kind == "O"))  # type: ignore
+        return found
 
     def kinds_and_blocks(self) -> Iterator[tuple[str, InteractionBlock]]:
         """Go through the blocks in order, each with its type."""

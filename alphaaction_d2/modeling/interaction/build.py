@@ -43,6 +43,22 @@ class MemoryAttention:
         return reached.repeat_interleave(max_persons).nonzero()[:, 0]
 
 
+@dataclass(frozen=True)
+class AttentionInClip:
+    """Where a module attends to persons or objects of the clip itself.
+
+    Attributes:
+        name: such as "P-block 1".
+        weights: the `AttentionWeights` at work there, in its first call. Its first others are the
+            clip's, in order; places after them are empty.
+        objects: of objects instead of persons.
+    """
+
+    name: str
+    weights: nn.Module
+    objects: bool = False
+
+
 class InteractionModule(nn.Module, ABC):
     """What the ROI heads and the pool ask of a module of INTERACTION_REGISTRY.
 
@@ -78,6 +94,10 @@ class InteractionModule(nn.Module, ABC):
 
     def memory_attention(self) -> list[MemoryAttention]:
         """Say where it attends to the memory, for :func:`inspection.record_attention`."""
+        return []
+
+    def clip_attention(self) -> list[AttentionInClip]:
+        """Say where it attends to persons and objects of the clip, for the same."""
         return []
 
     @property

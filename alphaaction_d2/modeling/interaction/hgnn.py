@@ -17,7 +17,13 @@ from torch import Tensor, nn
 from ...config import check_keys, one_of, whole
 from ...structures import ClipFeatures, Losses, MemoryWindow
 from .attention import InteractionBlock, init_projection, pad_sets, projection
-from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention, common_options
+from .build import (
+    INTERACTION_REGISTRY,
+    AttentionInClip,
+    InteractionModule,
+    MemoryAttention,
+    common_options,
+)
 from .graph import NOBODY, TrackGraph, build_graph, down_sample, same_track, track_starts
 
 
@@ -253,6 +259,12 @@ class HGNN(InteractionModule):
     def memory_attention(self) -> list[MemoryAttention]:
         return [
             MemoryAttention(f"layer {i + 1}", layer.inter_clip.weights, self.stride(i))  # type: ignore
+            for i, layer in enumerate(self.layers)
+        ]
+
+    def clip_attention(self) -> list[AttentionInClip]:
+        return [
+            AttentionInClip(f"layer {i + 1}", layer.intra_clip.weights)  # type: ignore
             for i, layer in enumerate(self.layers)
         ]
 

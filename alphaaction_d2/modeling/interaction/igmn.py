@@ -9,7 +9,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .build import INTERACTION_REGISTRY, InteractionModule, MemoryAttention
+from .build import INTERACTION_REGISTRY, AttentionInClip, InteractionModule, MemoryAttention
 from .dam import DualAttentionModule
 from .hgnn import HGNN
 
@@ -41,6 +41,9 @@ class IGMN(InteractionModule):
 
     def memory_attention(self) -> list[MemoryAttention]:
         return self.hgnn.memory_attention()
+
+    def clip_attention(self) -> list[AttentionInClip]:
+        return self.hgnn.clip_attention()
 
     @property
     def map_attention(self) -> nn.Module:

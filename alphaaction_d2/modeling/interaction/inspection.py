@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...formats.results import ClipAttention, MemoryWeights
-from ...structures import MemoryWindow, fractions
-from .build import InteractionModule, MemoryAttention
+from ...formats.results import ClipAttention, ClipWeights, MemoryWeights
+from ...structures import ClipFeatures, MemoryWindow, fractions
+from .build import AttentionInClip, InteractionModule, MemoryAttention
 from .dam import AttentionMaps
 
 
 def has_attention(interaction: InteractionModule | None) -> bool:
     """Say whether there is anything to record."""
     return interaction is not None and (
-        bool(interaction.memory_attention()) or interaction.map_attention is not None
+        bool(interaction.memory_attention() or interaction.clip_attention())
+        or interaction.map_attention is not None
     )
 
 
@@ -54,7 +55,8 @@ def record_attention(
     heard: dict[nn.Module, tuple[tuple, Any]] = {}  # inputs and output of this call
 
     def hear(module: nn.Module, inputs: tuple, output: Any) -> None:
-        heard[module] = (inputs, output)
+        # The first time: inside of slots HGNN attends for the clip, and then for the memory.
+        heard.setdefault(module, (inputs, output))
 
     def end_call(module: InteractionModule, inputs: tuple, _: Any) -> None:
         clips, memory = inputs
@@ -69,12 +71,17 @@ def record_attention(
             _memory_weights(attention, *heard[attention.weights], memory, counts, slots_per_second)
             for attention in module.memory_attention()
         ]
+        clip_weights = [
+            _clip_weights(attention, heard[attention.weights][1], clips)
+            for attention in module.clip_attention()
+        ]
         for i, clip in enumerate(clips):
             recorded.append(
                 ClipAttention(
                     map_boxes=_array(fractions(clip.grid_boxes, clip.persons.image_size)),
                     maps={name: _array(x[i]) for name, x in maps_per_clip.items()},
                     memory=[x[i] for x in memory_per_clip],
+                    clip=[x[i] for x in clip_weights],
                 )
             )
         heard.clear()
@@ -82,6 +89,7 @@ def record_attention(
     with ExitStack() as hooks:
         if interaction is not None and has_attention(interaction):
             sources = [x.weights for x in interaction.memory_attention()]
+            sources += [x.weights for x in interaction.clip_attention()]
             sources += [] if interaction.map_attention is None else [interaction.map_attention]
             for source in sources:
                 hooks.enter_context(source.register_forward_hook(hear))
@@ -124,6 +132,24 @@ def _memory_weights(
         )
         for i, n in enumerate(counts)
     ]
+
+
+def _clip_weights(
+    attention: AttentionInClip, output: Tensor, clips: list[ClipFeatures]
+) -> list[ClipWeights]:
+    """Split by clip what `AttentionWeights` gave, (N, P, J), and leave out what is empty."""
+    per_person = (max([1, *(len(x.persons) for x in clips)]), -1)
+    weights = output.unflatten(1, per_person).mean(dim=2)
+    found = []
+    for clip, of_clip in zip(clips, weights):
+        others = clip.objects if attention.objects else clip.persons
+        boxes = others.boxes if attention.objects else others.proposal_boxes
+        of_clip = of_clip[: len(clip.persons), : len(others)].double()
+        there = fractions(boxes.tensor[: of_clip.shape[1]], others.image_size)
+        total = of_clip.sum(dim=1, keepdim=True)
+        shares = torch.where(total > 0, of_clip / total, torch.zeros_like(of_clip))
+        found.append(ClipWeights(attention.name, _array(there), _array(shares)))
+    return found
 
 
 def _array(x: Tensor) -> np.ndarray:
