@@ -159,7 +159,7 @@ def _score_ucf101_24(args: argparse.Namespace) -> tuple[str, str]:
     result = ucf101_24.evaluate_ucf101_24(truth, found, args.protocol, frames=args.frames)
     video = tubes.evaluate_all_tubes(truth, found, args.protocol)
     text = f"{ucf101_24.ucf_results_as_text(result)}\n{tubes.video_results_as_text(video)}"
-    return text, ucf101_24.ucf_results_as_json(result, video=tubes.video_results_as_dict(video))
+    return text, ucf101_24.ucf_results_as_json(result, **tubes.video_results_as_dict(video))
 
 
 def _score_epic55(args: argparse.Namespace) -> tuple[str, str]:

@@ -241,6 +241,8 @@ def acting(scores: np.ndarray, penalty: float = SWITCH_PENALTY) -> np.ndarray:
     Returns:
         (T,) bool.
     """
+    if scores.max(initial=0.0) <= 0.5:  # most classes of most persons: nothing to gain anywhere
+        return np.zeros(len(scores), dtype=bool)
     rests, acts = 0.0, 0.0  # best sums that end so, of 2 s - 1 where somebody acts
     came: list[tuple[bool, bool]] = []  # what came before, by what is now
     for score in scores.tolist():
@@ -394,13 +396,18 @@ def video_results_as_text(results: Sequence[UCFVideoMAP]) -> str:
     return "\n".join(lines)
 
 
-def video_results_as_dict(results: Sequence[UCFVideoMAP]) -> dict[str, dict[str, float | None]]:
-    """Give the video mAP as fractions, by way of making tubes, for JSON."""
+def video_results_as_dict(results: Sequence[UCFVideoMAP]) -> dict[str, dict[str, dict]]:
+    """Give the video mAP, and AP at 0.5 of the classes, as fractions by way of making tubes; for
+    JSON."""
+
+    def numbers(values: Iterable[tuple[str, float]]) -> dict[str, float | None]:
+        return {name: None if math.isnan(ap) else ap for name, ap in values}
+
     return {
-        result.tubes: {
-            f"mAP@{x}": None if math.isnan(ap) else ap for x, ap in result.numbers.items()
-        }
-        for result in results
+        "video": {
+            x.tubes: numbers((f"mAP@{at}", ap) for at, ap in x.numbers.items()) for x in results
+        },
+        "video_AP_per_class": {x.tubes: numbers(zip(x.class_names, x.ap[0.5])) for x in results},
     }
 
 

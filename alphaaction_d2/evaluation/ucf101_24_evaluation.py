@@ -134,7 +134,7 @@ class UCFEvaluator(DatasetEvaluator):
         if self._output_dir is not None:
             self._output_dir.mkdir(parents=True, exist_ok=True)
             write_ucf_detections(self._output_dir / "ucf101_24_detections.csv.gz", detections)
-            text = ucf_results_as_json(frames, video=video_results_as_dict(tubes))
+            text = ucf_results_as_json(frames, **video_results_as_dict(tubes))
             write_atomically(self._output_dir / "ucf101_24_results.json", text)
         text = f"{ucf_results_as_text(frames)}\n{video_results_as_text(tubes)}"
         logger.info("Results on %s:\n%s", self._dataset_name, text)

@@ -334,7 +334,7 @@ def write_ucf_detections(path: str | os.PathLike, detections: UCFDetections) -> 
 
     def write(file: IO[bytes]) -> None:
         packed = str(path).endswith(".gz")
-        with gzip.GzipFile("", "wb", 6, file, mtime=0) if packed else nullcontext(file) as stream:
+        with gzip.GzipFile("", "wb", 1, file, mtime=0) if packed else nullcontext(file) as stream:
             pa_csv.write_csv(table, stream, options)
 
     write_atomically(path, write)

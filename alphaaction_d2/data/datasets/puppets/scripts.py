@@ -242,7 +242,7 @@ class _Planner:
         self.params = params
         self.width = params.stage_width
         self.last = params.seconds - 2
-        self.puppets, self.look_alikes = _draw_cast(rng)
+        self.puppets, self.look_alikes = draw_cast(rng)
         self.diaries = {p.person_id: _Diary(self.width) for p in self.puppets}
         self.chest_x = float(rng.uniform(26, self.width - 26))
         self.balls: list[Ball] = []
@@ -575,7 +575,7 @@ _SKINS = ((250, 214, 180), (214, 160, 120), (140, 92, 62))
 _HATS = ((30, 30, 30), (90, 30, 20), (20, 60, 110), (100, 80, 20))
 
 
-def _draw_cast(rng: np.random.Generator) -> tuple[tuple[Puppet, ...], tuple[int, int]]:
+def draw_cast(rng: np.random.Generator) -> tuple[tuple[Puppet, ...], tuple[int, int]]:
     """Two to four puppets with different shirts, two of which look alike, in random order."""
     number = int(rng.choice([2, 3, 4], p=[0.3, 0.55, 0.15]))
     shirts = rng.permutation(len(_SHIRTS))
