@@ -56,9 +56,9 @@ def class_ap_chart(
     title += f": mAP {mean_ap(classes):.1f}" if measured else ""
     boxes = sum(entry.num_boxes for entry in classes)
     parts = [protocol, f"{measured} of {len(classes)} classes with ground truth"]
-    parts.append(f"{boxes:,} ground-truth boxes (number beside the bar)" if boxes else "")
+    parts.append(f"{boxes:,} boxes (beside the bar)" if boxes else "")
     chance = mean_chance(classes)
-    parts.append("" if math.isnan(chance) else f"black mark: random scores (mean {chance:.1f})")
+    parts.append("" if math.isnan(chance) else f"black mark: random scores, mean {chance:.1f}")
     limit = _axis_end(classes)
 
     def draw(axes: Axes, y: float, entry: ClassAP, colour: str) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import subprocess
+import sys
 from collections import Counter, defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -474,6 +478,22 @@ class TestFolder:
         assert len(files) == 14
         for path in files:
             assert (again / path.relative_to(root)).read_bytes() == path.read_bytes(), path
+
+    def test_workers_do_not_wait_for_threads_that_were_not_forked(self, tmp_path):
+        """OpenCV's pool, once used, is not in forked processes, which may wait for it for ever."""
+        code = """
+import sys, cv2, numpy as np
+from alphaaction_d2.data.datasets.puppets.generate import generate_puppets
+if __name__ == "__main__":
+    cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)
+    generate_puppets(sys.argv[1], num_train=2, num_val=0, seconds=4, num_workers=2)
+"""
+        command = [sys.executable, "-c", code, str(tmp_path / "puppets")]
+        root = Path(__file__).resolve().parents[3]
+        subprocess.run(
+            command, timeout=100, check=True, env={**os.environ, "PYTHONPATH": str(root)}
+        )
 
     def test_the_encoder_repeats_itself(self, tmp_path):
         """With x264's macroblock trees this video came out in six ways, on AVX-512."""

@@ -159,7 +159,9 @@ def _excluded(params: PuppetParams) -> list[list]:
 
 def _write_video(root: Path, params: PuppetParams, split: str, index: int) -> dict:
     """Render one video and returns its rows of all tables."""
-    cv2.setNumThreads(1)  # the images are tiny, and the processes are what runs in parallel
+    # The images are tiny, and the processes are what runs in parallel. Not 1: in a process that was
+    # forked from one whose threads OpenCV has used, it waits for these, which are not there.
+    cv2.setNumThreads(0)
     script = plan_video(params, split, index)
     path = root / "videos" / f"{script.video_id}.mp4"
     size = (params.width, params.height)
