@@ -37,6 +37,11 @@ COMMANDS = {
         "the same for a camera, a stream or the screen, while it happens",
         "0 --video pieces",
     ),
+    "segments": Command(
+        "segments",
+        "find out what is done to what in a kitchen's film: verbs, nouns, actions over time",
+        "--verbs verb.yaml verbs.pth --nouns noun.yaml nouns.pth --input film.mp4 --output out",
+    ),
     "boxes": Command(
         "boxes",
         "find boxes of persons and objects with a detector",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,10 @@ def load_epic(name: str, files: EPICFiles) -> list[dict]:
             "s; the video has %s",
             *(name, len(outside), len(keys), video, middle, videos[video].span_text()),
         )
-    hands, objects = _boxes(name, files, videos)
+    if not files.boxes:
+        wanted = ", ".join(x.format(split=files.split) for x in _BOX_FILES)
+        logger.warning("%s: no hands and objects: none of %s in %s", name, wanted, files.folder)
+    hands, objects = read_hands_and_objects(files.boxes, videos)
     labels = segments.verbs if files.kind == "verb" else segments.nouns
     num_classes = len(read_epic_classes(files.label_map))
     if len(labels) and labels.max() >= num_classes:
@@ -216,41 +219,51 @@ def _build(
     objects: DenseBoxes,
 ) -> Iterator[dict]:
     for i in kept:
-        video, middle = keys[i]
-        info, uid = videos[video], int(segments.uids[i])
-        start, stop = float(segments.starts[i]), float(segments.stops[i])
-        around = (video, start - BOX_MARGIN, stop + BOX_MARGIN)
-        yield {
-            "file_name": str(info.path),
-            "video_id": video,
-            "timestamp": middle,
-            "span": (start, stop),
-            "image_id": uid,
-            "height": info.height,
-            "width": info.width,
-            "annotations": [
-                {
-                    "bbox": [0.0, 0.0, float(info.width), float(info.height)],
-                    "bbox_mode": BoxMode.XYXY_ABS,
-                    "category_id": int(labels[i]),
-                    "person_id": uid,
-                }
-            ],
-            "persons": FoundBoxes.of([0, 0, 1, 1], 1.0, uid),
-            "hands": hands.between(*around),
-            "objects": objects.between(*around),
-        }
+        info, uid = videos[keys[i][0]], int(segments.uids[i])
+        span = float(segments.starts[i]), float(segments.stops[i])
+        segment = segment_dict(keys[i][0], info, uid, span, hands, objects)
+        segment["annotations"] = [
+            {
+                "bbox": [0.0, 0.0, float(info.width), float(info.height)],
+                "bbox_mode": BoxMode.XYXY_ABS,
+                "category_id": int(labels[i]),
+                "person_id": uid,
+            }
+        ]
+        yield segment
 
 
-def _boxes(
-    name: str, files: EPICFiles, videos: dict[str, VideoInfo]
+def segment_dict(
+    video: str,
+    info: VideoInfo,
+    uid: int,
+    span: tuple[float, float],
+    hands: DenseBoxes,
+    objects: DenseBoxes,
+) -> dict:
+    """Make the dict of a segment that nobody has annotated, see `load_epic`."""
+    around = (video, span[0] - BOX_MARGIN, span[1] + BOX_MARGIN)
+    return {
+        "file_name": str(info.path),
+        "video_id": video,
+        "timestamp": (span[0] + span[1]) / 2,
+        "span": span,
+        "image_id": uid,
+        "height": info.height,
+        "width": info.width,
+        "annotations": [],
+        "persons": FoundBoxes.of([0, 0, 1, 1], 1.0, uid),
+        "hands": hands.between(*around),
+        "objects": objects.between(*around),
+    }
+
+
+def read_hands_and_objects(
+    paths: Sequence[str | Path], videos: Mapping[str, VideoInfo]
 ) -> tuple[DenseBoxes, DenseBoxes]:
-    """Read hands and objects; without files there are none, with a warning."""
-    if not files.boxes:
-        wanted = ", ".join(x.format(split=files.split) for x in _BOX_FILES)
-        logger.warning("%s: no hands and objects: none of %s in %s", name, wanted, files.folder)
+    """Read hands and objects of some videos from files of boxes, of which there may be none."""
     sizes = {video: (info.width, info.height) for video, info in videos.items()}
-    tables = [read_boxes(x, "objects").as_fractions(sizes.get).rows for x in files.boxes]
+    tables = [read_boxes(x, "objects").as_fractions(sizes.get).rows for x in paths]
     rows = [table for table in tables if len(table)]
     if not rows:
         return DenseBoxes([]), DenseBoxes([])
