@@ -92,10 +92,10 @@ def process_video(
         Stopped: Ctrl-C came after the first results.
     """
     info = probe_video(video)
+    predictor.stopwatch = Stopwatch()
     boxes = predictor.default_boxes() if boxes is None else boxes
     shown = ShownClasses.of(class_names, min_scores)
     name, start = one_line(video_name(video)), monotonic()
-    predictor.stopwatch = Stopwatch()
     keyframes, choice = [], KeyframeChoice(ATTENTION_KEYFRAMES)
     predictor.progress = progress = Progress(info, "finding actions,")
     is_stopped = False

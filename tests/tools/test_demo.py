@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -14,7 +15,8 @@ import torch
 from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
-from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.apps import demo as demo_app
+from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.model_zoo import download
 from alphaaction_d2.modeling import coco_detectors
 from tests.detectors import write_detector
@@ -181,3 +183,100 @@ def test_names_of_the_classes(demo, scene, tmp_path):
         assert (
             json.loads((tmp_path / "out" / "results.json").read_text())["class_names"] == expected
         )
+
+
+# ------------------------------------------------------------------------------ as a newcomer would
+
+
+def test_folders_of_videos_and_what_is_missing_is_told_first(demo, scene, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "alphaaction_d2")
+    folder = tmp_path / "films"
+    folder.mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (folder / name).write_bytes((scene / "one.mp4").read_bytes())
+    (folder / "notes.txt").write_text("no video")
+    assert demo([], folder, tmp_path / "missing.mp4", "--boxes", "whole-frame") == 1
+    told = [record.getMessage() for record in caplog.records]
+    missing = next(i for i, line in enumerate(told) if "missing.mp4: no such file" in line)
+    used = next(i for i, line in enumerate(told) if line.startswith("Actions: "))
+    done = [i for i, line in enumerate(told) if "persons in" in line]
+    assert missing < used < done[0] and len(done) == 2
+    assert sorted(x.name for x in (tmp_path / "out").iterdir()) == ["a", "b", "report.html"]
+
+
+def test_nothing_is_loaded_for_nothing(demo, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo_app, "AttentionPredictor", lambda cfg: pytest.fail("loaded a model"))
+    assert demo([], tmp_path / "a.mp4", "--boxes", "whole-frame") == 1
+    assert "1 of 1 videos failed" in capsys.readouterr().err
+
+
+def test_results_beside_the_film_unless_told(scene, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ("--config-file", CONFIG, "--weights", scene / "weights.pth", "--boxes", "whole-frame")
+    with loaded_tool(TOOL) as run:
+        assert run(scene / "one.mp4", *given) == 0
+    assert (tmp_path / "one_actions" / "annotated.mp4").is_file()
+
+
+def test_random_networks_are_refused_or_told(scene, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    model = ("--config-file", CONFIG, "--output", "out")
+    given = (scene / "one.mp4", *model, "--boxes", "whole-frame")
+    with loaded_tool(TOOL) as run:
+        assert run(*given) == 2
+        assert "give --weights FILE (docs/weights.md), or --random" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+        assert run(*given, "--random") == 0
+    frame = next(iterate_frames(tmp_path / "out" / "annotated.mp4"))[1]
+    # a red corner at the top right of every picture, none at the top left
+    right, left = frame[1, -6:-2].astype(int), frame[1, 2:6].astype(int)
+    assert abs(right - [190, 20, 20]).max() < 40 and left.max() < 100
+
+
+def test_ctrl_c_keeps_what_is_known(demo, scene, tmp_path, monkeypatch, caplog):
+    original = demo_app.AttentionPredictor._predict
+
+    def interrupted(self, *arguments):
+        for x in original(self, *arguments):
+            yield x
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo_app.AttentionPredictor, "_predict", interrupted)
+    assert demo(["one.mp4", "two.mp4"], "--boxes", scene / "boxes.csv") == 130
+    keyframes = json.loads((tmp_path / "out" / "one" / "results.json").read_text())["keyframes"]
+    assert [k["timestamp"] for k in keyframes] == [0]
+    last = [t for t, _ in iterate_frames(tmp_path / "out" / "one" / "annotated.mp4")][-1]
+    assert 0.3 <= last <= 0.6  # half a second further than the last keyframe
+    assert "Ended by Ctrl-C" in (tmp_path / "out" / "report.html").read_text()
+    assert not (tmp_path / "out" / "two").exists()
+
+
+def test_what_took_the_time_is_told(demo, scene, caplog):
+    caplog.set_level(logging.INFO, "alphaaction_d2")
+    detector = ("--person-detector", scene / "detector.yaml", scene / "detector.pth")
+    assert demo(["one.mp4"], *detector) == 0
+    told = [record.getMessage() for record in caplog.records]
+    (line,) = [x for x in told if "for each second of video" in x]
+    for stage in ("decoding", "detector", "network", "drawing and writing"):
+        assert f"{stage} 0." in line, line
+    # Its scores are all 1/2.
+    (why,) = [x for x in told if "the detector finds nobody" in x]
+    assert "the best score of a person is 0.5" in why
+    assert "0 persons in 0 boxes at 2 keyframes" in line
+
+
+def test_detectors_have_their_own_threshold(scene, tmp_path):
+    """What RF-DETR means by 0.5 is not what an R-CNN means by it."""
+    found = {}
+    for detector in ("transformers:rf-detr-nano", "torchvision:fasterrcnn_resnet50_fpn_v2", None):
+        for opts in ((), ("--opts", "INPUT.PERSON_SCORE_THRESH_TEST", "0.4")):
+            given = ["--person-detector", detector] if detector else []
+            argv = ["x.mp4", "--random", *given, *opts]
+            args = demo_app.parse_args(argv)
+            cfg = demo_app.model_cfg(args)
+            demo_app.box_sources(args, cfg)
+            found[detector, bool(opts)] = cfg.INPUT.PERSON_SCORE_THRESH_TEST
+    assert found["transformers:rf-detr-nano", False] == 0.5
+    assert found["torchvision:fasterrcnn_resnet50_fpn_v2", False] == 0.8
+    assert found[None, False] in (0.5, 0.8)  # whichever is installed
+    assert {score for (_, given), score in found.items() if given} == {0.4}

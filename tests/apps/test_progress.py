@@ -1,0 +1,26 @@
+"""How far a video is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+from alphaaction_d2.apps.progress import progress_text
+from alphaaction_d2.data.video import VideoInfo
+
+INFO = VideoInfo(Path("v.mp4"), 64, 48, 25.0, 200.0, 0, "h264", 0.0, Fraction(1), 0)
+
+
+def test_share_and_time_that_is_left():
+    assert progress_text(INFO, 50, 30) == "25 % (0:50.0 of 3:20.0), 1.5 minutes left"
+    assert progress_text(INFO, 250, 60).startswith("100 % ") and "0.0 minutes" in progress_text(
+        INFO, 250, 60
+    )
+    part = replace(INFO, begin=900.0)  # of a film, with the film's seconds
+    assert progress_text(part, 950, 30) == "25 % (15:50.0 of 18:20.0), 1.5 minutes left"
+    assert progress_text(INFO, 0, 0.0).startswith("0 % ")
+
+
+def test_a_length_that_nobody_knows():
+    assert progress_text(replace(INFO, duration=None), 50, 30) == "at 0:50.0"
