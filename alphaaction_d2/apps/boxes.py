@@ -35,11 +35,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from detectron2.data import MetadataCatalog
 
 from ..config import LOOKS_PER_SECOND
 from ..data.clip_sampling import iterate_clips
 from ..data.datasets import AVAFiles, keyframes_of, register_folder, registered_files
-from ..data.datasets.builtin import folder_splits
+from ..data.datasets.builtin import folder_splits, ucf101_24_splits
+from ..data.datasets.catalog import check_registered
+from ..data.datasets.ucf101_24 import UCFFiles
 from ..data.video import (
     VideoError,
     VideoReader,
@@ -52,6 +55,7 @@ from ..data.video import (
 from ..formats.epic55 import FEATURE_FPS
 from ..formats.names import file_name
 from ..formats.results import format_timestamp
+from ..formats.ucf101_24 import FRAME_RATE, TRAIN_FRAME_STRIDE
 from ..formats.writing import write_atomically
 from ..modeling.coco_detectors import AUTO
 from ..modeling.detector import load_detector, resolve_detector
@@ -132,7 +136,12 @@ class VideoJob:
 
     video_id: str
     path: Path | None  # None for one that was not found
-    timestamps: tuple[int, ...] | None = None  # increasing seconds; None: every second
+    timestamps: tuple[float, ...] | None = None  # increasing seconds; None: every second
+    frame_rate: float | None = None  # of a data set that counts frames, see `VideoReader`
+
+    def is_keyframe(self, timestamp: float) -> bool:
+        """Tell whether a moment is a keyframe; others, in between, are looked at for persons."""
+        return self.frame_rate is not None or timestamp == round(timestamp)
 
 
 def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
@@ -144,8 +153,13 @@ def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
     return [VideoJob(video_name(path), Path(path)) for path in find_inputs(inputs)]
 
 
-def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
-    """Jobs for the keyframes of a split: those annotated or listed that are not excluded."""
+def dataset_jobs(files: AVAFiles | UCFFiles, every_second: bool = False) -> list[VideoJob]:
+    """Jobs for the keyframes of a split: those annotated or listed that are not excluded.
+
+    Of UCF101-24 these are all frames for testing, and every fifth annotated one for training.
+    """
+    if isinstance(files, UCFFiles):
+        return _ucf_jobs(files)
     found = find_videos(files.videos)
     keyframes: dict[str, list[int]] = defaultdict(list)
     for video, second in keyframes_of(str(files.videos), files):
@@ -154,6 +168,19 @@ def dataset_jobs(files: AVAFiles, every_second: bool = False) -> list[VideoJob]:
         VideoJob(name, _video_of(found.get(name, [])), None if every_second else tuple(seconds))
         for name, seconds in keyframes.items()
     ]
+
+
+def _ucf_jobs(files: UCFFiles) -> list[VideoJob]:
+    annotations = files.read()
+    found = files.find_videos(annotations)
+    jobs = []
+    for code, frames in files.keyframes(annotations).items():
+        video = annotations.videos[code]
+        if files.split == "train":
+            frames = [k for k in frames if k % TRAIN_FRAME_STRIDE == 0]
+        moments = tuple(k / FRAME_RATE for k in frames)
+        jobs.append(VideoJob(video, _video_of(found.get(video, [])), moments, FRAME_RATE))
+    return jobs
 
 
 def _video_of(paths: Sequence[Path]) -> Path | None:
@@ -173,7 +200,7 @@ class Task:
     outputs: Mapping[Path, Sequence[str]]  # see `merge_parts`
 
 
-def split_task(files: AVAFiles, prefix: Path, every_second: bool) -> Task:
+def split_task(files: AVAFiles | UCFFiles, prefix: Path, every_second: bool) -> Task:
     """The task of one split of a data set."""
     outputs = {
         prefix.with_name(f"{prefix.name}_{kind}s.csv"): (kind,) for kind in ("person", "object")
@@ -195,9 +222,12 @@ def make_tasks(args: argparse.Namespace) -> list[Task]:
         if args.output:
             raise ValueError("--output is not for a folder with own data: see boxes/ in it")
         register_folder(folder)  # says what is missing
-        splits = folder_splits(folder).items()
+        splits = (ucf101_24_splits(folder) or folder_splits(folder)).items()
         return [split_task(x, folder / "boxes" / split, args.every_second) for split, x in splits]
-    files = registered_files(args.dataset)
+    check_registered(args.dataset)
+    files = MetadataCatalog.get(args.dataset).get("files")
+    if not isinstance(files, UCFFiles):
+        files = registered_files(args.dataset)
     if not args.output:
         raise ValueError(f"{args.dataset} needs --output FILE: FILE_persons.csv is written, ...")
     return [split_task(files, Path(args.output), args.every_second)]
@@ -207,7 +237,10 @@ def make_tasks(args: argparse.Namespace) -> list[Task]:
 
 
 def keyframe_pictures(
-    path: str | Path, timestamps: Sequence[float] | None = None, looks_per_second: int = 1
+    path: str | Path,
+    timestamps: Sequence[float] | None = None,
+    looks_per_second: int = 1,
+    frame_rate: float | None = None,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yield (timestamp, (H, W, 3) uint8 RGB picture) of a video's keyframes.
 
@@ -219,6 +252,7 @@ def keyframe_pictures(
             second.
         looks_per_second: more than 1 also gives moments between keyframes that are one second
             apart.
+        frame_rate: of a data set that counts frames, see `VideoReader`; any seconds will do then.
 
     Raises:
         VideoError: the video cannot be opened.
@@ -232,12 +266,12 @@ def keyframe_pictures(
         return
     moments, known = [], set(timestamps)
     for timestamp in timestamps:
-        if timestamp - 1 in known:
+        if timestamp - 1 in known and frame_rate is None:
             moments += [timestamp - 1 + n / looks_per_second for n in range(1, looks_per_second)]
         moments.append(timestamp)
-    with VideoReader(path) as reader:
+    with VideoReader(path, frame_rate=frame_rate) as reader:
         for moment in moments:
-            if reader.info.spans(moment):
+            if reader.info.spans(moment) or frame_rate is not None:
                 yield moment, reader.pictures([moment])[0]
 
 
@@ -251,18 +285,20 @@ def detect_keyframes(
         yield from zip((timestamp for timestamp, _ in batch), found, strict=True)
 
 
-def box_rows(video_id: str, timestamp: float, detected: PictureBoxes) -> list[list[str]]:
+def box_rows(
+    video_id: str, timestamp: float, detected: PictureBoxes, is_keyframe: bool = True
+) -> list[list[str]]:
     """Make rows video_id,timestamp,x1,y1,x2,y2,class,score of one keyframe, persons first.
 
     Coordinates are fractions with five decimals; a box that is nothing at that precision is left
-    out. Between keyframes, at broken seconds, only persons matter.
+    out. Between keyframes only persons matter.
     """
     found, names = detected.found, detected.names
     boxes = np.round(np.clip(found.boxes, 0, 1), 5)
     rows = []
     for index in sorted(range(len(boxes)), key=lambda i: (names[i] != "", -found.scores[i])):
         x1, y1, x2, y2 = boxes[index].tolist()
-        matters = names[index] == "" or timestamp == round(timestamp)
+        matters = names[index] == "" or is_keyframe
         if matters and x1 < x2 and y1 < y2:
             corners = [f"{value:.5f}" for value in (x1, y1, x2, y2)]
             score = f"{found.scores[index]:.6f}"
@@ -312,11 +348,12 @@ def write_boxes(
                 raise VideoError(f"{job.video_id}: video not found")
             rows, looks, complete = [], 0, 0
             features: dict[str, np.ndarray] = {}
-            pictures = keyframe_pictures(job.path, job.timestamps, looks_per_second)
+            pictures = keyframe_pictures(job.path, job.timestamps, looks_per_second, job.frame_rate)
             for timestamp, found in detect_keyframes(pictures, detect, batch_size):
-                rows += box_rows(job.video_id, timestamp, found)
+                is_keyframe = job.is_keyframe(timestamp)
+                rows += box_rows(job.video_id, timestamp, found, is_keyframe)
                 looks += 1
-                if timestamp == round(timestamp):
+                if is_keyframe:
                     complete = len(rows)
                     if with_features:
                         best = found.best_features(FEATURES_PER_PICTURE)

@@ -34,6 +34,7 @@ from .writing import write_atomically
 FRAME_RATE = 25.0  # frames a second, by which annotations and memory count
 PICTURE_SIZE = (320, 240)  # of all its videos
 SPLITS = ("train", "test")
+TRAIN_FRAME_STRIDE = 5  # of the frames that boxes are made for; the configuration's default
 _MAX_LABEL = 1 << 16  # a class takes a place in every table of results
 _BOX = ("x1", "y1", "x2", "y2")
 _COLUMNS = (

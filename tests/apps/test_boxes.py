@@ -16,14 +16,18 @@ from alphaaction_d2.apps.boxes import (
     detect_keyframes,
     keyframe_pictures,
     merge_parts,
+    split_task,
     video_jobs,
     write_boxes,
 )
 from alphaaction_d2.data.datasets.ava import AVAFiles
+from alphaaction_d2.data.datasets.builtin import ucf101_24_files
+from alphaaction_d2.data.datasets.ucf101_24 import load_ucf101_24
 from alphaaction_d2.data.video import VideoError
 from alphaaction_d2.formats.ava import read_ava_csv
 from alphaaction_d2.modeling.picture_boxes import PictureBoxes
 from alphaaction_d2.structures import FoundBoxes
+from tests.data.datasets.test_ucf101_24 import write_ucf
 from tests.detectors import find_square, write_walk
 from tests.helpers import write_dataset
 
@@ -195,3 +199,27 @@ def test_whatever_lies_in_a_folder_of_videos_is_looked_at_or_listed(tmp_path, ca
     with caplog.at_level(logging.INFO):  # and goes on with those that failed only
         assert len(write_boxes(jobs, find_square, parts, settings={})) == 5
     assert "goes on with 5 of 8 videos" in caplog.text
+
+
+def test_boxes_of_ucf101_24_are_made_for_frames(tmp_path):
+    """All frames of test videos, every fifth annotated one for training, and read back there."""
+    folder = write_ucf(tmp_path / "toy")
+    (folder / "boxes").mkdir()
+    levels = []
+
+    def detect(pictures):
+        levels.extend(round(float(picture.mean()) / 10) for picture in pictures)
+        found = FoundBoxes.of([[0.1, 0.1, 0.5, 0.9], [0, 0, 1, 1]], [0.9, 0.8])
+        return [PictureBoxes(found, ["", "cup"]) for _ in pictures]
+
+    for split, frames in (("train", [5, 5]), ("test", list(range(12)))):
+        levels.clear()
+        task = split_task(ucf101_24_files(folder, split), folder / "boxes" / split, False)
+        assert write_boxes(task.jobs, detect, task.parts, settings={}) == []
+        merge_parts(task.jobs, task.parts, task.outputs)
+        assert levels == frames
+        dicts = load_ucf101_24("toy", ucf101_24_files(folder, split))
+        numbers = [
+            (round(x["timestamp"] * 25), len(x["persons"]), len(x["objects"])) for x in dicts
+        ]
+        assert [k for k, *found in numbers if found == [1, 1]] == frames

@@ -124,6 +124,12 @@ def register_all_ucf101_24(root: Path) -> None:
         register_ucf101_24(f"ucf101_24_{split}", ucf101_24_files(root / "ucf24", split))
 
 
+def ucf101_24_splits(folder: Path) -> dict[str, UCFFiles]:
+    """The splits of a folder with annotations of UCF101-24; of any other there are none."""
+    splits = {split: ucf101_24_files(folder, split) for split in SPLITS}
+    return splits if all(files.annotations.is_file() for files in splits.values()) else {}
+
+
 def ucf101_24_files(folder: Path, split: str) -> UCFFiles:
     """Where the files of a split of UCF101-24, or of a data set in its form, lie in a folder."""
 
@@ -196,8 +202,7 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
         for part, files in epic_splits(name, folder).items():
             _make_room(part, files.label_map)
         return register_epic(name, folder)
-    ucf = {split: ucf101_24_files(folder, split) for split in SPLITS}
-    if all(files.annotations.is_file() for files in ucf.values()):
+    if ucf := ucf101_24_splits(folder):
         return [_register_again(f"{name}_{split}", files) for split, files in ucf.items()]
     label_map, splits = folder_label_map(folder), folder_splits(folder)
     for path, ok in (

@@ -72,6 +72,17 @@ class UCFFiles:
                 found |= {f"{folder}/{video}".lstrip("/"): paths for video, paths in inside}
         return found
 
+    def keyframes(self, annotations: UCFAnnotations) -> dict[int, list[int]]:
+        """Find the frames of every video, by its number, that are looked at, from 0 on: the
+        annotated ones, or all for testing."""
+        if self.split == "test":
+            return {code: list(range(n)) for code, n in enumerate(annotations.num_frames.tolist())}
+        pairs = np.stack([annotations.video_codes, annotations.frames - 1], axis=1)
+        found = defaultdict(list)
+        for code, k in np.unique(pairs, axis=0).tolist():
+            found[code].append(k)
+        return dict(found)
+
     def boxes(
         self, role: str, annotations: UCFAnnotations, sizes: Mapping[str, tuple[int, int]]
     ) -> AVARows | None:
@@ -126,7 +137,7 @@ def load_ucf101_24(name: str, files: UCFFiles) -> list[dict]:
     """
     files.check(name)
     annotations = files.read()
-    frames = _frames(annotations, files.split)
+    frames = files.keyframes(annotations)
     infos: dict[str, VideoInfo] = {}
     if files.videos is not None:
         keys = [(annotations.videos[code], k) for code, ks in frames.items() for k in ks]
@@ -147,17 +158,6 @@ def load_ucf101_24(name: str, files: UCFFiles) -> list[dict]:
         dicts = list(_build(annotations, frames, infos, sizes, tables, from_annotations))
     logger.info("%s: %d frames of %d videos", name, len(dicts), len(frames))
     return dicts
-
-
-def _frames(annotations: UCFAnnotations, split: str) -> dict[int, list[int]]:
-    """Find the keyframes of every video, from 0 on: the annotated ones, or all for testing."""
-    if split == "test":
-        return {code: list(range(n)) for code, n in enumerate(annotations.num_frames.tolist())}
-    pairs = np.stack([annotations.video_codes, annotations.frames - 1], axis=1)
-    found = defaultdict(list)
-    for code, k in np.unique(pairs, axis=0).tolist():
-        found[code].append(k)
-    return dict(found)
 
 
 def _compare_lengths(name: str, annotations: UCFAnnotations, infos: dict[str, VideoInfo]) -> None:
