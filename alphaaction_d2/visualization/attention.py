@@ -87,7 +87,7 @@ def clip_attention_sheet(
         for attention in attentions:
             boxes, weights = attention.boxes * size, attention.weights[i]
             labels = [[f"{w:.0%}"] if w >= 0.005 else [] for w in weights]
-            shades = [mix((110, 110, 110), (255, 214, 64), float(w)) for w in weights]
+            shades = [mix((255, 214, 64), (110, 110, 110), float(w)) for w in weights]
             lit = light_up(small, boxes, weights)
             tiles.append(Tile(lit, boxes, labels, attention.name, shades))
     return contact_sheet(tiles, columns=1 + len(attentions), tile_width=_PLACE[0])

@@ -22,6 +22,7 @@ from ..class_groups import class_groups
 from .ava import AVAFiles, read_annotations, register_ava, registered_files
 from .catalog import check_registered, read_metadata
 from .epic55 import LABELS, epic_splits, register_epic
+from .persons import register_persons
 from .ucf101_24 import UCFFiles, register_ucf101_24
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,10 @@ def register_all_ava(root: Path) -> None:
     for version, splits in _AVA_SPLITS.items():
         for split in splits:
             files = ava_files(root, version, split)
-            register_ava(f"ava_v{version}_{split}", files, official=True)
+            name = f"ava_v{version}_{split}"
+            register_ava(name, files, official=True)
+            if files.annotations is not None:
+                register_persons(name)
 
 
 def ava_files(root: Path, version: str, split: str) -> AVAFiles:
@@ -122,6 +126,7 @@ def register_all_ucf101_24(root: Path) -> None:
     """UCF101-24, split 1, as `ucf101_24_train` and `ucf101_24_test`."""
     for split in SPLITS:
         register_ucf101_24(f"ucf101_24_{split}", ucf101_24_files(root / "ucf24", split))
+        register_persons(f"ucf101_24_{split}")
 
 
 def ucf101_24_splits(folder: Path) -> dict[str, UCFFiles]:
