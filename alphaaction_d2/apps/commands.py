@@ -30,7 +30,7 @@ COMMANDS = {
     "demo": Command(
         "demo",
         "find out who does what in any video, and draw it",
-        "--config-file CONFIG --weights W --input film.mp4 --boxes FILE --output out",
+        "film.mp4",
     ),
     "live": Command(
         "live",

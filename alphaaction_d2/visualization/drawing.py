@@ -25,6 +25,7 @@ from .text import fit, load_font, name_person
 # side stays below this: text on them can then be read.
 MIN_SHORT_SIDE, MAX_LONG_SIDE = 480, 1920
 MAX_ACTIONS = 4  # per person
+MAX_ROWS = 16  # in a picture: of a crowd everybody's best action is seen, not some people's lists
 _PANEL = (18, 20, 26)
 _OPACITY = 199  # of the panels, up to 255
 _TEXT = (255, 255, 255)
@@ -249,8 +250,9 @@ class PersonDrawer:
     ) -> None:
         """All actions where there is room, else the best one, else the identity alone."""
         ids, labels, panels = [person.person_id for person in persons], [], []
+        most = min(MAX_ACTIONS, max(1, MAX_ROWS // max(len(persons), 1)))
         for person, colour in zip(persons, colours):
-            actions = person.best_actions(MAX_ACTIONS, self.min_score)
+            actions = person.best_actions(most, self.min_score)
             rows: Rows = tuple((name, round(100 * score)) for name, score in actions)
             label = name_person(person.person_id), rows, colour
             labels.append(label)
