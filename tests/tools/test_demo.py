@@ -16,6 +16,7 @@ from detectron2.modeling import build_model
 
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps import demo as demo_app
+from alphaaction_d2.apps import video_arguments
 from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.model_zoo import download
 from alphaaction_d2.modeling import coco_detectors
@@ -280,3 +281,15 @@ def test_detectors_have_their_own_threshold(scene, tmp_path):
     assert found["torchvision:fasterrcnn_resnet50_fpn_v2", False] == 0.8
     assert found[None, False] in (0.5, 0.8)  # whichever is installed
     assert {score for (_, given), score in found.items() if given} == {0.4}
+
+
+@pytest.mark.parametrize("computes, dtype", [(True, "bfloat16"), (False, "float32")])
+def test_the_default_model_takes_what_the_cpu_computes(monkeypatch, computes, dtype):
+    monkeypatch.setattr(video_arguments, "_computes_bfloat16", lambda device: computes)
+    cfg = demo_app.model_cfg(demo_app.parse_args(["x.mp4"]))
+    assert cfg.TEST.DTYPE == dtype
+    assert cfg.MODEL.WEIGHTS == video_arguments.DEFAULT_MODEL
+    own = demo_app.model_cfg(
+        demo_app.parse_args(["x.mp4", "--config-file", str(CONFIG), "--random"])
+    )
+    assert own.TEST.DTYPE == "float32"  # what somebody names is computed as it says
