@@ -63,6 +63,7 @@ READERS = {
     "structures.py of",
     "modeling/backbone/slowfast.py _from_config",
     "modeling/interaction/build.py common_options",
+    "modeling/interaction/build.py memory_channels",
     "modeling/detector.py configured_detector",
     "engine/checks.py check_run_keys",
     "engine/solver.py parameter_groups",

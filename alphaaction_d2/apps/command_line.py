@@ -22,8 +22,12 @@ USER_ERRORS = (ValueError, KeyError, OSError, FloatingPointError)
 
 
 def tool_parser(description: str | None) -> ArgumentParser:
-    """A parser whose help shows a module's docstring as it is written."""
-    return ArgumentParser(description=description, formatter_class=RawDescriptionHelpFormatter)
+    """A parser whose help shows a module's docstring as it is written, and fits a screen."""
+    return ArgumentParser(
+        description=description,
+        # with more room for options than argparse gives them, few take a second line
+        formatter_class=lambda prog: RawDescriptionHelpFormatter(prog, max_help_position=34),
+    )
 
 
 def import_models() -> None:

@@ -40,7 +40,7 @@ COMMANDS = {
     "segments": Command(
         "segments",
         "find out what is done to what in a kitchen's film: verbs, nouns, actions over time",
-        "--verbs verb.yaml verbs.pth --nouns noun.yaml nouns.pth --input film.mp4 --output out",
+        "--verbs v.yaml v.pth --nouns n.yaml n.pth --input film.mp4 --output out",
     ),
     "boxes": Command(
         "boxes",

@@ -479,4 +479,5 @@ _SHARED = (
 
 
 def _value(cfg: CfgNode, key: str) -> Any:
-    return functools.reduce(lambda node, name: node[name], key.split("."), cfg)
+    value = functools.reduce(lambda node, name: node[name], key.split("."), cfg)
+    return tuple(value) if isinstance(value, list) else value  # as a saved configuration has it

@@ -148,7 +148,7 @@ def test_best_checkpoint_keeps_the_best_and_is_not_resumed_from(folder, tmp_path
     record = json.loads((tmp_path / "model_best.json").read_text())
     assert record == {"metric": "ava/mAP@0.5", "value": 0.7, "iteration": 1}
     saved = torch.load(tmp_path / "model_best.pth", weights_only=True)
-    assert set(saved) == {"model", "class_names"}  # nothing to resume from
+    assert set(saved) == {"model", "class_names", "class_groups"}  # nothing to resume from
     again = make_trainer(folder, tmp_path, "SOLVER.MAX_ITER", 6)
     again.checkpointer.load(str(tmp_path / "model_best.pth"))
     assert torch.equal(weights(again), kept[1])
