@@ -107,6 +107,7 @@ def main(args: argparse.Namespace) -> int:
         report = write_report(
             output,
             title="Actions in " + ", ".join(section.title for section in sections),
+            subtitle=used(cfg, args.boxes),
             videos=sections,
             warnings=[*warnings, *failed],
             command=typed_command(),

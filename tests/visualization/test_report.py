@@ -211,6 +211,7 @@ def test_truth_stands_beside_what_was_predicted(tmp_path):
     assert "1 of 2 annotated persons were not found" in text
     assert "\u2713 walk" in text and "\u2717 wave" in text and "not seen: open" in text
     assert "a person who was not found: wave" in text
+    assert "Nobody has annotated" not in text
     # In the timeline: two bars; marks below what is true.
     assert len(page.of("s")) == 2
 
@@ -218,6 +219,7 @@ def test_truth_stands_beside_what_was_predicted(tmp_path):
 def test_without_truth_nothing_is_right_or_wrong(tmp_path):
     page = Page(write_report(tmp_path, title="t", videos=[VideoSection("v", None, result_of(3))]))
     assert "\u2713" not in page.text and "true, as annotated" not in page.text
+    assert "Nobody has annotated this video" in page.text
     assert page.of("s") == []
 
 
