@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+import importlib
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +16,7 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.env import seed_all_rng
 
 from alphaaction_d2 import register_datasets, setup_cfg
-from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.apps.command_line import run_module
 from alphaaction_d2.config import class_groups
 from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.engine import Trainer
@@ -100,19 +100,15 @@ def build_trainer(cfg: CfgNode, output: Path, seed: int = 1) -> Trainer:
 @contextmanager
 def loaded_tool(path: Path) -> Iterator[Callable[..., int]]:
     """A script of tools/ as a function of its command line that returns the exit code."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    script = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = script
-    spec.loader.exec_module(script)
-    module = sys.modules[script.main.__module__]  # of apps, or the script itself
+    name = re.search(r'run_app\("(\w+)"\)', path.read_text())[1]
+    module = importlib.import_module(f"alphaaction_d2.apps.{name}")
 
     def run(*arguments: object) -> int:
-        return run_tool(lambda: script.main(script.parse_args(list(map(str, arguments)))))
+        return run_module(name, list(map(str, arguments)))
 
     # Its handler would outlive the test that captures what it writes.
     with mock.patch.object(module, "setup_console", create=True):
         yield run
-    del sys.modules[spec.name]
 
 
 def watched(source: BoxSource, width: int, height: int) -> BoxSource:

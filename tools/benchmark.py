@@ -21,7 +21,7 @@ from pathlib import Path
 from benchmarks.measure import Row, machine_facts
 from tabulate import tabulate
 
-from alphaaction_d2.apps.command_line import start, tool_parser
+from alphaaction_d2.apps.command_line import run_tool, tool_parser
 
 NOT_AREAS = {"__init__", "measure"}
 
@@ -103,4 +103,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    start(parse_args, main)
+    sys.exit(run_tool(lambda: main(parse_args())))

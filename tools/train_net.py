@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
 """Train and evaluate action models with detectron2's command line."""
 
-from alphaaction_d2.apps.command_line import start
-from alphaaction_d2.apps.train import main, parse_args
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from alphaaction import run_app  # noqa: E402
 
 if __name__ == "__main__":
-    start(parse_args, main)
+    sys.exit(run_app("train"))

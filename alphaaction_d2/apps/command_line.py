@@ -11,10 +11,9 @@ import signal
 import sys
 import threading
 import traceback
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import NoReturn
 
 INTERRUPTED = 130  # what shells give for a command that was ended by Ctrl-C
 # Raised with a message that says what is wrong and where.
@@ -49,10 +48,20 @@ def typed_command() -> str:
     return f"{sys.argv[0]} {shlex.join(sys.argv[1:])}".strip()
 
 
-def start(parse_args: Callable[[], Namespace], main: Callable[[Namespace], int | None]) -> NoReturn:
-    """Run a tool of `tools/`: its command line, then its main function; ends the process."""
-    args = parse_args()
-    sys.exit(run_tool(lambda: main(args)))
+def run_module(module: str, argv: Sequence[str], needs_models: bool = True) -> int:
+    """Run a module of apps, which has `parse_args` and `main`; returns the exit code.
+
+    Args:
+        needs_models: False for what runs without torch or detectron2.
+    """
+
+    def start() -> int | None:
+        if needs_models:
+            import_models()
+        app = importlib.import_module(f"{__package__}.{module}")
+        return app.main(app.parse_args(argv))
+
+    return run_tool(start)
 
 
 def tell_failed(failed: Sequence[str], num_videos: int) -> int:

@@ -5,13 +5,12 @@ A command's module is imported when it is asked for, so that help is there at on
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..version import __version__
-from .command_line import import_models, run_tool
+from .command_line import run_module
 
 
 class Command(NamedTuple):
@@ -117,11 +116,4 @@ def run(argv: Sequence[str]) -> int:
         sys.stderr.write(f"error: no command {name!r}: one of {', '.join(COMMANDS)}\n")
         return 2
     sys.argv = [f"alphaaction {name}", *rest]  # what usage lines, and processes of a group, tell
-
-    def start() -> int | None:
-        if command.needs_models:
-            import_models()
-        module = importlib.import_module(f"{__package__}.{command.module}")
-        return module.main(module.parse_args(rest))
-
-    return run_tool(start)
+    return run_module(command.module, rest, command.needs_models)

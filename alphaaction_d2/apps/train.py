@@ -11,6 +11,7 @@ with one task for every process, it needs none of the arguments about GPUs and m
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import sys
 import time
@@ -134,12 +135,20 @@ def main(args: Namespace) -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # else detectron2 prefers NCCL, on any machine
     else:
         check_gpus(args.num_gpus, torch.cuda.device_count())
+    # Who keeps account of semaphores tells of those that an interrupted process leaves.
+    told = os.environ.get("PYTHONWARNINGS", "").split(",")
+    told.append("ignore::UserWarning:multiprocessing.resource_tracker")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, told))
     try:
         launch(
             _main_of_several,
             *(args.num_gpus, args.num_machines, args.machine_rank, args.dist_url),
             args=(args,),
         )
+    except KeyboardInterrupt:
+        for process in multiprocessing.active_children():
+            process.terminate()  # it leaves Ctrl-C to us, see alphaaction.py
+        raise
     except ProcessRaisedException as error:  # from detectron2: ours do not raise
         reason = str(error).strip().splitlines()[-1]
         raise ValueError(f"the processes can't meet at {args.dist_url}: {reason}") from None

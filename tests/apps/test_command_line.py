@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,23 @@ def test_ctrl_c_ends_a_tool_and_its_workers_with_one_line(tmp_path):
     assert [x for x in errors.splitlines() if "CUDA" not in x] == ["interrupted"]
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)  # nobody is left
+
+
+@pytest.mark.parametrize("command", [["tools/demo.py"], ["alphaaction.py", "check"]])
+def test_ctrl_c_while_the_package_is_imported(command):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, ROOT / command[0], *command[1:], "--help"],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(0.7)  # all imports take several seconds
+    process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == INTERRUPTED
+    assert (output, errors) == ("", "interrupted\n")
 
 
 def test_what_an_interrupt_becomes_on_its_way_is_no_error(capsys):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import cv2
@@ -12,9 +10,8 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from alphaaction_d2 import setup_cfg
-from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.data.datasets.builtin import register_datasets, register_folder
-from tests.helpers import write_dataset
+from tests.helpers import loaded_tool, write_dataset
 from tests.kitchens import write_kitchen
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,14 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def tool():
-    spec = importlib.util.spec_from_file_location(
-        "check_dataset", ROOT / "tools" / "check_dataset.py"
-    )
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield lambda *words: run_tool(lambda: module.main(module.parse_args(list(map(str, words)))))
-    del sys.modules[spec.name]
+    with loaded_tool(ROOT / "tools" / "check_dataset.py") as run:
+        yield run
 
 
 def test_good_data(tool, tmp_path, capsys):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -227,3 +229,35 @@ def test_variables_of_a_launcher_that_make_no_sense(train_here, two_steps, monke
     code, errors = train_here("--config-file", two_steps)
     assert code == 2
     assert errors.startswith("error: started as one of several processes, "), errors
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_two_processes_and_their_workers(tmp_path):
+    """Wherever they are: a terminal sends it to all of them."""
+    folder = write_dataset(tmp_path / "toy")
+    long = (*SMALL, "SOLVER.MAX_ITER", 10_000, "SOLVER.STEPS", "()", "DATALOADER.NUM_WORKERS", 1)
+    command = ("--config-file", CONFIG, "--num-gpus", 2, *data(folder), *long, "OUTPUT_DIR", "out")
+    environment = {**OUTSIDE, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(TOOL), *map(str, command)],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    log = tmp_path / "out" / "log.txt"
+    deadline = time.monotonic() + 240
+    while not (log.is_file() and "Starting training" in log.read_text()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.5)
+    os.killpg(process.pid, signal.SIGINT)
+    start = time.monotonic()
+    _, errors = process.communicate(timeout=60)  # all that have its end of the pipe are gone
+    assert process.returncode == 130 and time.monotonic() - start < 20
+    assert [x for x in errors.splitlines() if "warn" not in x.lower()] == ["interrupted"]
+    with pytest.raises(ProcessLookupError):
+        for _ in range(30):
+            os.killpg(process.pid, 0)
+            time.sleep(0.2)
