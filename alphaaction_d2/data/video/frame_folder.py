@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -386,6 +387,12 @@ def read_picture(path: Path) -> np.ndarray:
         UNREADABLE: it cannot be read, or not to its end.
     """
     with _open_picture(path) as image:
+        if image.format == "WEBP" and image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
+            # PIL takes any for an animation, of which it keeps four more copies
+            picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+            if picture is None:
+                raise OSError("a damaged WebP picture")
+            return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB, dst=picture)
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I;16"):  # 16 bits of gray, which PIL would clip
             gray = (np.asarray(image) >> 8).astype(np.uint8)

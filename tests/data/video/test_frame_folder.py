@@ -165,6 +165,22 @@ def test_corrupted_bytes_give_a_picture_or_the_one_before(tmp_path, suffix):
         assert len(frames) == 30
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"quality": 30}])
+def test_webp_is_read_as_pil_reads_it(tmp_path, mode, options):
+    path = tmp_path / "1.webp"
+    Image.fromarray(picture(37)).convert(mode).save(path, **options)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(read_picture(path), image.convert("RGB"))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side
+    Image.fromarray(picture(37)).save(path, exif=exif, **options)
+    assert read_picture(path).shape[:2] == picture(37).shape[1::-1]
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(OSError):
+        read_picture(path)
+
+
 def test_pictures_of_any_mode_become_rgb(tmp_path):
     rgb = picture(37)
     gray = rgb[..., 0]
