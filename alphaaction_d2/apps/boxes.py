@@ -428,7 +428,7 @@ def _claim(parts: Path, settings: Mapping[str, object]) -> None:
         return
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         known = None
     if not isinstance(known, dict):
         raise ValueError(f"{path}: damaged, so nobody knows what made the boxes: remove {parts}")

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..formats.pickles import UnsafePickleError, loads_numbers
+from ..formats.tables import DataFileError, check_unpacked_size
 from .sources import recognise
 
 logger = logging.getLogger(__name__)
@@ -187,9 +188,12 @@ def _check_archive(path: str | os.PathLike) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            check_unpacked_size(path, sum(x.file_size for x in archive.infolist()))
             wrong = archive.testzip()
     # All that zipfile raises for damage; NotImplementedError where a changed bit names a method of
     # compression that it does not have, RuntimeError where it says that a record is encrypted.
+    except DataFileError:
+        raise
     except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         reason = str(error) or type(error).__name__
         raise ValueError(f"{damaged} ({reason}): download or copy it again") from error

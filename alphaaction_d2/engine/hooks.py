@@ -88,7 +88,7 @@ class BestCheckpoint(HookBase):
             try:
                 record = json.loads(self.record.read_text(encoding="utf-8"))
                 metric, best = record["metric"], float(record["value"])
-            except (ValueError, KeyError, TypeError):  # no JSON, or another one
+            except (ValueError, KeyError, TypeError, RecursionError):  # no JSON, or other
                 raise ValueError(
                     f"{self.record}: damaged; remove it, and the next evaluation is the best so far"
                 ) from None

@@ -332,7 +332,7 @@ def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
         ]
         # "dialect": what it was called before
         return classes, str(content.get("protocol") or content["dialect"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(
             f"{path}: not a result file of the AVA evaluator (ava_results.json): {error!r}"
         ) from error

@@ -141,3 +141,13 @@ def test_addresses_are_told_in_one_line(address):
     with pytest.raises(OSError, match=f"^{address}: .*name its path") as error:
         load_for_inference(nn.Linear(1, 1), address)
     assert "\n" not in str(error.value)
+
+
+def test_an_archive_that_unpacks_to_too_much(tmp_path):
+    """Torch packs nothing; who does may mean harm."""
+    path = tmp_path / "bomb.pth"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("bomb/data.pkl", b"\x80\x02}.")
+        archive.writestr("bomb/data/0", bytes(1 << 26))
+    with pytest.raises(ValueError, match="unpacks to more than 50 times its size"):
+        read_checkpoint(path)
