@@ -44,7 +44,7 @@ COMMANDS = {
     "boxes": Command(
         "boxes",
         "find boxes of persons and objects with a detector",
-        "--dataset my_data --detector COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml",
+        "--dataset my_data",
     ),
     "check": Command(
         "check",
@@ -54,7 +54,7 @@ COMMANDS = {
     "train": Command(
         "train",
         "train a model, and evaluate it",
-        "--config-file configs/Small/aia.yaml DATASETS.FOLDERS \"('my_data',)\"",
+        "--config-file Small/aia.yaml DATASETS.FOLDERS \"('my_data',)\"",
     ),
     "evaluate": Command(
         "evaluate",
