@@ -20,13 +20,14 @@ READY := $(VENV)/.alphaaction_d2-ready
 UNFINISHED := $(VENV)/.alphaaction_d2-unfinished
 START := $(shell date +%s)
 
-.PHONY: help setup demo demo-from-nothing compare compare-update compare-kitchen test test-all lint format docs clean FORCE
+.PHONY: help setup demo demo-from-nothing compare compare-update compare-kitchen compare-ucf test test-all lint format docs clean FORCE
 
 help:
 	@echo "make demo      generate Puppets videos, train, evaluate; results in demo_output/"
 	@echo "make demo-from-nothing    the same, and the backbone is trained, too"
 	@echo "make compare   train and compare the interaction methods"
 	@echo "make compare-update    what it is worth that the memory is written while the network learns"
+	@echo "make compare-ucf        AIA against C2D on a miniature of UCF101-24"
 	@echo "make compare-kitchen    what the memories of EPIC-Kitchens are worth, on a miniature of it"
 	@echo "make test      lint, format and type checks, and the fast tests"
 	@echo "make test-all  the same with the slow tests"
@@ -50,6 +51,9 @@ compare: $(READY)
 
 compare-update: $(READY)
 	$(RUN) tools/compare.py --table update --output output/compare_update $(COMPARE_ARGS)
+
+compare-ucf: $(READY)
+	$(RUN) projects/AIA/ucf_puppets.py compare
 
 compare-kitchen: $(READY)
 	$(RUN) projects/AIA/kitchen.py compare $(COMPARE_ARGS)

@@ -40,8 +40,10 @@ from ..data.dataset_summary import (
     summarise,
 )
 from ..data.datasets import registered_files
+from ..data.datasets.builtin import ucf101_24_named
 from ..data.datasets.epic55 import epic_files
 from ..data.epic55_report import COLUMNS, check_epic
+from ..data.ucf_report import UCFSummary, check_ucf
 from ..formats.config_files import setup_cfg
 from ..formats.label_map import class_names
 from ..visualization.contact_sheet import Tile, contact_sheet
@@ -152,6 +154,18 @@ def print_groups(report: DatasetReport, folder: Path | None) -> None:
         print("  " + " \\\n  ".join(f'{key} "{value}"' for key, value in keys.items()))
 
 
+def print_ucf(summaries: dict[str, UCFSummary]) -> None:
+    """What training will see of UCF101-24, by split and by class."""
+    columns = ["split", "videos", "frames", "tubes", "detected persons", "objects"]
+    print("\nWhat training and testing will see:\n")
+    print(tabulate([(name, *x[:5]) for name, x in summaries.items()], headers=columns))
+    if summaries:
+        counts = [x.tubes_of_classes for x in summaries.values()]
+        rows = [(i, name, *(x[name] for x in counts)) for i, name in enumerate(counts[0])]
+        print("\nTubes of each class:\n")
+        print(tabulate(rows, headers=("id", "class", *summaries)))
+
+
 def draw_sheet(
     path: Path, keyframes: list[AnnotatedKeyframe], pictures: dict[tuple[str, int], np.ndarray]
 ) -> bool:
@@ -197,6 +211,13 @@ def main(args: argparse.Namespace) -> int:
         print_findings(report)
         print("\nWhat training and testing will see:\n")
         print(tabulate(rows, headers=COLUMNS))
+        return 1 if report.is_wrong else 0
+    if of_ucf := ucf101_24_named(args.data):
+        if args.sheet:
+            raise ValueError("--sheet: no contact sheets of UCF101-24 are drawn")
+        summaries = check_ucf(of_ucf, report, decode=not args.no_decode)
+        print_findings(report)
+        print_ucf(summaries)
         return 1 if report.is_wrong else 0
     folder = read(args.data, report)
     chosen = choose_keyframes(report, args.sheet_size) if args.sheet else []

@@ -135,6 +135,16 @@ def ucf101_24_splits(folder: Path) -> dict[str, UCFFiles]:
     return splits if all(files.annotations.is_file() for files in splits.values()) else {}
 
 
+def ucf101_24_named(data: Sequence[str]) -> dict[str, UCFFiles]:
+    """The splits in the form of UCF101-24 that a folder has or that registered names are."""
+    folder = Path(data[0]).expanduser()
+    if len(data) == 1 and folder.is_dir():
+        name = folder.resolve().name
+        return {f"{name}_{split}": x for split, x in ucf101_24_splits(folder).items()}
+    registered = {x: MetadataCatalog.get(x).get("files") for x in data if x in DatasetCatalog}
+    return {name: x for name, x in registered.items() if isinstance(x, UCFFiles)}
+
+
 def ucf101_24_files(folder: Path, split: str) -> UCFFiles:
     """Where the files of a split of UCF101-24, or of a data set in its form, lie in a folder."""
 

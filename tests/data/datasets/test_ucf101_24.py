@@ -8,16 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.structures import Boxes, Instances
 from PIL import Image
 
+from alphaaction_d2.apps.check import main as check
+from alphaaction_d2.apps.check import parse_args as check_args
+from alphaaction_d2.data.dataset_report import DatasetReport
 from alphaaction_d2.data.datasets import register_folder
-from alphaaction_d2.data.datasets.builtin import ucf101_24_files
-from alphaaction_d2.data.datasets.ucf101_24 import UCFFiles, load_ucf101_24, register_ucf101_24
+from alphaaction_d2.data.datasets.builtin import ucf101_24_files, ucf101_24_splits
+from alphaaction_d2.data.datasets.ucf101_24 import UCFFiles, load_ucf101_24
+from alphaaction_d2.data.ucf_report import check_ucf
 from alphaaction_d2.data.video import VideoWriter
-from alphaaction_d2.evaluation import UCFEvaluator
+from alphaaction_d2.evaluation import UCF_PROTOCOLS, evaluate_ucf101_24
+from alphaaction_d2.evaluation.tubes import evaluate_all_tubes
+from alphaaction_d2.formats.ucf101_24 import UCFAnnotations, UCFDetections
 
 WIDTH, HEIGHT = 64, 48
 
@@ -110,18 +114,49 @@ def test_videos_that_are_not_there(tmp_path, caplog):
         load_ucf101_24("toy", ucf101_24_files(tmp_path / "nowhere", "test"))
 
 
+def findings(folder: Path, decode: bool = True) -> tuple[list[str], list[str]]:
+    """What is wrong, and what is unusual."""
+    report = DatasetReport()
+    check_ucf(ucf101_24_splits(folder), report, decode)
+    return tuple([x.what for x in report.findings if x.wrong == wrong] for wrong in (True, False))
+
+
+def test_check_dataset(tmp_path, capsys):
+    folder = write_ucf(tmp_path / "toy")
+    rows = [f"Dive/v_Dive_g02,{k / 25:.3f},0.1,0.2,0.5,0.8,,0.9" for k in range(2, 9)]
+    write_persons(folder, "test", [*rows, "Dive/v_Dive_g09,0.040,0.1,0.2,0.5,0.8,,0.9"])
+    wrong, unusual = findings(folder)
+    assert wrong == [] and unusual == [
+        "no detected persons: testing uses the annotated boxes",
+        "persons of 1 videos that the split does not have, such as Dive/v_Dive_g09",
+        "no detected person in 1 of 8 annotated frames, such as Dive/v_Dive_g02 frame 10",
+    ]
+    assert check(check_args([str(folder)])) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "0 wrong, 3 unusual" in words
+    assert "train 2 16 2 0 0" in words and "test 1 12 1 8 0" in words
+    assert "0 Dive 1 1" in words and "1 Run 1 0" in words
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_what_is_wrong_is_found(tmp_path, decode):
+    folder = write_ucf(tmp_path / "toy")
+    with VideoWriter(folder / "videos/Dive/v_Dive_g02.avi", 25, WIDTH, HEIGHT) as writer:
+        for k in range(7):
+            writer.write(picture(k))
+    (folder / "videos/Run/v_Run_g01.avi").write_text("no video")
+    (folder / "videos/Dive/v_Dive_g01.avi").unlink()
+    wrong, _ = findings(folder, decode)
+    assert len(wrong) == 3
+    assert "has 7 frames, the annotations count 12, and use the first 10" in wrong
+    assert "1 of 2 videos are missing: Dive/v_Dive_g01" in wrong
+    (folder / "pyannot.pkl").write_text("version https://git-lfs")
+    wrong, _ = findings(folder, decode)
+    assert len(wrong) == 1 and "pickle" in wrong[0]
+    assert check(check_args([str(folder)])) == 1
+
+
 # ------------------------------------------------------------------------------- real annotations
-
-
-def result(video: str, frame: int, boxes: np.ndarray, scores: np.ndarray, ids=None) -> dict:
-    """What a model says of a frame: (n, 4) boxes and (n, K) scores, all classes of everybody."""
-    n, k = scores.shape
-    rows = np.repeat(np.arange(n), k)
-    instances = Instances((240, 320), pred_boxes=Boxes(torch.from_numpy(boxes[rows]).float()))
-    instances.scores = torch.from_numpy(scores.reshape(-1)).float()
-    instances.pred_classes = torch.arange(k).repeat(n)
-    instances.person_ids = torch.from_numpy((np.full(n, -1) if ids is None else ids)[rows])
-    return {"video_id": video, "timestamp": frame / 25, "instances": instances}
 
 
 @pytest.fixture(scope="module")
@@ -130,46 +165,58 @@ def real(shared) -> UCFFiles:
     return UCFFiles(folder / "pyannot.pkl", "test", None, folder / "testlist01.txt")
 
 
-def perturbed(x: dict, rng: np.random.Generator) -> dict:
-    """The annotated persons of a frame as a good model would find them, and a spectator.
+def perturbed(annotations: UCFAnnotations, rng: np.random.Generator) -> UCFDetections:
+    """The annotated persons as a good model would find them, and a spectator in every frame.
 
-    Boxes are moved by about a tenth of their size, 2 in 100 persons are missed, every tenth video
-    is taken for another class, and everybody is also given a little of three other classes.
+    Boxes are moved by about a tenth of their size, 2 in 100 are missed, every tenth video is taken
+    for another class, and everybody is given a little of another class.
     """
-    people = [a for a in x["annotations"] if rng.random() > 0.02]
-    boxes = np.array([a["bbox"] for a in people]).reshape(-1, 4)
-    sizes = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
-    boxes = boxes + sizes * rng.normal(0, 0.07, boxes.shape)
-    number = zlib.crc32(x["video_id"].encode())  # the same for all frames
-    scores = np.zeros((len(people) + 1, 24))
-    for row, a in zip(scores, people):
-        row[rng.integers(24, size=3)] = rng.uniform(0, 0.4, 3)
-        wrong = number % 10 == 0
-        row[(a["category_id"] + wrong) % 24] = np.clip(rng.normal(0.75, 0.15), 0.05, 1)
-    scores[-1, number % 24] = rng.uniform(0, 0.5)
-    boxes = np.concatenate([boxes, [[280, 10, 310, 100]]])
-    ids = np.array([*(a["person_id"] for a in people), 99])
-    return result(x["video_id"], round(x["timestamp"] * 25), boxes, scores, ids)
+    gt = annotations
+    kept = np.flatnonzero(rng.random(len(gt.frames)) > 0.02)
+    sizes = np.tile(gt.boxes[:, 2:] - gt.boxes[:, :2], 2)
+    boxes = gt.boxes + sizes * rng.normal(0, 0.07, gt.boxes.shape)
+    numbers = np.array([zlib.crc32(video.encode()) for video in gt.videos])
+    wrong = numbers[gt.video_codes] % 10 == 0
+    lengths = gt.num_frames
+    spectators = int(lengths.sum())
+    columns = {
+        "video_codes": (gt.video_codes[kept], gt.video_codes[kept]),
+        "frames": (gt.frames[kept], gt.frames[kept]),
+        "boxes": (boxes[kept], boxes[kept]),
+        "labels": (((gt.labels + wrong) % 24)[kept], rng.integers(24, size=len(kept))),
+        "scores": (
+            rng.normal(0.75, 0.15, len(kept)).clip(0.05, 1),
+            rng.uniform(0, 0.4, len(kept)),
+        ),
+        "person_ids": (gt.tubes[kept], gt.tubes[kept]),
+    }
+    others = {
+        "video_codes": np.repeat(np.arange(len(lengths)), lengths),
+        "frames": np.concatenate([np.arange(1, n + 1) for n in lengths]),
+        "boxes": np.tile([280.0, 10, 310, 100], (spectators, 1)),
+        "labels": np.repeat(numbers % 24, lengths),
+        "scores": rng.uniform(0, 0.5, spectators),
+        "person_ids": np.full(spectators, 99),
+    }
+    table = {name: np.concatenate([*parts, others[name]]) for name, parts in columns.items()}
+    return UCFDetections(videos=gt.videos, **table)
 
 
 @pytest.mark.slow
-def test_real_annotations_through_data_set_and_evaluator(real, tmp_path, caplog):
-    """910 videos, with what a good model of the annotated boxes would say."""
-    register_ucf101_24("ucf101_24_real", real)
-    try:
-        dicts = DatasetCatalog.get("ucf101_24_real")
-        assert len(dicts) == 159_289 and len({x["video_id"] for x in dicts}) == 910
-        assert sum(len(x["annotations"]) for x in dicts) == 170_580
-        assert sum(bool(x["annotations"]) for x in dicts) == 138_527
-        assert len(MetadataCatalog.get("ucf101_24_real").thing_classes) == 24
-        evaluator = UCFEvaluator("ucf101_24_real", tmp_path)
-        rng = np.random.default_rng(0)
-        for x in dicts:
-            evaluator.process([], [perturbed(x, rng)])
-        numbers = evaluator.evaluate()["ucf101_24"]
-    finally:
-        DatasetCatalog.remove("ucf101_24_real")
-        MetadataCatalog.remove("ucf101_24_real")
-    assert 80 < numbers["frame_mAP@0.5"] < 95 and len(numbers) == 1 + 4 + 4 + 24
-    assert numbers["video_mAP@0.2"] >= numbers["video_mAP@0.5"] >= numbers["video_mAP@0.75"] > 50
-    assert numbers["video_mAP@0.5"] > numbers["linked_video_mAP@0.5"] > 50
+def test_real_annotations_through_data_set_and_evaluation(real):
+    """910 videos: the counts of the annotations, and what a good model would be told."""
+    dicts = load_ucf101_24("ucf101_24_real", real)
+    assert len(dicts) == 159_289 and len({x["video_id"] for x in dicts}) == 910
+    assert sum(len(x["annotations"]) for x in dicts) == 170_580
+    assert sum(bool(x["annotations"]) for x in dicts) == 138_527
+    assert {a["category_id"] for x in dicts for a in x["annotations"]} == set(range(24))
+    annotations = real.read()
+    found = perturbed(annotations, np.random.default_rng(0))
+    frames = {name: evaluate_ucf101_24(annotations, found, name).mean_ap for name in UCF_PROTOCOLS}
+    linked, identities = (x.numbers for x in evaluate_all_tubes(annotations, found))
+    expected = {"gurkirt": 0.78799, "act": 0.77933, "yowo": 0.78416}
+    assert frames == pytest.approx(expected, abs=1e-5)
+    expected = {"0.2": 0.84429, "0.5": 0.79515, "0.75": 0.70162, "0.5:0.95": 0.49756}
+    assert linked == pytest.approx(expected, abs=1e-5)
+    expected = {"0.2": 0.86860, "0.5": 0.86471, "0.75": 0.84242, "0.5:0.95": 0.56982}
+    assert identities == pytest.approx(expected, abs=1e-5)
