@@ -48,6 +48,7 @@ def head_config(config: dict) -> CfgNode:
     node.LOSS = "focal"
     node.FOCAL_GAMMA, node.FOCAL_ALPHA = head["FOCAL_LOSS"]["GAMMA"], head["FOCAL_LOSS"]["ALPHA"]
     groups = released_groups(_group_sizes(head), _loss_weights(head))
+    node.GROUP_NAMES = tuple(group.name for group in groups)
     node.GROUP_SIZES = tuple(group.stop - group.start for group in groups)
     node.GROUP_LOSS_WEIGHTS = tuple(group.loss_weight for group in groups)
     if ia["ACTIVE"]:
