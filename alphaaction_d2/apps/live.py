@@ -26,6 +26,7 @@ from typing import IO
 import numpy as np
 
 from ..data.video.live import LiveStream
+from ..engine.inference import uses_memory
 from ..engine.live import LivePredictor
 from ..engine.predictor import class_names
 from ..formats.results import KeyframeResult
@@ -77,12 +78,11 @@ def main(args: argparse.Namespace) -> int:
     predictor = load_predictor(cfg, with_detector=not args.boxes, form=LivePredictor)
     names = class_names(predictor.cfg, predictor.model, args.label_map)
     shown = ShownClasses.of(names, args.min_score)
-    logger.info(
-        "%s: every result as soon as it can be; the memory holds what was, and nothing of what "
-        "comes is waited for (MODEL.MEMORY.DELAY 0)",
-        stream.name,
-    )
-    view = AnnotatedStream() if args.video or window else None
+    logger.info("%s: every result as soon as it can be", stream.name)
+    if uses_memory(predictor.model):
+        logger.info("The memory holds what was, not what comes (MODEL.MEMORY.DELAY 0)")
+    alarm = "" if predictor.cfg.MODEL.WEIGHTS else "RANDOM NETWORK"
+    view = AnnotatedStream(alarm) if args.video or window else None
     begin, told = datetime.now().astimezone(), time.monotonic()
     with ExitStack() as stack:
         lines = stack.enter_context(_lines(args.json)) if args.json else None

@@ -34,7 +34,12 @@ class AnnotatedStream:
     Pictures go by in the thread that decodes and wait here; results come from the other one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, alarm: str = "") -> None:
+        """
+        Args:
+            alarm: a line in red in every picture.
+        """
+        self._alarm = alarm
         self._waiting: deque[tuple[int, np.ndarray]] = deque(maxlen=FPS * _WAITING_SECONDS)
         self._lock = threading.Lock()
         self._scale = 1.0
@@ -81,7 +86,7 @@ class AnnotatedStream:
             ]
             if self._drawer is None:
                 size = picture.shape[1::-1]
-                self._drawer = PersonDrawer(size[0], size[1], min_score=0)
+                self._drawer = PersonDrawer(*size, min_score=0, alarm=self._alarm)
             colours = self._colours.of([person.person_id for person in persons])
             yield number, self._drawer.draw(picture, persons, colours, format_time(number / FPS))
 
