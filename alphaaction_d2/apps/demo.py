@@ -26,11 +26,12 @@ from ..engine import AttentionPredictor, VideoPredictor
 from ..engine.box_sources import BoxSource
 from ..engine.predictor import class_names
 from ..formats.names import file_name
+from ..formats.results import read_best_scores
 from ..model_zoo.files import is_here
 from ..model_zoo.table import find
 from ..modeling.coco_detectors import has_weights, license_of
 from ..visualization import VideoSection, write_report
-from ..visualization.shown import MIN_SCORE
+from ..visualization.shown import MIN_SCORE, display_thresholds
 from .command_line import INTERRUPTED, describe_error, tell_failed, tool_parser, typed_command
 from .console import setup_console
 from .video_arguments import add_model_and_boxes, box_sources, find_inputs, model_cfg
@@ -56,7 +57,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="folder for the results; default: NAME_actions, after the video or the folder",
     )
     parser.add_argument(
-        "--min-score", type=float, default=MIN_SCORE, help=f"lowest that is shown ({MIN_SCORE})"
+        "--min-score",
+        type=float,
+        help="lowest that is shown; default: for each class what its evaluation found best "
+        f"(ava_results.json beside the weights), else {MIN_SCORE}",
     )
     add_model_and_boxes(parser)
     args = parser.parse_args(argv)
@@ -79,6 +83,10 @@ def main(args: argparse.Namespace) -> int:
     predictor = load_predictor(cfg, with_detector=not args.boxes, form=AttentionPredictor)
     names = class_names(cfg, predictor.model, args.label_map)
 
+    min_scores = [args.min_score] * len(names)
+    if args.min_score is None:
+        evaluation = Path(cfg.MODEL.WEIGHTS or ".").parent / "ava_results.json"
+        min_scores = display_thresholds(names, read_best_scores(evaluation, names))
     output = Path(args.output or f"{video_name(args.videos[0])}_actions")
     sections: list[VideoSection] = []
     is_stopped = False
@@ -89,7 +97,7 @@ def main(args: argparse.Namespace) -> int:
         try:
             boxes: BoxSource | None = boxes_of(str(video))
             sections.append(
-                process_video(predictor, video, boxes, folder, names, min_scores=args.min_score)
+                process_video(predictor, video, boxes, folder, names, min_scores=min_scores)
             )
         except (VideoError, ValueError) as error:
             _tell(video, error, failed)
@@ -112,7 +120,7 @@ def main(args: argparse.Namespace) -> int:
             warnings=[*warnings, *failed],
             command=typed_command(),
             config=cfg.dump(),
-            min_score=args.min_score,
+            min_score=min(min_scores),
         )
         logger.info("Report: %s", report)
     code = tell_failed(failed, len(videos))

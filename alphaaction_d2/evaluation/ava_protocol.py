@@ -231,6 +231,7 @@ def results_as_json(result: FrameMAP, label_map: LabelMap) -> str:
         "group_of_class": {str(i): label_map.groups.get(i, "") for i in result.ap},
         "num_ground_truth_per_class": {str(i): n for i, n in result.num_ground_truth.items()},
         "num_detections_per_class": {str(i): n for i, n in result.num_detections.items()},
+        "best_score_per_class": {str(i): number(s) for i, s in result.best_scores.items()},
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 

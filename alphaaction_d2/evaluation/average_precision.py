@@ -23,7 +23,7 @@ import functools
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -166,6 +166,8 @@ class FrameMAP:
         protocol: name of the rules.
         iou_threshold: the IoU from which on a detection is a hit.
         notes: why the number may not mean what it should, see `formats/joins.py`.
+        best_scores: class id -> the score from which on detections are to be shown, see
+            :func:`best_score`; NaN where that is not known.
     """
 
     mean_ap: float
@@ -175,6 +177,7 @@ class FrameMAP:
     protocol: str
     iou_threshold: float
     notes: tuple[str, ...] = ()
+    best_scores: dict[int, float] = field(default_factory=dict)
 
 
 class InvertedBoxError(ValueError):
@@ -255,6 +258,24 @@ def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
     precision = np.maximum.accumulate(precision[::-1])[::-1]
     steps = np.flatnonzero(recall[1:] != recall[:-1]) + 1
     return float(np.sum((recall[steps] - recall[steps - 1]) * precision[steps]))
+
+
+def best_score(scores: np.ndarray, precision: np.ndarray, recall: np.ndarray) -> float:
+    """Give the score from which on detections are the best summary: of the largest F1.
+
+    Args:
+        scores: (D,) in descending order.
+        precision, recall: (D,) see :func:`precision_recall`.
+
+    Returns:
+        The score; NaN if no detection is a hit.
+    """
+    if not len(scores) or recall[-1] == 0:
+        return float("nan")
+    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+    # Equal scores cannot be told apart: only after the last of them F1 is what a threshold gives.
+    is_last = np.append(scores[1:] != scores[:-1], True)
+    return float(scores[np.argmax(np.where(is_last, f1, -1))])
 
 
 # ----------------------------------------------------------------------------------- the evaluation
@@ -354,14 +375,16 @@ def evaluate_frame_map(
     num_det = np.bincount(det_classes, minlength=num_classes)
     num_gt = np.bincount(gt.classes, minlength=num_classes)
     ends = np.cumsum(num_det)
-    ap = np.full(num_classes, np.nan)
+    ap, best = np.full(num_classes, np.nan), np.full(num_classes, np.nan)
     counts = num_gt > 0
     if rules.only_detected_classes and (counts & (num_det > 0)).any():  # nothing found at all is 0
         counts &= num_det > 0
     for c in np.flatnonzero(counts):
         rows = by_class[ends[c] - num_det[c] : ends[c]]
         ranked = rows[stable_descending(scores[rows])]
-        ap[c] = average_precision(*precision_recall(is_hit[ranked], num_gt[c]))
+        precision, recall = precision_recall(is_hit[ranked], num_gt[c])
+        ap[c] = average_precision(precision, recall)
+        best[c] = best_score(scores[ranked], precision, recall)
     return FrameMAP(
         mean_ap=float(ap[counts].mean()) if counts.any() else float("nan"),
         ap=dict(zip(class_ids, ap.tolist())),
@@ -369,6 +392,7 @@ def evaluate_frame_map(
         num_detections=dict(zip(class_ids, num_det.tolist())),
         protocol=rules.name,
         iou_threshold=iou_threshold,
+        best_scores=dict(zip(class_ids, best.tolist())),
     )
 
 

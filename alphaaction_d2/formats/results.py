@@ -336,3 +336,18 @@ def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
         raise ValueError(
             f"{path}: not a result file of the AVA evaluator (ava_results.json): {error!r}"
         ) from error
+
+
+def read_best_scores(path: str | os.PathLike, class_names: Sequence[str]) -> dict[str, float]:
+    """Read from `ava_results.json` from which score on a class is to be shown, as far as known.
+
+    Returns:
+        Name -> score; empty where the file is missing, older, or of other classes.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        names, scores = content["class_names"], content["best_score_per_class"]
+        known = {names[number]: float(s) for number, s in scores.items() if s is not None}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return known if set(known) <= set(class_names) else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,6 +12,8 @@ from ..formats.ava_classes import AVA_CLASSES, POSE_ACTIONS, SHORT_NAMES
 from ..formats.results import KeyframeResult, PersonResult, VideoResult
 
 MIN_SCORE = 0.3  # where nothing better is known
+# A class that a network confuses has its best F1 at nearly any score: noise would be shown.
+_SENSIBLE = (0.1, 0.9)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,3 +84,13 @@ class ShownClasses:
 
     def _truth(self, actions: Sequence[str] | None) -> Sequence[str] | None:
         return None if actions is None else tuple(self._short.get(x, x) for x in actions)
+
+
+def display_thresholds(class_names: Sequence[str], best: Mapping[str, float]) -> list[float]:
+    """Give the lowest score of each class that is shown: what an evaluation found best, else 0.3.
+
+    Args:
+        best: see `read_best_scores`.
+    """
+    low, high = _SENSIBLE
+    return [min(max(best[x], low), high) if x in best else MIN_SCORE for x in class_names]

@@ -22,6 +22,7 @@ from alphaaction_d2.evaluation.average_precision import (
     FrameMAP,
     InvertedBoxError,
     average_precision,
+    best_score,
     evaluate_frame_map,
     get_protocol,
     pairwise_iou,
@@ -565,3 +566,18 @@ def test_tool_with_bad_input(tmp_path):
         assert done.stdout == ""
         assert words in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_score_from_which_on_detections_are_shown():
+    """By hand: hits, in descending order of the score; F1 after each detection."""
+    scores = np.array([0.9, 0.8, 0.7, 0.7, 0.2])
+    for hits, truth, expected in (
+        ([1, 1, 0, 0, 1], 3, 0.8),  # F1 0.5, 0.8, -, 0.57, 0.75
+        ([1, 0, 0, 1, 0], 2, 0.9),  # F1 0.67, 0.5, -, 0.67, 0.57: the first of equals
+        ([0, 0, 1, 1, 0], 2, 0.7),  # within equal scores nothing can be cut
+        ([0, 0, 0, 0, 1], 1, 0.2),
+    ):
+        curve = precision_recall(np.array(hits, bool), truth)
+        assert best_score(scores, *curve) == expected
+    assert np.isnan(best_score(scores, *precision_recall(np.zeros(5, bool), 2)))
+    assert np.isnan(best_score(scores[:0], *precision_recall(np.zeros(0, bool), 2)))

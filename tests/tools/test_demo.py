@@ -293,3 +293,24 @@ def test_the_default_model_takes_what_the_cpu_computes(monkeypatch, computes, dt
         demo_app.parse_args(["x.mp4", "--config-file", str(CONFIG), "--random"])
     )
     assert own.TEST.DTYPE == "float32"  # what somebody names is computed as it says
+
+
+def test_scores_of_an_evaluation_beside_the_weights(demo, scene, tmp_path):
+    """Who has evaluated a model sees from then on what was worth showing."""
+    names = [f"action {i}" for i in range(12)]
+    content = torch.load(scene / "weights.pth", weights_only=True)
+    torch.save({**content, "class_names": names}, tmp_path / "named.pth")
+    given = ("--weights", tmp_path / "named.pth", "--boxes", scene / "boxes.csv")
+    pages = []
+    for best in (0.9, 0.1):
+        evaluation = {
+            "class_names": {str(i + 1): name for i, name in enumerate(names)},
+            "best_score_per_class": {str(i + 1): best for i in range(12)},
+        }
+        (tmp_path / "ava_results.json").write_text(json.dumps(evaluation))
+        assert demo(["one.mp4"], *given) == 0
+        pages.append((tmp_path / "out" / "report.html").read_text())
+    assert demo(["one.mp4"], *given, "--min-score", 0.9) == 0
+    pages.append((tmp_path / "out" / "report.html").read_text())
+    shown = [sum(name in page for name in names) for page in pages]
+    assert shown[1] > shown[0] == shown[2], shown

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from alphaaction_d2.formats.ava_classes import AVA_CLASSES, SHORT_NAMES
-from alphaaction_d2.formats.results import KeyframeResult, PersonResult, VideoResult
-from alphaaction_d2.visualization.shown import ShownClasses
+from alphaaction_d2.formats.results import (
+    KeyframeResult,
+    PersonResult,
+    VideoResult,
+    read_best_scores,
+)
+from alphaaction_d2.visualization.shown import ShownClasses, display_thresholds
 
 
 def keyframe_of(scores: dict[str, float], names=AVA_CLASSES, truth=None) -> KeyframeResult:
@@ -53,3 +60,19 @@ def test_whole_results_and_what_annotators_saw():
     assert [a for a, _ in result.keyframes[0].persons[0].actions] == ["talk"]
     assert result.keyframes[0].persons[0].truth == ("lie",)
     assert result.keyframes[0].missed == [("lie",)]
+
+
+def test_thresholds_of_an_evaluation(tmp_path):
+    names = ["open", "close", "wave", "hide"]
+    content = {
+        "class_names": {"1": "open", "2": "close", "3": "wave"},
+        "best_score_per_class": {"1": 0.62, "2": 0.001, "3": None},
+    }
+    path = tmp_path / "ava_results.json"
+    path.write_text(json.dumps(content))
+    best = read_best_scores(path, names)
+    assert display_thresholds(names, best) == [0.62, 0.1, 0.3, 0.3]
+    assert read_best_scores(path, ["other"]) == {}  # of other classes
+    assert read_best_scores(tmp_path / "none.json", names) == {}
+    path.write_text("[1]")
+    assert display_thresholds(names, read_best_scores(path, names)) == [0.3] * 4
