@@ -96,6 +96,12 @@ def test_what_came_before_a_stop_is_not_fetched_again(server, cache):
     assert left(cache) == {"net.pth", "net.pth.sha256"}
 
 
+def test_a_part_that_was_asked_for_may_come_as_the_whole(server):
+    server.cut, server.whole = [2_000_000], True
+    assert Path(local_file(f"{server.address}/zoo/net.pth")).read_bytes() == CONTENT
+    assert "bytes=2000000-" in server.requests
+
+
 def test_a_server_that_always_ends_at_one_place_is_given_up(server):
     server.ranges = False
     server.cut = [1_500_000] * 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
 import re
 from pathlib import Path
@@ -214,6 +215,13 @@ def test_foreign_byte_order(tmp_path):
     numbers = np.arange(6, dtype=">f4").reshape(2, 3)
     (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": {"x": numbers}}, protocol=2))
     assert read_checkpoint(tmp_path / "a.pkl")["model"]["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_old_files_of_torch_are_no_pickles_of_arrays(tmp_path, trust_nobody):
+    content = {"model": {"x": torch.ones(2)}, "args": argparse.Namespace(a=1)}
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match=r"holds more than tensors \(it names argparse"):
+        read_checkpoint(tmp_path / "a.pth")
 
 
 def test_a_pickle_that_does_something_is_still_refused(tmp_path, trust_nobody):
