@@ -26,6 +26,7 @@ from ..data.video import (
 from ..engine.box_sources import BoxSource
 from ..engine.predictor import VideoPredictor
 from ..engine.stopwatch import Stopwatch
+from ..evaluation import tubes as tubes_of
 from ..formats.results import (
     KeyframeResult,
     PersonResult,
@@ -46,6 +47,10 @@ from .attention_pictures import KeyframeChoice, remove_attention_pictures, write
 from .progress import Progress
 
 logger = logging.getLogger(__name__)
+
+# Beginning or ending to act costs this between keyframes, which are rarer than frames: one keyframe
+# that is sure (0.75) is enough.
+KEYFRAME_PENALTY = 0.25
 
 MIN_FPS, MAX_FPS = 1.0, 60.0  # of annotated videos
 ATTENTION_KEYFRAMES = 3  # of which attention is drawn, per video
@@ -169,8 +174,35 @@ def _write(
         attention=attention,
         begin=info.begin,
         cuts=cuts,
+        tubes=action_tubes(result, shown.lowest),
         is_random=is_random,
     )
+
+
+def action_tubes(
+    result: VideoResult, min_score: float
+) -> list[tuple[int, str, float, float, float]]:
+    """Say what known persons do from when to when: tubes of their identities, as in `evaluation`.
+
+    Returns:
+        (person_id, action, first and last second, score) of tubes that score at least `min_score`,
+        by person and time.
+    """
+    seen: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
+    for keyframe in result.keyframes:
+        number = round(keyframe.timestamp / result.period)
+        for person in keyframe.persons:
+            seen.setdefault(person.person_id, []).append((number, person.box, person.scores))
+    tubes = []
+    for person_id in sorted(person_id for person_id in seen if person_id >= 0):
+        frames, boxes, scores = (np.array(x) for x in zip(*seen[person_id]))
+        for label, name in enumerate(result.class_names):
+            path = tubes_of.Path(frames, boxes, scores[:, label])
+            for tube in tubes_of.path_tubes(path, 0, label, min_frames=1, penalty=KEYFRAME_PENALTY):
+                if name and tube.score >= min_score:
+                    first, last = (x * result.period for x in (tube.first, tube.stop - 1))
+                    tubes.append((person_id, name, first, last, tube.score))
+    return sorted(tubes, key=lambda x: (x[0], x[2], -x[4]))
 
 
 def truth_of(keyframes: Iterable[dict], video_id: str, class_names: Sequence[str]) -> Truth:

@@ -210,14 +210,19 @@ def _iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def path_tubes(
-    path: Path, video: int, label: int, person_id: int = -1, min_frames: int = MIN_FRAMES
+    path: Path,
+    video: int,
+    label: int,
+    person_id: int = -1,
+    min_frames: int = MIN_FRAMES,
+    penalty: float = SWITCH_PENALTY,
 ) -> list[Tube]:
     """Cut a path into the tubes in which its person acts.
 
     A path whose person never seems to act stays whole: its low score says what there is to say.
     """
     path = path.filled()
-    acts = acting(path.scores)
+    acts = acting(path.scores, penalty)
     if not acts.any():
         acts[:] = True
     starts, lengths = runs(acts)

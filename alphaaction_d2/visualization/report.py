@@ -43,6 +43,7 @@ class VideoSection:
         attention: what a picture (PNG or JPEG) shows of what the model looked at -> its file.
         begin: seconds that `result` tells for the video's first frame.
         cuts: (second, how many before it the video leaves out), in order.
+        tubes: what a person does from one second to another: (person_id, action, from, to, score).
         is_random: the network has no weights, so that nothing of this means anything.
     """
 
@@ -55,6 +56,7 @@ class VideoSection:
     attention: Mapping[str, str | os.PathLike] = field(default_factory=dict)
     begin: float = 0.0
     cuts: Sequence[tuple[float, float]] = ()
+    tubes: Sequence[tuple[int, str, float, float, float]] = ()
     is_random: bool = False
 
     def place_of(self, timestamp: float) -> float:

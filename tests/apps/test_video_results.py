@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
-from alphaaction_d2.apps.video_results import keyframe_result
-from alphaaction_d2.formats.results import ClipAttention, MemoryWeights
+from alphaaction_d2.apps.video_results import action_tubes, keyframe_result
+from alphaaction_d2.formats.results import (
+    ClipAttention,
+    KeyframeResult,
+    MemoryWeights,
+    PersonResult,
+    VideoResult,
+)
 
 
 def test_a_kept_keyframe_keeps_nothing_else():
@@ -42,3 +49,27 @@ def test_attention_follows_its_persons():
     assert kept.maps["semantic"].ravel().tolist() == [0, 2]
     assert kept.memory[0].weights.ravel().tolist() == [0, 2]
     assert kept.memory[0].seen.ravel().tolist() == [False, True]
+
+
+def test_tubes_of_identities():
+    """From keyframe to keyframe, also over one in which somebody was not seen."""
+    rows = {1: [(3, 0.9), (4, 0.1)], 2: [(3, 0.8), (-1, 0.9)], 3: [(4, 0.8)], 4: [(3, 0.9)]}
+    keyframes = [
+        KeyframeResult(
+            float(second),
+            [
+                PersonResult.from_scores(
+                    np.array([0.0, 0, 9, 9]), np.array([score, 0.0, 0.0]), ["sit", "", "run"], i
+                )
+                for i, score in persons
+            ],
+        )
+        for second, persons in rows.items()
+    ]
+    result = VideoResult("film", 10, 10, ["sit", "", "run"], keyframes)
+    found = action_tubes(result, 0.5)
+    assert [(who, what, start, stop) for who, what, start, stop, _ in found] == [
+        (3, "sit", 1.0, 4.0),
+        (4, "sit", 3.0, 3.0),
+    ]
+    assert found[0][4] == pytest.approx(np.mean([0.9, 0.8, 0.85, 0.9]), abs=1e-6)
