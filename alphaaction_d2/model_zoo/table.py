@@ -97,6 +97,15 @@ def _table() -> dict[str, Published]:
             file=f"{file}.pth",
             page=ALPHACTION_PAGE,
         )
+    for name, file, top1 in (
+        ("slowfast_R50_4x16", "SlowFast-ResNet50-4x16", "66.34 top-1, Kinetics-700"),
+        ("slowfast_R101_8x8", "SlowFast-ResNet101-8x8", "Kinetics-700"),
+    ):
+        table[f"Kinetics/alphaction_{name}_k700"] = Published(
+            *(f"AVA/{name}.yaml", "", "alphaction", NO_LICENCE, f"to train from ({top1})"),
+            file=f"{file}.pth",
+            page=ALPHACTION_PAGE,
+        )
     slow, slowfast = (
         f"AVA/published/{name}.yaml"
         for name in ("pytorchvideo_slow_R50_4x16", "pytorchvideo_slowfast_R50_8x8")
