@@ -15,10 +15,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO
@@ -109,8 +110,8 @@ def main(args: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             logger.info("Ended by Ctrl-C")
         except BrokenPipeError:  # whoever read the lines has read enough
-            lines = None
-            sys.stdout = open("/dev/null", "w")  # noqa: SIM115  # Python flushes it at its end
+            # What is left in the buffer is flushed once more when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
@@ -128,10 +129,8 @@ def _show(
     return window is None or picture is None or window.show(picture)
 
 
-def _lines(path: str) -> IO[str]:
-    if path == "-":
-        return open(sys.stdout.fileno(), "w", encoding="utf-8", closefd=False)
-    return open(path, "a", encoding="utf-8")
+def _lines(path: str) -> AbstractContextManager[IO[str]]:
+    return nullcontext(sys.stdout) if path == "-" else open(path, "a", encoding="utf-8")
 
 
 def line_of(result: dict, keyframe: KeyframeResult, begin: datetime) -> str:

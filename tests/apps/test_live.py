@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import shlex
+import subprocess
+import sys
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +78,21 @@ def test_lines_on_stdout_and_an_end(run, model, capfd):
     assert run(SOURCE, "--seconds", 1, "--boxes", "whole-frame", *model) == 0
     lines = capfd.readouterr().out.splitlines()
     assert [json.loads(line)["timestamp"] for line in lines][-1] >= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no head")
+def test_whoever_reads_the_lines_may_have_enough(model):
+    command = [sys.executable, "-m", "alphaaction_d2", "live", SOURCE, "--json", "-"]
+    command += ["--boxes", "whole-frame", *map(str, model)]
+    root = Path(__file__).resolve().parents[2]
+    pipe = f"{shlex.join(command)} | head -1"
+    environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        pipe, shell=True, env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert json.loads(done.stdout)["timestamp"] >= 0
+    assert "Broken pipe" not in done.stderr and "Traceback" not in done.stderr
+    assert "latency p50" in done.stderr  # where messages go while stdout has the lines
 
 
 def test_mistakes_are_one_line(run, model, capfd, monkeypatch):
