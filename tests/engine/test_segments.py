@@ -153,6 +153,26 @@ def test_a_killed_run_ends_the_same(kitchen, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["verb", "noun"])
+def test_two_processes_end_as_one(kitchen, tmp_path, kind):
+    """One of them reads the detector's file and writes the shared tables."""
+    weights = []
+    for number in (1, 2):
+        cfg = kitchen_cfg(kitchen, kind, "SEED", 2, "MODEL.INTERACTION.DROPOUT", 0.0)
+        cfg.MODEL.SLOWFAST.NORM = "FrozenBN"  # statistics of a share of a batch would differ
+        cfg.OUTPUT_DIR = str(tmp_path / str(number))
+        Path(cfg.OUTPUT_DIR).mkdir()
+        config = tmp_path / f"{number}.yaml"
+        config.write_text(cfg.dump())
+        assert run(config, "--processes", number) == 0
+        weights.append(torch.load(tmp_path / str(number) / "model_final.pth", weights_only=True))
+    for name, one in weights[0]["model"].items():
+        torch.testing.assert_close(one, weights[1]["model"][name], rtol=1e-3, atol=1e-4)
+    found = [dict(np.load(tmp_path / str(n) / f"epic_{kind}s.npz")) for n in (1, 2)]
+    np.testing.assert_allclose(found[0]["logits"], found[1]["logits"], rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["verb", "noun"])
 def test_real_annotations_with_small_videos(shared, tmp_path, kind):
     """Train, kill, resume, evaluate: the official tables, 12 s of some of their videos."""
     root = tmp_path / "real"
