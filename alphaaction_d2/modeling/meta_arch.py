@@ -46,7 +46,7 @@ class ActionRCNN(nn.Module):
     * `proposals`: `Instances` with `proposal_boxes` and optionally `objectness_logits`,
       `person_ids`; without it a detector, if there is one, finds persons and objects in the clip's
       middle frame, else the whole frame is one person;
-    * `objects` (optional): `Instances` with `boxes`, `scores`;
+    * `objects` (optional): `Instances` with `boxes`, `scores` and, for segments, `is_hand`;
     * `memory` (optional): the clip's `MemoryWindow`;
     * `instances` (training): `gt_classes` (Ri, K), one row per proposal;
     * `height`, `width` (optional): size in which results are wanted.

@@ -327,7 +327,7 @@ def accuracies(kitchen: Path, files: dict[str, Path]) -> dict[str, float]:
         memory = np.isin(labels[kind], REMEMBERED[kind])
         for what, rows in (("seen", ~memory), ("remembered", memory), ("all", memory | True)):
             hits = top_k_hits(logits[kind][rows], labels[kind][rows], (1,))[1]
-            found[f"{kind}s {what}"] = 100 * hits / int(rows.sum())
+            found[f"{kind}s {what}"] = 100 * hits / rows.sum() if rows.any() else np.nan
     prior = action_prior(training.verbs, training.nouns, numbers["verb"], numbers["noun"])
     both = evaluate_epic55(
         logits["verb"], logits["noun"], validation.verbs, validation.nouns, prior

@@ -13,6 +13,8 @@ from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from alphaaction_d2.modeling.detector import Detector, load_detector
+from alphaaction_d2.modeling.picture_boxes import PictureBoxes
+from alphaaction_d2.structures import FoundBoxes
 from tests.detectors import write_detector
 from tests.model_zoo.server import serve
 
@@ -149,3 +151,11 @@ def test_an_address_is_fetched(tiny, tmp_path, monkeypatch):
         server.contents["/example.org/model.pth"] = Path(weights).read_bytes()
         assert load_detector(config, "https://example.org/model.pth", device="cpu").names[0] == ""
         assert len(server.requests) == 1
+
+
+def test_features_of_the_best_objects():
+    names, scores = ["cup", "", "pan", "jar"], [0.3, 0.9, 0.7, 0.5]
+    features = np.arange(8.0).reshape(4, 2)
+    found = PictureBoxes(FoundBoxes.of(np.tile([0, 0, 1, 1], (4, 1)), scores), names, features)
+    assert found.best_features(2).tolist() == features[[2, 3]].tolist(), "no person, best first"
+    assert found.best_features(10).tolist() == features[[2, 3, 0]].tolist()
