@@ -71,9 +71,9 @@ def person_score(config: str) -> float | None:
     RF-DETR and its kin score each class by itself, and are used from 0.5 on by their authors. The
     scores of R-CNNs are shares among the classes, and 0.8 is what AVA's persons are chosen by.
     """
-    return (
-        0.5 if config.startswith(TRANSFORMERS) else 0.8 if config.startswith(TORCHVISION) else None
-    )
+    if config.startswith(TRANSFORMERS):
+        return 0.5
+    return 0.8 if config.startswith(TORCHVISION) else None
 
 
 def license_of(config: str) -> str:
@@ -82,20 +82,21 @@ def license_of(config: str) -> str:
         return "BSD-3-Clause"
     if config.startswith(TRANSFORMERS):
         is_known = rf_detr_name(config[len(TRANSFORMERS) :]).startswith(RF_DETR)
-        return "Apache-2.0" if is_known else "license: see its model card"
+        return "Apache-2.0" if is_known else "license: see the model card"
     return "CC BY-SA 3.0"  # of detectron2's model zoo
 
 
 def has_weights(config: str) -> bool:
-    """Whether the weights of a named detector are on this machine."""
-    if config.startswith(TRANSFORMERS):
+    """Whether the weights of a named detector are on this machine, as far as it can be loaded."""
+    kind, _, name = config.partition(":")
+    if f"{kind}:" == TRANSFORMERS and find_spec("huggingface_hub") is not None:
         from huggingface_hub import try_to_load_from_cache
 
-        name = rf_detr_name(config[len(TRANSFORMERS) :])
+        name = rf_detr_name(name)
         cached = Path(name).is_dir() or try_to_load_from_cache(name, "model.safetensors")
         return cached is True or isinstance(cached, str)
-    if config.startswith(TORCHVISION):
-        return is_here(get_model_weights(config[len(TORCHVISION) :]).DEFAULT.url)
+    if f"{kind}:" == TORCHVISION and name in list_models(module=torchvision_detection):
+        return is_here(get_model_weights(name).DEFAULT.url)
     return True
 
 

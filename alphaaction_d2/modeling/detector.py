@@ -223,7 +223,7 @@ def configured_detector(cfg: CfgNode) -> PictureDetector | None:
 
 def _tell(config: str, weights: str) -> None:
     """Log which detector is used, and the license of the weights that come with its name."""
-    logger.info("Detector: %s (%s)", config, weights or f"weights: {license_of(config)}")
+    logger.info("Detector: %s (%s)", config, weights or license_of(config))
 
 
 def _no_detector(config: str, error: Exception) -> ValueError:

@@ -322,11 +322,12 @@ import alphaaction_d2, alphaaction_d2.apps.demo
 print("transformers" in sys.modules)
 sys.modules["transformers"] = sys.modules["huggingface_hub"] = None  # now an ImportError
 found = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *a: None if name == "transformers" else found(name, *a)
+gone = ("transformers", "huggingface_hub")
+importlib.util.find_spec = lambda name, *a: None if name in gone else found(name, *a)
 from alphaaction_d2.modeling.detector import load_detector
 from alphaaction_d2.modeling import coco_detectors
 coco_detectors.find_spec = importlib.util.find_spec
-print(coco_detectors.choose_detector("cpu"))
+print(coco_detectors.choose_detector("cpu"), coco_detectors.has_weights("transformers:a/b"))
 try:
     load_detector("transformers:rf-detr-nano", device="cpu")
 except ValueError as error:
@@ -336,5 +337,5 @@ except ValueError as error:
     assert done.returncode == 0, done.stderr
     imported, chosen, refused = done.stdout.strip().splitlines()[-3:]
     assert imported == "False"
-    assert chosen == "torchvision:fasterrcnn_mobilenet_v3_large_fpn"
+    assert chosen == "torchvision:fasterrcnn_mobilenet_v3_large_fpn True"
     assert "pip install 'alphaaction_d2[backbones]'" in refused

@@ -123,6 +123,8 @@ def test_a_detector_gives_the_boxes(demo, scene, tmp_path):
     "arguments, message",
     [
         (["--random"], "leave it or --weights out"),
+        (["--person-detector", "torchvision:nothing"], "torchvision has fasterrcnn_"),
+        (["--person-detector", "transformers:rf-detr-2xlarge"], "with the Apache license"),
         (["--boxes", "whole-frame", "--person-detector", "x.yaml"], "no --boxes besides"),
         (["--person-detector", "x.yaml", "y.pth"], "x.yaml: no such configuration file"),
         (["--boxes", "nothing.csv"], "nothing.csv"),
