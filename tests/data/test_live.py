@@ -128,9 +128,10 @@ def test_waiting_gets_longer_until_somebody_stops_it(serve, monkeypatch):
         ("lavfi:nonsense", "nonsense: cannot be opened"),
     ],
 )
-def test_what_is_no_source_is_told_at_once(source, message):
+def test_what_is_no_source_is_told_at_once(source, message, capfd):
     with pytest.raises(VideoError, match=message) as caught:
         LiveStream(source)
+    assert capfd.readouterr().err == ""  # libraries say nothing besides
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
 
 

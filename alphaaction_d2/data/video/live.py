@@ -209,8 +209,10 @@ def without_password(address: str) -> str:
 
 def _camera_frames(number: int) -> _Frames:
     # FFmpeg as it comes with PyAV has no cameras; OpenCV has, on all systems.
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the error says it
     camera = cv2.VideoCapture(number)
     seen, picture = camera.read()
+    cv2.utils.logging.setLogLevel(level)
     if not seen:
         camera.release()
         hint = "; on Linux /dev/video* shows them, for the group 'video'" if _is_linux() else ""
