@@ -59,7 +59,7 @@ METHODS = ("c2d", "aia")
 WIDTH, HEIGHT = 96, 64
 SECONDS = 4  # of which nobody acts in the last
 ACTOR, BYSTANDER = 1, 2
-TRAIN, TEST = 24, 6  # videos a class
+TRAIN, TEST = 48, 6  # videos a class
 RESULTS = "ucf101_24_results.json"
 
 

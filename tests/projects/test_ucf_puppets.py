@@ -131,3 +131,29 @@ def test_a_pass_decodes_each_frame_once(data, tmp_path, monkeypatch):
     assert [round(x["timestamp"] * 25) for x in results] == list(range(100))
     assert (clips, mapper.frames_decoded) == (100, 100)
     assert [x.slot for x in writes] == list(range(20))
+
+
+def test_of_all_frames_every_fifth_is_written_in_training(data, tmp_path, monkeypatch):
+    """With every annotated frame in the training set, those between slots only read."""
+    options = ("DATASETS.UCF101_24.TRAIN_FRAME_STRIDE", 1, "DATASETS.TEST", "()", "SEED", 3)
+    trainer = build_trainer(cfg_of("aia", data, *options, "SOLVER.IMS_PER_BATCH", 8), tmp_path)
+    assert len(trainer._trainer.data_loader.keyframes) == 8 * 75
+    written, seen = [], []
+    prepare = trainer.pool.prepare
+
+    def recording(clip, persons):
+        written.append(round(clip["timestamp"] * 25))
+        return prepare(clip, persons)
+
+    monkeypatch.setattr(trainer.pool, "prepare", recording)
+    attach = trainer.pool.attach
+    monkeypatch.setattr(
+        trainer.pool,
+        "attach",
+        lambda batch, training: (seen.extend(batch), attach(batch, training))[1],
+    )
+    trainer.train()
+    frames = [round(x["timestamp"] * 25) for x in seen]
+    assert len(frames) == 4 * 8 and any(k % 5 for k in frames)
+    assert written == [k for k in frames if k % 5 == 0] != []
+    assert all("memory" in x for x in seen), "those between slots read"
