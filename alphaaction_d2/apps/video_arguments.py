@@ -42,7 +42,11 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config-file", default=DEFAULT_MODEL, help=f"of the model; default: {DEFAULT_MODEL}"
     )
-    parser.add_argument("--weights", default="", help="checkpoint; default: the configuration's")
+    parser.add_argument(
+        "--weights",
+        default="",
+        help="file, address or name (docs/weights.md); default: the configuration's",
+    )
     parser.add_argument(
         "--random", action="store_true", help="no weights, to try things out: results mean nothing"
     )

@@ -25,7 +25,10 @@ def get_config(name: str, trained: bool = False) -> CfgNode:
     """
     from ..formats.config_files import setup_cfg
 
-    cfg = setup_cfg(get_config_file(name))
+    file = get_config_file(name)
+    if file.endswith(".py"):
+        raise RuntimeError(f"{name}: load {file} with detectron2's LazyConfig")
+    cfg = setup_cfg(file)
     if trained:
         entry = find(name)
         # without an address the name itself finds the file, or says where to get it

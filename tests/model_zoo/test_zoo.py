@@ -163,6 +163,8 @@ def test_weights_that_no_program_can_fetch(cache, tmp_path, monkeypatch):
 
 
 def test_names_that_lead_nowhere():
+    with pytest.raises(RuntimeError, match="aia_dense_R50_4x16.py with detectron2's LazyConfig"):
+        model_zoo.get_config("lazy/aia_dense_R50_4x16.py")
     for function in (model_zoo.get_checkpoint_url, model_zoo.get_config_file, model_zoo.get_config):
         with pytest.raises(
             RuntimeError, match="no such .* in the model zoo; did you mean Kinetics"
