@@ -213,9 +213,9 @@ def watched_batches(loader, seen):
         yield batch
 
 
-def test_readmes_own_project(folder, tmp_path, monkeypatch):
+def test_the_own_project_of_the_docs(folder, tmp_path, monkeypatch):
     """The example is run as it stands, but for the configuration."""
-    text = (CONFIGS.parent / "README.md").read_text(encoding="utf-8")
+    text = (CONFIGS.parent / "docs" / "training.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```python\n(import alphaaction_d2.*?)```", text, re.DOTALL)
     cfg = small_cfg(
         folder, "SOLVER.MAX_ITER", 3, "TEST.EVAL_PERIOD", 3, "SOLVER.OPTIMIZER", "AdamW"
