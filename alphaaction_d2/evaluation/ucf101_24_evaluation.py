@@ -17,6 +17,7 @@ from detectron2.utils import comm
 
 from ..formats.ucf101_24 import FRAME_RATE, UCFAnnotations, UCFDetections, write_ucf_detections
 from ..formats.writing import write_atomically
+from ..structures import UNKNOWN_PERSON
 from .tubes import evaluate_all_tubes, video_results_as_dict, video_results_as_text
 from .ucf101_24 import (
     DEFAULT_UCF_PROTOCOL,
@@ -90,8 +91,8 @@ class UCFEvaluator(DatasetEvaluator):
         Args:
             inputs: the model's inputs, which are not looked at: see `AVAEvaluator`.
             outputs: a dict per frame: `video_id`, `timestamp` in seconds, and `instances` with
-                `pred_boxes` in pixels of the video, `scores`, `pred_classes` and `person_ids`, a
-                row per person and action.
+                `pred_boxes` in pixels of the video, `scores`, `pred_classes` and, if persons are
+                known, `person_ids`, a row per person and action.
 
         Raises:
             ValueError: boxes or scores are not finite.
@@ -108,7 +109,9 @@ class UCFEvaluator(DatasetEvaluator):
                 )
             key = str(output["video_id"]), frame
             labels = instances.pred_classes.numpy().astype(np.int16)
-            ids = instances.person_ids.numpy()
+            ids = np.full(len(instances), UNKNOWN_PERSON)
+            if instances.has("person_ids"):  # other models know nobody
+                ids = instances.person_ids.numpy()
             self._results.setdefault(key, _FrameResult(boxes, labels, scores, ids))
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
