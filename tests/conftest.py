@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,6 +31,19 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     config.stash[_DATASETS].cleanup()
+
+
+@pytest.fixture(autouse=True)
+def loggers_as_before() -> Iterator[None]:
+    """Put back what commands that run in this process change about who writes messages where."""
+    names = ("", "alphaaction_d2", "detectron2", "fvcore", "py.warnings")
+    loggers = [logging.getLogger(name) for name in names]
+    before = [(x, x.level, x.propagate, list(x.handlers)) for x in loggers]
+    yield
+    logging.captureWarnings(False)
+    for logger, level, propagate, handlers in before:
+        logger.setLevel(level)
+        logger.propagate, logger.handlers[:] = propagate, handlers
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from tests.kitchens import kitchen_cfg, write_kitchen
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory):
-    return write_kitchen(tmp_path_factory.mktemp("epic") / "kitchen")
+    return write_kitchen(tmp_path_factory.mktemp("epic") / "kitchen_apps")
 
 
 @pytest.fixture(scope="module")

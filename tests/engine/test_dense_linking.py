@@ -243,6 +243,6 @@ def test_nothing_is_written_after_the_last_keyframe(dance, tmp_path):
 
 def test_rows_between_keyframes_are_persons():
     found = find_persons([frame_at(0.5)])[0]
-    rows = box_rows("dance", 0.5, found)
+    rows = box_rows("dance", 0.5, found, is_keyframe=False)
     assert [row[1] for row in rows] == ["0000.500"] * 2 and {row[6] for row in rows} == {""}
     assert len(box_rows("dance", 1.0, found)) == 3

@@ -27,7 +27,7 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 
 @pytest.fixture(scope="module")
 def kitchen(tmp_path_factory):
-    return write_kitchen(tmp_path_factory.mktemp("epic") / "kitchen")
+    return write_kitchen(tmp_path_factory.mktemp("epic") / "kitchen_engine")
 
 
 def trained(cfg: CfgNode, output: Path) -> Trainer:

@@ -19,7 +19,7 @@ STRUCTURES = ("SerialInteraction", "DenseSerialInteraction", "ParallelInteractio
 
 def heads(tmp_path, kind: str, *opts: object) -> SegmentHeads:
     torch.manual_seed(0)
-    cfg = kitchen_cfg(tmp_path / "kitchen", kind, *opts)
+    cfg = kitchen_cfg(tmp_path / "kitchen_heads", kind, *opts)
     return SegmentHeads(cfg, {"slow": ShapeSpec(channels=C, stride=8)}).eval()
 
 
@@ -140,6 +140,6 @@ def test_a_memory_of_another_width(tmp_path):
     ],
 )
 def test_what_is_for_persons_refuses(tmp_path, name, opts, words):
-    cfg = kitchen_cfg(tmp_path / "kitchen", "verb", "MODEL.INTERACTION.NAME", name, *opts)
+    cfg = kitchen_cfg(tmp_path / "kitchen_heads", "verb", "MODEL.INTERACTION.NAME", name, *opts)
     with pytest.raises(ValueError, match=words):
         build_model(cfg)

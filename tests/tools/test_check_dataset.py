@@ -78,7 +78,7 @@ def test_mistakes_are_one_line(tool, capsys, arguments, message):
 
 
 def test_segments(tool, tmp_path, capsys):
-    folder = write_kitchen(tmp_path / "kitchen")
+    folder = write_kitchen(tmp_path / "kitchen_check")
     assert tool(folder) == 0
     text = capsys.readouterr().out
     assert "0 wrong, 0 unusual" in text

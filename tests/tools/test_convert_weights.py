@@ -87,10 +87,12 @@ def test_pickles_need_trust(convert, tmp_path, monkeypatch):
     monkeypatch.delenv("ALPHAACTION_TRUST_PICKLE", raising=False)
     path, output = tmp_path / "caffe2.pkl", tmp_path / "x.pth"
     blobs = {"conv1_w": torch.ones(8, 3, 1, 7, 7).numpy(), "res_conv1_bn_s": torch.ones(8).numpy()}
-    path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))
+    path.write_bytes(pickle.dumps({"blobs": blobs, "more": Path("x")}, protocol=2))
     code, _, error = convert("--from", "pyslowfast", path, output)
     assert code == 2 and "--trust-pickle" in error
     code, _, error = convert("--from", "pyslowfast", "--trust-pickle", path, output)
     assert code == 0, error
+    path.write_bytes(pickle.dumps({"blobs": blobs}, protocol=2))  # of arrays: nothing to trust
+    assert convert("--from", "pyslowfast", path, output)[0] == 0
     saved = torch.load(output, weights_only=True)["model"]
     assert list(saved) == ["backbone.blocks.0.conv.weight", "backbone.blocks.0.norm.weight"]

@@ -122,7 +122,7 @@ def train_here(tmp_path, monkeypatch, capsys):
         (["--eval-only", "MODEL.NONSENSE", "1"], "override: there is no key MODEL.NONSENSE"),
         (["--eval-only", "MODEL.WEIGHTS", "nothing.pth"], "nothing.pth: no such weights"),
         (["MODEL.WEIGHTS", "nothing.pth"], "nothing.pth: no such weights"),
-        (["--eval-only", "DATASETS.FOLDERS", "('nowhere',)"], "data set folder nowhere"),
+        (["DATASETS.FOLDERS", "('nowhere',)"], "DATASETS.FOLDERS: data set folder nowhere"),
         (["--eval-only"], "--eval-only needs MODEL.WEIGHTS"),
     ],
 )
@@ -151,8 +151,11 @@ def test_a_broken_video_in_a_loading_worker_is_one_line(tmp_path):
 
 
 def test_missing_configuration_file(train_here):
+    missing = (
+        "error: nothing.yaml: no such configuration file, and none of this name in the model zoo\n"
+    )
     code, errors = train_here("--config-file", "nothing.yaml")
-    assert (code, errors) == (2, "error: nothing.yaml: no such configuration file\n")
+    assert (code, errors) == (2, missing)
 
 
 def run_two(
