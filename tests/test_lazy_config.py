@@ -25,9 +25,8 @@ def from_yaml(*keys: object) -> torch.nn.Module:
 
 
 def test_same_names_and_shapes(lazy):
-    with torch.device("meta"):
-        found = instantiate(lazy.model).state_dict()
-    expected = from_yaml("MODEL.DEVICE", "meta").state_dict()
+    found = instantiate(lazy.model).state_dict()
+    expected = from_yaml("MODEL.DEVICE", "cpu").state_dict()
     assert {n: x.shape for n, x in found.items()} == {n: x.shape for n, x in expected.items()}
 
 
