@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Set what detectron2 and torch read at import time, before any test module imports them."""
     config.stash[_DATASETS] = tempfile.TemporaryDirectory(prefix="alphaaction_d2_datasets_")
     os.environ["DETECTRON2_DATASETS"] = config.stash[_DATASETS].name
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as what a shell starts with `&`
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if "PYTEST_XDIST_WORKER" in os.environ:
         import torch
 

@@ -24,6 +24,8 @@ from .sources.source import FOREIGN_LAYER
 
 logger = logging.getLogger(__name__)
 
+_COUNTERS = "counters, which frozen normalisation does not keep"
+
 # Under which a checkpoint keeps what its classes are called, and how they are grouped.
 CLASS_NAMES, CLASS_GROUPS = "class_names", "class_groups"
 LAST = "last_checkpoint"  # the file that names the checkpoint to resume from
@@ -61,7 +63,7 @@ class _StrictCheckpointer(DetectionCheckpointer):
         for name in [name for name in found if name.endswith(".num_batches_tracked")]:
             if name not in model:
                 del found[name]
-                self._left_over[name] = "counters, which frozen normalisation does not keep"
+                self._left_over[name] = _COUNTERS
         checkpoint["model"] = found
         present = {part_of(name) for name in found}
         self._differences = differences(found, model)
@@ -85,7 +87,8 @@ class _StrictCheckpointer(DetectionCheckpointer):
         left_over |= dict.fromkeys(incompatible.unexpected_keys, "the model has no such part")
         for reason in sorted(set(left_over.values())):
             names = [name for name, why in left_over.items() if why == reason]
-            logger.info("Left over, %s: %s", reason, _some(names, 8))
+            level = logging.DEBUG if reason == _COUNTERS else logging.INFO  # nobody misses them
+            logger.log(level, "Left over, %s: %s", reason, _some(names, 8))
         mean = getattr(self.model, "pixel_mean", None)
         if self._source is not None and mean is not None:
             source = SOURCES[self._source]

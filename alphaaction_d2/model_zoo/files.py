@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from pathlib import Path
@@ -77,6 +78,11 @@ def is_here(text: str) -> bool:
     return not is_address(address) or place_of(address).is_file()
 
 
+@functools.cache  # once: weights are asked for more than once on the way
+def _tell(name: str, score: str, licence: str) -> None:
+    logger.info("%s: %s; licence of the weights: %s", name, score, licence)
+
+
 def local_weights(text: str) -> str:
     """The path of weights that are named by their path, their address or their name.
 
@@ -93,7 +99,7 @@ def local_weights(text: str) -> str:
             f"{text}: no such weights: expected a file, an address or a name of the model zoo"
             f"{closest(text)}"
         )
-    logger.info("%s: %s; licence of the weights: %s", text, entry.score, entry.licence)
+    _tell(text, entry.score, entry.licence)
     if entry.address:
         return local_file(entry.address)
     path = cache_folder() / entry.source / entry.file

@@ -124,7 +124,7 @@ def test_kinetics_backbones(tmp_path, caplog, source, kind):
     classifier = "blocks.6.proj" if kind == "slowfast" else "blocks.5.proj"
     weights = theirs.state_dict() if source == "pytorchvideo" else as_pyslowfast(theirs, classifier)
     model = BackboneOnly(ours).eval()
-    with caplog.at_level(logging.INFO, LOGGER):
+    with caplog.at_level(logging.DEBUG, LOGGER):
         ActionCheckpointer(model).resume_or_load(published(tmp_path, weights))
     names = classifier if source == "pytorchvideo" else "head.projection"
     assert f"the classifier of whole clips (Kinetics): {names}.weight; {names}.bias" in caplog.text
@@ -164,7 +164,7 @@ def test_c2d(tmp_path, caplog, source):
     assert recognise(weights) == source
     cfg = setup_cfg(str(CONFIGS / "UCF101-24" / "c2d_R50.yaml"), ["MODEL.DEVICE", "cpu"])
     model = build_model(cfg).eval()
-    with caplog.at_level(logging.INFO, LOGGER):
+    with caplog.at_level(logging.DEBUG, LOGGER):
         ActionCheckpointer(model).resume_or_load(str(path))
     assert "the classifier of whole clips (Kinetics): " + classifier in caplog.text
     assert set(left_over(caplog)) <= {COUNTERS, "the classifier of whole clips (Kinetics)"}
@@ -230,7 +230,7 @@ def test_ava_detectors(tmp_path, caplog, source, kind, size):
     weights = theirs.state_dict()
     if source == "pyslowfast":
         weights = as_pyslowfast(theirs, "detection_head.proj")
-    with caplog.at_level(logging.INFO, LOGGER):
+    with caplog.at_level(logging.DEBUG, LOGGER):
         load_for_inference(ours, published(tmp_path, weights))
     assert left_over(caplog) == [COUNTERS]
     persons = Instances(size, proposal_boxes=Boxes(boxes))
