@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
 from detectron2.config import CfgNode
 from detectron2.utils.env import seed_all_rng
+from tabulate import tabulate
 
 from ..data.datasets import register_datasets
 from ..engine.trainer import Trainer
 from ..formats.config_files import setup_cfg
+from ..formats.writing import write_atomically
 from ..model_zoo import get_config_file
 
 PUPPETS_CONFIGS = Path(get_config_file("Puppets/none")).parent
@@ -58,3 +61,21 @@ def run_experiment(cfg: CfgNode, result: str = "ava_results.json") -> Path:
     trainer.resume_or_load(resume=same)
     trainer.train()
     return results
+
+
+def write_by_seed(output: Path, header: str, table: dict[str, dict[str, list[float]]]) -> str:
+    """Write `compare.{md,json}` of what methods reach, seed by seed, and give the text.
+
+    Args:
+        header: of the first column.
+        table: what is measured -> method -> a number in per cent for each seed.
+    """
+    methods = list(next(iter(table.values())))
+    rows = [
+        [what, *(", ".join(f"{x:.1f}" for x in values[method]) for method in methods)]
+        for what, values in table.items()
+    ]
+    text = tabulate(rows, headers=[header, *methods], tablefmt="github", disable_numparse=True)
+    write_atomically(output / "compare.md", text + "\n")
+    write_atomically(output / "compare.json", json.dumps(table, indent=1) + "\n")
+    return text

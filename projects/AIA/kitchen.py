@@ -35,11 +35,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tabulate import tabulate
 
 from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.apps.console import setup_console
-from alphaaction_d2.apps.experiment import experiment_cfg, run_experiment
+from alphaaction_d2.apps.experiment import experiment_cfg, run_experiment, write_by_seed
 from alphaaction_d2.data.datasets.epic55 import LABELS
 from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.evaluation.epic55 import action_prior, evaluate_epic55, top_k_hits
@@ -347,15 +346,7 @@ def compare(output: Path, seeds: list[int], kitchen: Path) -> str:
             print(f"{method}, seed {seed}: {time.process_time() - start:.0f} s of processor time")
             for what, value in accuracies(kitchen, files).items():
                 table.setdefault(what, {}).setdefault(method, []).append(value)
-    rows = [
-        [what, *(", ".join(f"{x:.1f}" for x in values[method]) for method in METHODS)]
-        for what, values in table.items()
-    ]
-    headers = ["top-1 in %, by seed", *METHODS]
-    text = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-    write_atomically(output / "compare.md", text + "\n")
-    write_atomically(output / "compare.json", json.dumps(table, indent=1) + "\n")
-    return text
+    return write_by_seed(output, "top-1 in %, by seed", table)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -34,11 +34,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tabulate import tabulate
 
 from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.apps.console import setup_console
-from alphaaction_d2.apps.experiment import experiment_cfg, run_experiment
+from alphaaction_d2.apps.experiment import experiment_cfg, run_experiment, write_by_seed
 from alphaaction_d2.data.datasets.puppets.drawing import object_boxes, person_box, render_frame
 from alphaaction_d2.data.datasets.puppets.scripts import (
     STAGE_HEIGHT,
@@ -211,15 +210,7 @@ def compare(output: Path, seeds: Sequence[int], data: Path) -> str:
             for what, value in train(method, seed, data, output).items():
                 table.setdefault(what, {}).setdefault(method, []).append(value)
             print(f"{method}, seed {seed}: {time.process_time() - start:.0f} s of processor time")
-    rows = [
-        [what, *(", ".join(f"{x:.1f}" for x in values[method]) for method in METHODS)]
-        for what, values in table.items()
-    ]
-    headers = ["%, by seed", *METHODS]
-    text = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-    write_atomically(output / "compare.md", text + "\n")
-    write_atomically(output / "compare.json", json.dumps(table, indent=1) + "\n")
-    return text
+    return write_by_seed(output, "%, by seed", table)
 
 
 def main(argv: list[str] | None = None) -> int:
