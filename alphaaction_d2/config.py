@@ -514,19 +514,12 @@ WIDTH = whole(1, 2**14)  # channels of a layer: two of 2^14 already have 2^28 we
 
 
 class Groups(NamedTuple):
-    """The classes of a data set or a model, as groups in the order of their ids.
+    """The classes of a data set or a model, as groups in the order of their ids."""
 
-    Attributes:
-        names: of the groups.
-        sizes: how many classes each has.
-        exclusive: names of the groups whose classes exclude each other.
-        loss_weights: one a group; empty: 1.
-    """
-
-    names: tuple[str, ...]
-    sizes: tuple[int, ...]
-    exclusive: tuple[str, ...]
-    loss_weights: tuple[float, ...] = ()
+    names: tuple[str, ...]  # of the groups
+    sizes: tuple[int, ...]  # how many classes each has
+    exclusive: tuple[str, ...]  # names of the groups whose classes exclude each other
+    loss_weights: tuple[float, ...] = ()  # one a group; empty: 1
 
     @property
     def num_classes(self) -> int:

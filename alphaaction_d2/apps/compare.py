@@ -28,18 +28,13 @@ SECONDS = "s a step"  # the column of the table that is no AP
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs that begin alike.
+    """Runs that begin alike."""
 
-    Attributes:
-        title: of the chart.
-        methods: name of a row -> configuration of Puppets. The others start from the weights that
-            the first one leaves; a frozen memory is filled by them, too.
-        is_row: whether the first one is a row of the table itself.
-    """
-
-    title: str
+    title: str  # of the chart
+    # name of a row -> configuration of Puppets. The others start from the weights that the first
+    # one leaves; a frozen memory is filled by them, too.
     methods: dict[str, str]
-    is_row: bool = True
+    is_row: bool = True  # whether the first one is a row of the table itself
 
 
 COMPARISONS = {

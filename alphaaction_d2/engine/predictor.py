@@ -39,19 +39,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class CutClip:
-    """A clip on its way to the network.
+    """A clip on its way to the network."""
 
-    Attributes:
-        keyframe: `video_id`, `timestamp`, `height` and `width` of the video, `first_new_id`.
-        views: (T, H, W, 3) uint8 RGB, the clip as it is seen in each view.
-        transforms: what has been applied to the frames of each.
-        boxes: gives the persons and objects of the keyframe.
-    """
-
-    keyframe: dict
-    views: Sequence[np.ndarray]
-    transforms: list[Transform]
-    boxes: Callable[[], BoxesAt]
+    keyframe: dict  # `video_id`, `timestamp`, `height` and `width` of the video, `first_new_id`
+    views: Sequence[np.ndarray]  # (T, H, W, 3) uint8 RGB, the clip as it is seen in each view
+    transforms: list[Transform]  # what has been applied to the frames of each
+    boxes: Callable[[], BoxesAt]  # gives the persons and objects of the keyframe
 
 
 class VideoPredictor(DefaultPredictor):

@@ -24,15 +24,10 @@ from .distributed.exchange import gather_numbers
 
 @dataclass(frozen=True)
 class TrainStep:
-    """What hooks may know of the step that just ended.
+    """What hooks may know of the step that just ended."""
 
-    Attributes:
-        batch: the inputs of the model on this worker.
-        loss: total loss, averaged over workers: the loss of the whole batch.
-    """
-
-    batch: list[dict]
-    loss: float
+    batch: list[dict]  # the inputs of the model on this worker
+    loss: float  # total loss, averaged over workers: the loss of the whole batch
 
 
 class ActionTrainLoop(SimpleTrainer):

@@ -47,14 +47,6 @@ __all__ = [
     "results_as_text",
 ]
 
-# what they were called before
-_RENAMED = {
-    "DEFAULT_DIALECT": DEFAULT_AVA_PROTOCOL,
-    "DIALECTS": AVA_PROTOCOLS,
-    "Dialect": AVAProtocol,
-    "get_dialect": get_protocol,
-}
-
 
 def __getattr__(name: str) -> Any:
     if name == "AVAEvaluator":
@@ -65,6 +57,4 @@ def __getattr__(name: str) -> Any:
         from .ucf101_24_evaluation import UCFEvaluator
 
         return UCFEvaluator
-    if name in _RENAMED:
-        return _RENAMED[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

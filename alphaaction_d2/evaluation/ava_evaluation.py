@@ -6,15 +6,11 @@ import logging
 import math
 import os
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
+from detectron2.data import DatasetCatalog
 from detectron2.utils.logger import log_first_n
 
 from ..formats.ava import AVARows, duplicates, write_ava_results
@@ -22,7 +18,8 @@ from ..formats.ava_scores import write_ava_scores
 from ..formats.joins import low_scores, why_unjoined
 from ..formats.label_map import LabelMap
 from .ava_protocol import evaluate_ava, group_ap, read_rows, results_as_json, results_as_text
-from .average_precision import DEFAULT_AVA_PROTOCOL, accepts_dialect, get_protocol
+from .average_precision import DEFAULT_AVA_PROTOCOL, get_protocol
+from .collecting import CollectingEvaluator, DetectedRows, as_columns
 
 logger = logging.getLogger(__name__)
 
@@ -31,67 +28,49 @@ logger = logging.getLogger(__name__)
 _BOX_DECIMALS = 6
 
 
-@dataclass(frozen=True)
-class _KeyframeResult:
-    """Detections of one keyframe: boxes (R, 4) in [0, 1], labels (R,), float32 scores (R,)."""
-
-    video_id: str
-    timestamp: float
-    boxes: np.ndarray
-    labels: np.ndarray
-    scores: np.ndarray
-
-
-class AVAEvaluator(DatasetEvaluator):
+class AVAEvaluator(CollectingEvaluator):
     """Frame mAP at IoU 0.5 of a data set in AVA's format.
 
-    It needs in the data set's metadata: `evaluator_type` "ava", `label_map` (a
-    `LabelMap`: the classes that count), `annotation_file` (CSV
-    of the ground truth; None for a test set without one, of which only the CSV for the server is
-    written) and, optionally, `excluded` (a set of (video id, second)), `official` and `loaded`,
-    see `register_ava`: own data is scored with the rows that were loaded, not with the file's.
+    It needs in the data set's metadata: `label_map` (a `LabelMap`: the classes that count),
+    `annotation_file` (CSV of the ground truth; None for a test set without one, of which only the
+    CSV for the server is written) and, optionally, `excluded` (a set of (video id, second)),
+    `official` and `loaded`, see `register_ava`: own data is scored with the rows that were loaded,
+    not with the file's.
 
-    Results do not depend on the batch size, the number of workers, or the order of the videos.
-    Every keyframe counts once, however often a sampler has repeated it.
+    Outputs are dicts with `video_id`, `timestamp` in seconds, `height` and `width` of the video,
+    and `instances` with `pred_boxes` in its pixels, `scores`, and `pred_classes` (action id - 1), a
+    row per person and action.
     """
 
-    @accepts_dialect
+    evaluator_type = "ava"
+
     def __init__(
         self,
         dataset_name: str,
         output_dir: str | os.PathLike | None = None,
         *,
         protocol: str = DEFAULT_AVA_PROTOCOL,
-        distributed: bool = True,
         min_person_score: float = -math.inf,
     ):
         """
         Args:
-            dataset_name: name of a registered data set.
-            output_dir: folder for `ava_detections.csv` (in AVA's format), `ava_detections.npz` (the
-                same, to be averaged with others) and `ava_results.json`; None writes no files.
-            protocol: which of the published evaluators to follow, see
-                `AVA_PROTOCOLS`.
+            dataset_name, output_dir: see :class:`CollectingEvaluator`; the files are
+                `ava_detections.csv` (in AVA's format), `ava_detections.npz` (the same, to be
+                averaged with others) and `ava_results.json`.
+            protocol: which of the published evaluators to follow, see `AVA_PROTOCOLS`.
             min_person_score: INPUT.PERSON_SCORE_THRESH_TEST, to name it where it leaves nobody.
-            distributed: gather the results of all workers; False evaluates this worker's alone.
 
         Raises:
             ValueError: if metadata, protocol or annotations are not what they should be.
             FileNotFoundError: if there is no annotation file.
         """
-        metadata = MetadataCatalog.get(dataset_name)
-        if metadata.get("evaluator_type") != "ava":
-            raise ValueError(
-                f"data set {dataset_name!r}: evaluator_type is {metadata.get('evaluator_type')!r}, "
-                "AVAEvaluator needs 'ava' (is the data set registered?)"
-            )
+        super().__init__(dataset_name, output_dir)
+        metadata = self.metadata
         for key in ("label_map", "annotation_file"):
             if not hasattr(metadata, key):
                 raise ValueError(f"data set {dataset_name!r}: its metadata has no {key!r}")
-        self._dataset_name = dataset_name
         self._label_map: LabelMap = metadata.label_map
         self._excluded = set(metadata.get("excluded") or ())
-        self._output_dir = None if output_dir is None else Path(output_dir)
         self._protocol = get_protocol(protocol).name
         # here and not in evaluate(): a bad file is better found before hours of testing
         self._ground_truth: AVARows | None = None
@@ -105,7 +84,6 @@ class AVAEvaluator(DatasetEvaluator):
             if again:
                 what = "%s: %d rows of %s come twice; as in the official evaluation each counts"
                 logger.warning(what, dataset_name, again, metadata.annotation_file)
-        self._distributed = distributed
         self._min_person_score = min_person_score
         persons = metadata.get("loaded", {}).get("persons")
         self._odd_persons: list[str] = []
@@ -117,65 +95,23 @@ class AVAEvaluator(DatasetEvaluator):
                 )
         for why in self._odd_persons:  # once: a run is tested again and again
             log_first_n(logging.WARNING, f"{dataset_name}: {why}", key="message", name=__name__)
-        self._results: list[_KeyframeResult] = []
 
-    def reset(self) -> None:
-        """Forget all results."""
-        self._results = []
-
-    def process(
-        self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Take in detections of keyframes.
-
-        Args:
-            inputs: the model's inputs. A model that waits for later clips answers with results of
-                earlier inputs, or of none: `inputs` are only asked for what the output in the
-                same place does not say.
-            outputs: a dict per keyframe: `video_id`, `timestamp` in seconds, `height` and
-                `width` of the video, and `instances` with `pred_boxes` in its pixels,
-                `scores`, and `pred_classes` (action id - 1), a row per person and action.
-
-        Raises:
-            ValueError: if an output lacks something, has numbers that are not finite, or has
-                classes that are not in the label map's range.
-        """
-        for i, output in enumerate(outputs):
-            self._results.append(
-                self._keyframe_result(output, inputs[i] if i < len(inputs) else {})
-            )
-
-    def _keyframe_result(
-        self, output: Mapping[str, Any], fallback: Mapping[str, Any]
-    ) -> _KeyframeResult:
-        fields = {}
-        for key in ("video_id", "timestamp", "height", "width"):
-            value = output.get(key, fallback.get(key))
-            if value is None:
-                raise ValueError(f"a model output has no {key!r}, and no input of its own to ask")
-            fields[key] = value
-        where = f"{fields['video_id']} at {fields['timestamp']} s"
-        instances = output["instances"]
-        boxes = instances.pred_boxes.tensor.detach().cpu().double().numpy().reshape(-1, 4)
-        scores = instances.scores.detach().cpu().float().numpy()
-        labels = instances.pred_classes.detach().cpu().numpy() + 1
-        if not (np.isfinite(boxes).all() and np.isfinite(scores).all()):
-            raise ValueError(f"{where}: the model's boxes or scores are not finite numbers")
-        num_classes = self._label_map.num_classes
+    def _result(self, output: Mapping[str, Any]) -> tuple[tuple[str, float], DetectedRows]:
+        for field in ("video_id", "timestamp", "height", "width"):
+            if output.get(field) is None:
+                raise ValueError(f"a model output has no {field!r}, and no input of its own to ask")
+        where = f"{output['video_id']} at {output['timestamp']} s"
+        rows = DetectedRows.of(output, where)
+        labels, num_classes = rows.labels + 1, self._label_map.num_classes
         if len(labels) and not 1 <= labels.min() <= labels.max() <= num_classes:
             raise ValueError(
                 f"{where}: the model gives the action ids {labels.min()} to {labels.max()}, "
                 f"the label map of {self._dataset_name!r} has 1 to {num_classes}"
             )
-        width, height = float(fields["width"]), float(fields["height"])
-        boxes = (boxes / (width, height, width, height)).clip(0, 1).round(_BOX_DECIMALS)
-        return _KeyframeResult(
-            video_id=str(fields["video_id"]),
-            timestamp=float(fields["timestamp"]),
-            boxes=boxes,
-            labels=labels.astype(np.int32),
-            scores=scores,
-        )
+        width, height = float(output["width"]), float(output["height"])
+        boxes = (rows.boxes / (width, height, width, height)).clip(0, 1).round(_BOX_DECIMALS)
+        key = str(output["video_id"]), float(output["timestamp"])
+        return key, rows._replace(boxes=boxes, labels=labels)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
         """Score everything that was processed, by all workers.
@@ -185,14 +121,11 @@ class AVAEvaluator(DatasetEvaluator):
             "AP/<class name>" for each class (NaN for those without ground truth). Empty on all
             workers but the first, and without ground truth.
         """
-        results = self._results
-        if self._distributed:
-            comm.synchronize()
-            gathered = comm.gather(results, dst=0)
-            if not comm.is_main_process():
-                return OrderedDict()
-            results = [result for worker in gathered for result in worker]
-        detections = _as_rows(results)
+        results = self._collect()
+        if results is None:
+            return OrderedDict()
+        columns = as_columns(results)
+        detections = AVARows(timestamps=columns.pop("times"), **columns)
         if not len(detections):
             why = self._odd_persons or ["there are no predictions to evaluate"]
             logger.warning("%s: %s", self._dataset_name, why[0])
@@ -229,28 +162,3 @@ class AVAEvaluator(DatasetEvaluator):
         for action_id, ap in result.ap.items():
             numbers[f"AP/{self._label_map.names[action_id]}"] = 100 * ap
         return OrderedDict(ava=numbers)
-
-
-def _as_rows(results: list[_KeyframeResult]) -> AVARows:
-    """Join keyframes to one table, by video and time; one that came twice counts once."""
-    by_keyframe: dict[tuple[str, float], _KeyframeResult] = {}
-    for result in results:
-        by_keyframe.setdefault((result.video_id, result.timestamp), result)
-    results = [by_keyframe[key] for key in sorted(by_keyframe)]
-    videos = sorted({result.video_id for result in results})
-    codes = {video: code for code, video in enumerate(videos)}
-    lengths = [len(result.labels) for result in results]
-    num_rows = sum(lengths)
-
-    def per_row(values: list, dtype: type) -> np.ndarray:
-        return np.repeat(np.array(values, dtype=dtype), lengths)
-
-    return AVARows(
-        videos=videos,
-        video_codes=per_row([codes[result.video_id] for result in results], np.int32),
-        timestamps=per_row([result.timestamp for result in results], np.float64),
-        boxes=np.concatenate([np.zeros((0, 4)), *(result.boxes for result in results)]),
-        labels=np.concatenate([np.zeros(0, np.int64), *(result.labels for result in results)]),
-        scores=np.concatenate([np.zeros(0, np.float32), *(result.scores for result in results)]),
-        person_ids=np.full(num_rows, -1),
-    )

@@ -6,7 +6,6 @@ refuses. No torch and no detectron2 here, so that scoring a file starts at once.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -14,7 +13,6 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
-from tabulate import tabulate
 
 from ..formats.ava import AVARows, read_ava_csv, select_rows
 from ..formats.joins import odd_scores, why_unjoined
@@ -25,17 +23,16 @@ from .average_precision import (
     FrameBoxes,
     FrameMAP,
     InvertedBoxError,
-    accepts_dialect,
     evaluate_frame_map,
     get_protocol,
 )
+from .summaries import as_json, as_table, percent
 
 logger = logging.getLogger(__name__)
 
 _HARDLY_ANY = 0.01  # a mAP below is what files give that do not join
 
 
-@accepts_dialect
 def evaluate_ava_files(
     ground_truth: str | os.PathLike,
     detections: str | os.PathLike,
@@ -79,7 +76,6 @@ def read_rows(path: str | os.PathLike, kind: str, protocol: str) -> AVARows:
     )
 
 
-@accepts_dialect
 def evaluate_ava(
     ground_truth: AVARows,
     detections: AVARows,
@@ -206,79 +202,51 @@ def group_ap(result: FrameMAP, label_map: LabelMap) -> dict[str, float]:
     for action_id, group in label_map.groups.items():
         if group:
             groups.setdefault(group, []).append(result.ap[action_id])
-    return {group: _mean_of_numbers(aps) for group, aps in groups.items()}
-
-
-def _mean_of_numbers(values: list[float]) -> float:
-    numbers = [value for value in values if not math.isnan(value)]
-    return sum(numbers) / len(numbers) if numbers else float("nan")
+    numbers = {group: [ap for ap in aps if not math.isnan(ap)] for group, aps in groups.items()}
+    return {group: sum(x) / len(x) if x else math.nan for group, x in numbers.items()}
 
 
 def results_as_json(result: FrameMAP, label_map: LabelMap) -> str:
     """Write the result as JSON: fractions from 0 to 1, `null` where there is no ground truth."""
-
-    def number(value: float) -> float | None:
-        return None if math.isnan(value) else value
-
-    content = {
-        "metric": "AVA frame mAP",
-        "protocol": result.protocol,
-        "iou_threshold": result.iou_threshold,
-        f"mAP@{result.iou_threshold:g}": number(result.mean_ap),
-        "AP_per_class": {str(i): number(ap) for i, ap in result.ap.items()},
-        "AP_per_group": {group: number(ap) for group, ap in group_ap(result, label_map).items()},
-        "class_names": {str(i): label_map.names[i] for i in result.ap},
-        "group_of_class": {str(i): label_map.groups.get(i, "") for i in result.ap},
-        "num_ground_truth_per_class": {str(i): n for i, n in result.num_ground_truth.items()},
-        "num_detections_per_class": {str(i): n for i, n in result.num_detections.items()},
-        "best_score_per_class": {str(i): number(s) for i, s in result.best_scores.items()},
-    }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return as_json(
+        {
+            "metric": "AVA frame mAP",
+            "protocol": result.protocol,
+            "iou_threshold": result.iou_threshold,
+            f"mAP@{result.iou_threshold:g}": result.mean_ap,
+            "AP_per_class": result.ap,
+            "AP_per_group": group_ap(result, label_map),
+            "class_names": {i: label_map.names[i] for i in result.ap},
+            "group_of_class": {i: label_map.groups.get(i, "") for i in result.ap},
+            "num_ground_truth_per_class": result.num_ground_truth,
+            "num_detections_per_class": result.num_detections,
+            "best_score_per_class": result.best_scores,
+        }
+    )
 
 
 def results_as_text(result: FrameMAP, label_map: LabelMap) -> str:
     """Write the result as tables in per cent: by class, by group, and the mAP with its protocol."""
-    num_gt = result.num_ground_truth
+    num_gt, group_of = result.num_ground_truth, label_map.groups
     classes = [
-        (i, label_map.names[i], label_map.groups.get(i, ""), num_gt[i], _percent(ap))
+        (i, label_map.names[i], group_of.get(i, ""), num_gt[i], percent(ap))
         for i, ap in result.ap.items()
     ]
-    parts = [
-        tabulate(
-            classes,
-            headers=("id", "class", "group", "gt boxes", "AP %"),
-            colalign=("right", "left", "left", "right", "right"),
-            disable_numparse=True,
-        )
-    ]
-    groups = [
-        (
-            group,
-            sum(label_map.groups[i] == group for i in result.ap),
-            sum(num_gt[i] for i in result.ap if label_map.groups[i] == group),
-            _percent(ap),
-        )
-        for group, ap in group_ap(result, label_map).items()
-    ]
+    columns = ("id", "class", "group", "gt boxes", "AP %")
+    parts = [as_table(columns, classes, left=("class", "group"))]
+    groups = []
+    for group, ap in group_ap(result, label_map).items():
+        members = [i for i in result.ap if group_of[i] == group]
+        groups.append((group, len(members), sum(num_gt[i] for i in members), percent(ap)))
     if groups:
-        parts.append(
-            tabulate(
-                groups,
-                headers=("group", "classes", "gt boxes", "mean AP %"),
-                colalign=("left", "right", "right", "right"),
-                disable_numparse=True,
-            )
-        )
+        of_group = ("group", "classes", "gt boxes", "mean AP %")
+        parts.append(as_table(of_group, groups, left=("group",)))
     num_classes = sum(n > 0 for n in num_gt.values())
     parts.append(
-        f"mAP@{result.iou_threshold:g} = {_percent(result.mean_ap)} %   (frame mAP, protocol "
+        f"mAP@{result.iou_threshold:g} = {percent(result.mean_ap)} %   (frame mAP, protocol "
         f"{result.protocol}, {num_classes} classes with {sum(num_gt.values())} ground-truth boxes, "
         f"{sum(result.num_detections.values())} detections)"
     )
     if result.notes:
         parts.append("\n".join(f"note: {note}" for note in result.notes))
     return "\n\n".join(parts)
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.2f}"

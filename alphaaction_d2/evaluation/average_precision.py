@@ -19,12 +19,10 @@ Letters: N rows, D detections, G ground-truth boxes, P pairs of a detection and 
 
 from __future__ import annotations
 
-import functools
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -36,43 +34,29 @@ _PAIRS_AT_A_TIME = 1 << 21
 
 @dataclass(frozen=True)
 class AVAProtocol:
-    """The rules in which the published AVA evaluators differ.
+    """The rules in which the published AVA evaluators differ."""
 
-    Attributes:
-        name: what a result must be reported with.
-        matching_order: the order in which the detections of a frame and class are matched: "score"
-            (descending; equal scores: last row first), "file" (order of the rows), "heap"
-            (descending; equal scores: in the order of the array of a heap through which the frame's
-            rows went) or "sorted" (descending; equal scores: first row first; frames in the order
-            of the ground truth).
-        max_per_frame: only so many rows of a frame, the best of all classes together, are kept
-            (None: all).
-        max_per_frame_and_class: only so many rows of a frame and class are kept.
-        min_score: rows with a score that is not above it are dropped.
-        only_annotated_frames: ignore detections on frames that the ground truth does not mention.
-        only_frames_of_classes: ignore them also where it has rows of other classes only.
-        exclusions: frames can be excluded.
-        excluded_truth_counts: what is annotated on excluded frames is still to be found.
-        only_detected_classes: classes without detections leave the mean, too.
-        fractional_seconds: `902` and `902.0` are one timestamp; otherwise only whole numbers
-            without a point are valid.
-        empty_rows: a row of video and timestamp alone is valid and means "nothing on this frame".
-        scores_required: results without scores are invalid; otherwise their score is 1.
-    """
-
-    name: str
+    name: str  # what a result must be reported with
+    # the order in which the detections of a frame and class are matched: "score" (descending; equal
+    # scores: last row first), "file" (order of the rows), "heap" (descending; equal scores: in the
+    # order of the array of a heap through which the frame's rows went) or "sorted" (descending;
+    # equal scores: first row first; frames in the order of the ground truth)
     matching_order: str = "score"
+    # only so many rows of a frame, the best of all classes together, are kept (None: all)
     max_per_frame: int | None = None
-    max_per_frame_and_class: int | None = None
-    min_score: float = -np.inf
+    max_per_frame_and_class: int | None = None  # only so many rows of a frame and class are kept
+    min_score: float = -np.inf  # rows with a score that is not above it are dropped
+    # ignore detections on frames that the ground truth does not mention
     only_annotated_frames: bool = False
-    only_frames_of_classes: bool = False
-    exclusions: bool = True
-    excluded_truth_counts: bool = False
-    only_detected_classes: bool = False
+    only_frames_of_classes: bool = False  # ignore them also where it has rows of other classes only
+    exclusions: bool = True  # frames can be excluded
+    excluded_truth_counts: bool = False  # what is annotated on excluded frames is still to be found
+    only_detected_classes: bool = False  # classes without detections leave the mean, too
+    # `902` and `902.0` are one timestamp; otherwise only whole numbers without a point are valid
     fractional_seconds: bool = False
+    # a row of video and timestamp alone is valid and means "nothing on this frame"
     empty_rows: bool = False
-    scores_required: bool = False
+    scores_required: bool = False  # results without scores are invalid; otherwise their score is 1
 
 
 DEFAULT_AVA_PROTOCOL = "official2018"
@@ -121,62 +105,34 @@ def get_protocol(name: str) -> AVAProtocol:
         raise ValueError(f"unknown protocol {name!r}; known are {known}") from None
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def accepts_dialect(function: F) -> F:
-    """Let a function take its `protocol` by the name of before, `dialect`."""
-
-    @functools.wraps(function)
-    def renamed(*args: Any, **kwargs: Any) -> Any:
-        if "dialect" in kwargs:
-            kwargs["protocol"] = kwargs.pop("dialect")
-        return function(*args, **kwargs)
-
-    return cast(F, renamed)
-
-
 @dataclass(frozen=True)
 class FrameBoxes:
-    """Boxes of many frames, one row per box and class.
+    """Boxes of many frames, one row per box and class."""
 
-    Attributes:
-        frames: (N,) integers from 0 on, without large gaps: the frame of each row, in numbers that
-            ground truth and detections share.
-        boxes: (N, 4) float64, x1 y1 x2 y2.
-        labels: (N,) integers, class ids from 1 on.
-        scores: (N,) floating. Of ground truth: what the "heap" order sorts it by, the person id.
-    """
-
+    # (N,) integers from 0 on, without large gaps: the frame of each row, in numbers that ground
+    # truth and detections share
     frames: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
+    boxes: np.ndarray  # (N, 4) float64, x1 y1 x2 y2
+    labels: np.ndarray  # (N,) integers, class ids from 1 on
+    # (N,) floating. Of ground truth: what the "heap" order sorts it by, the person id.
     scores: np.ndarray
 
 
 @dataclass(frozen=True)
 class FrameMAP:
-    """The result of `evaluate_frame_map`.
+    """The result of `evaluate_frame_map`."""
 
-    Attributes:
-        mean_ap: mean of the classes with ground truth, 0 to 1; NaN if there are none.
-        ap: class id -> average precision, 0 to 1; NaN for classes that leave the mean.
-        num_ground_truth: class id -> number of ground-truth rows.
-        num_detections: class id -> number of detections that took part.
-        protocol: name of the rules.
-        iou_threshold: the IoU from which on a detection is a hit.
-        notes: why the number may not mean what it should, see `formats/joins.py`.
-        best_scores: class id -> the score from which on detections are to be shown, see
-            :func:`best_score`; NaN where that is not known.
-    """
-
-    mean_ap: float
+    mean_ap: float  # mean of the classes with ground truth, 0 to 1; NaN if there are none
+    # class id -> average precision, 0 to 1; NaN for classes that leave the mean
     ap: dict[int, float]
-    num_ground_truth: dict[int, int]
-    num_detections: dict[int, int]
-    protocol: str
-    iou_threshold: float
+    num_ground_truth: dict[int, int]  # class id -> number of ground-truth rows
+    num_detections: dict[int, int]  # class id -> number of detections that took part
+    protocol: str  # name of the rules
+    iou_threshold: float  # the IoU from which on a detection is a hit
+    # why the number may not mean what it should, see `formats/joins.py`
     notes: tuple[str, ...] = ()
+    # class id -> the score from which on detections are to be shown, see :func:`best_score`; NaN
+    # where that is not known
     best_scores: dict[int, float] = field(default_factory=dict)
 
 
@@ -281,7 +237,6 @@ def best_score(scores: np.ndarray, precision: np.ndarray, recall: np.ndarray) ->
 # ----------------------------------------------------------------------------------- the evaluation
 
 
-@accepts_dialect
 def evaluate_frame_map(
     ground_truth: FrameBoxes,
     detections: FrameBoxes,
@@ -402,17 +357,11 @@ def _max(numbers: np.ndarray) -> int:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Rows of a table that take part, in some order.
+    """Rows of a table that take part, in some order."""
 
-    Attributes:
-        table: the boxes.
-        rows: (n,) which of its rows.
-        classes: (n,) int16, the place of each row's label among those that are evaluated.
-    """
-
-    table: FrameBoxes
-    rows: np.ndarray
-    classes: np.ndarray
+    table: FrameBoxes  # the boxes
+    rows: np.ndarray  # (n,) which of its rows
+    classes: np.ndarray  # (n,) int16, the place of each row's label among those that are evaluated
 
     @classmethod
     def of_classes(cls, table: FrameBoxes, class_ids: list[int]) -> _Rows:

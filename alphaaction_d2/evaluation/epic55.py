@@ -10,14 +10,13 @@ Letters: N segments, V verbs, K nouns.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tabulate import tabulate
 
 from ..formats.epic55 import NUM_NOUNS, NUM_VERBS
+from .summaries import as_json, as_table
 
 TOP = (1, 5)
 _PRIOR_EPSILON = 1e-5
@@ -26,18 +25,13 @@ _SEGMENTS_AT_A_TIME = 1024  # of one verb, with all nouns
 
 @dataclass(frozen=True)
 class EPICAccuracy:
-    """The result of `evaluate_epic55`.
+    """The result of `evaluate_epic55`."""
 
-    Attributes:
-        num_segments: N.
-        correct: ("verb", "noun", "action", "action without prior") -> {k: segments whose label is
-            among the k best}.
-        num_unseen: segments whose pair of verb and noun training never shows.
-    """
-
-    num_segments: int
+    num_segments: int  # N
+    # ("verb", "noun", "action", "action without prior") -> {k: segments whose label is among the k
+    # best}
     correct: dict[str, dict[int, int]]
-    num_unseen: int
+    num_unseen: int  # segments whose pair of verb and noun training never shows
 
     def percent(self, what: str, k: int) -> float:
         """Share of the segments in per cent; NaN without segments."""
@@ -187,8 +181,8 @@ def epic_results_as_json(result: EPICAccuracy) -> str:
         for k, count in counts.items():
             name = f"{what.replace(' ', '_')}_top{k}"
             content[f"{name}_correct"] = count
-            content[f"{name}_percent"] = result.percent(what, k) if result.num_segments else None
-    return json.dumps(content, indent=1) + "\n"
+            content[f"{name}_percent"] = result.percent(what, k)
+    return as_json(content)
 
 
 def epic_results_as_text(result: EPICAccuracy) -> str:
@@ -198,8 +192,7 @@ def epic_results_as_text(result: EPICAccuracy) -> str:
         for what, counts in result.correct.items()
     ]
     headers = ("", *(f"top {k} %" for k in TOP), *(f"correct {k}" for k in TOP))
-    aligned = ("left", *("right",) * (len(headers) - 1))
-    table = tabulate(rows, headers=headers, colalign=aligned, disable_numparse=True)
+    table = as_table(headers, rows, left=("",))
     return (
         f"{table}\n\n{_PROTOCOL}; {result.num_segments} segments. Actions are scored by {_PRIOR}; "
         f"{result.num_unseen} segments show a pair that training does not, and count as wrong with "

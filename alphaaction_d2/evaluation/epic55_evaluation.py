@@ -6,69 +6,58 @@ Actions need both models: tools/evaluate_epic.py combines the files that two run
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
-from detectron2.utils import comm
 
 from ..formats.writing import write_atomically
+from .collecting import CollectingEvaluator
 from .epic55 import TOP, top_k_hits
 
 logger = logging.getLogger(__name__)
 
 
-class EPICEvaluator(DatasetEvaluator):
+class EPICEvaluator(CollectingEvaluator):
     """Top-1 and top-5 of segments, in per cent, and a file of what the model says of each.
 
     Results are `{"epic": {"verb top1": ...}}`. The file, `epic_verbs.npz` or `epic_nouns.npz`, has
     "uids" (N,) and "logits" (N, classes), the logarithms of the model's probabilities.
     """
 
+    evaluator_type = "epic"
+
     def __init__(self, dataset_name: str, output_dir: str | Path) -> None:
-        """
-        Args:
-            dataset_name: a registered data set of evaluator type "epic".
-            output_dir: folder for the file.
-        """
-        self.kind = MetadataCatalog.get(dataset_name).files.kind
+        super().__init__(dataset_name, output_dir)
+        self.kind = self.metadata.files.kind
         self.path = Path(output_dir, f"epic_{self.kind}s.npz")
-        self._name = dataset_name
-        segments = MetadataCatalog.get(dataset_name).files.segments()
+        segments = self.metadata.files.segments()
         labels = segments.verbs if self.kind == "verb" else segments.nouns
         self._labels = dict(zip(segments.uids.tolist(), labels.tolist()))
-        self._scores: dict[int, np.ndarray] = {}
 
-    def reset(self) -> None:
-        self._scores = {}
-
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """Take results as they come; each says which segment it is of."""
-        for output in outputs:
-            rows = output["instances"]
-            if not len(rows):
-                raise ValueError(
-                    f"segment {output['image_id']}: no result (MODEL.ROI_ACTION_HEAD."
-                    "SCORE_THRESH_TEST has to be 0)"
-                )
-            self._scores[int(output["image_id"])] = rows.action_scores[0].double().cpu().numpy()
+    def _result(self, output: Mapping[str, Any]) -> tuple[int, np.ndarray]:
+        rows = output["instances"]
+        if not len(rows):
+            raise ValueError(
+                f"segment {output['image_id']}: no result (MODEL.ROI_ACTION_HEAD."
+                "SCORE_THRESH_TEST has to be 0)"
+            )
+        return int(output["image_id"]), rows.action_scores[0].double().cpu().numpy()
 
     def evaluate(self) -> dict[str, dict[str, float]] | None:
         """Compute the result, in the first process; None in all others."""
-        parts: list[dict[int, np.ndarray]] = comm.gather(self._scores)
-        if not comm.is_main_process():
+        scores = self._collect()
+        if scores is None:
             return None
-        scores: dict[int, np.ndarray] = {}
-        for part in parts:
-            scores.update(part)
-        uids = sorted(scores)
+        uids = list(scores)
         if not uids:
-            raise ValueError(f"{self._name}: no segment has a result")
+            raise ValueError(f"{self._dataset_name}: no segment has a result")
         if len(uids) < len(self._labels):
             what = "%s: %d of %d segments, of videos that are not there, do not count"
-            logger.warning(what, self._name, len(self._labels) - len(uids), len(self._labels))
+            logger.warning(
+                what, self._dataset_name, len(self._labels) - len(uids), len(self._labels)
+            )
         table = np.stack([scores[uid] for uid in uids])
         labels = np.array([self._labels[uid] for uid in uids])
         tiny = np.finfo(np.float32).tiny
@@ -79,5 +68,5 @@ class EPICEvaluator(DatasetEvaluator):
             f"{self.kind} top{k}": 100 * count / len(uids) for k, count in hits.items()
         }
         text = ", ".join(f"{name} {value:.2f} %" for name, value in results.items())
-        logger.info("%s: %s of %d segments; %s", self._name, text, len(uids), self.path)
+        logger.info("%s: %s of %d segments; %s", self._dataset_name, text, len(uids), self.path)
         return {"epic": results}

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..formats.ucf101_24 import UCFAnnotations, UCFDetections, match_videos
-from .average_precision import average_precision, precision_recall
+from .average_precision import precision_recall
 from .runs import runs, stable_descending
 from .ucf101_24 import (
     DEFAULT_UCF_PROTOCOL,
     UCFProtocol,
     get_ucf_protocol,
-    trapezoid_precision,
 )
 
 # The published linking: boxes of a class that count in a frame, and what makes a path.
@@ -40,23 +39,14 @@ THRESHOLDS = (0.2, *(round(0.5 + 0.05 * i, 2) for i in range(10)))
 
 @dataclass(frozen=True, eq=False)
 class Tube:
-    """One action of one person.
+    """One action of one person."""
 
-    Attributes:
-        video: its number.
-        label: of the class, from 0 on.
-        first: the frame of the first box; the others follow frame by frame.
-        boxes: (n, 4) XYXY.
-        score: of a detected one.
-        person_id: who it is; -1 where that is not known.
-    """
-
-    video: int
-    label: int
-    first: int
-    boxes: np.ndarray
-    score: float = 1.0
-    person_id: int = -1
+    video: int  # its number
+    label: int  # of the class, from 0 on
+    first: int  # the frame of the first box; the others follow frame by frame
+    boxes: np.ndarray  # (n, 4) XYXY
+    score: float = 1.0  # of a detected one
+    person_id: int = -1  # who it is; -1 where that is not known
 
     @property
     def stop(self) -> int:
@@ -66,17 +56,11 @@ class Tube:
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """Boxes of one person, one a frame at most, with the scores of one class.
+    """Boxes of one person, one a frame at most, with the scores of one class."""
 
-    Attributes:
-        frames: (T,) increasing.
-        boxes: (T, 4).
-        scores: (T,).
-    """
-
-    frames: np.ndarray
-    boxes: np.ndarray
-    scores: np.ndarray
+    frames: np.ndarray  # (T,) increasing
+    boxes: np.ndarray  # (T, 4)
+    scores: np.ndarray  # (T,)
 
     def filled(self) -> Path:
         """Give the same with boxes and scores between the known ones where frames are left out."""
@@ -289,23 +273,16 @@ def spatio_temporal_iou(a: Tube, b: Tube, extra: float = 0.0) -> float:
 
 @dataclass(frozen=True)
 class UCFVideoMAP:
-    """The result of :func:`evaluate_tubes`.
+    """The result of :func:`evaluate_tubes`."""
 
-    Attributes:
-        tubes: how they were made, such as "identities".
-        protocol: name of the rules.
-        ap: threshold -> average precision of every class by number; NaN for those that do not
-            count.
-        num_ground_truth, num_detections: tubes of every class.
-        class_names: by number.
-    """
-
-    tubes: str
-    protocol: str
+    tubes: str  # how they were made, such as "identities"
+    protocol: str  # name of the rules
+    # threshold -> average precision of every class by number; NaN for those that do not count
     ap: dict[float, list[float]]
+    # num_ground_truth, num_detections: tubes of every class
     num_ground_truth: list[int]
     num_detections: list[int]
-    class_names: list[str]
+    class_names: list[str]  # by number
 
     def mean_ap(self, threshold: float) -> float:
         """The video mAP at a threshold, 0 to 1; NaN if no class counts."""
@@ -361,15 +338,12 @@ def evaluate_tubes(
         ]
         for c, of_class in enumerate(by_class)
     ]
-    area: Callable[[np.ndarray, np.ndarray], float] = (
-        average_precision if rules.envelope else trapezoid_precision
-    )
     for threshold in thresholds:
         ap[threshold] = []
         for c, of_class in enumerate(by_class):
             if num_gt[c]:
                 hits = _hits(of_class, overlaps[c], threshold, rules)
-                ap[threshold].append(area(*precision_recall(hits, num_gt[c])))
+                ap[threshold].append(rules.area(*precision_recall(hits, num_gt[c])))
             else:
                 ap[threshold].append(0.0 if rules.unseen == "zero" else math.nan)
     counts = [len(of_class) for of_class in by_class]
@@ -402,17 +376,10 @@ def video_results_as_text(results: Sequence[UCFVideoMAP]) -> str:
 
 
 def video_results_as_dict(results: Sequence[UCFVideoMAP]) -> dict[str, dict[str, dict]]:
-    """Give the video mAP, and AP at 0.5 of the classes, as fractions by way of making tubes; for
-    JSON."""
-
-    def numbers(values: Iterable[tuple[str, float]]) -> dict[str, float | None]:
-        return {name: None if math.isnan(ap) else ap for name, ap in values}
-
+    """Give the video mAP, and AP at 0.5 of the classes, as fractions by way of making tubes."""
     return {
-        "video": {
-            x.tubes: numbers((f"mAP@{at}", ap) for at, ap in x.numbers.items()) for x in results
-        },
-        "video_AP_per_class": {x.tubes: numbers(zip(x.class_names, x.ap[0.5])) for x in results},
+        "video": {x.tubes: {f"mAP@{at}": ap for at, ap in x.numbers.items()} for x in results},
+        "video_AP_per_class": {x.tubes: dict(zip(x.class_names, x.ap[0.5])) for x in results},
     }
 
 

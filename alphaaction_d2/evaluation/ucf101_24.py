@@ -11,18 +11,17 @@ rows. Letters: D detections, G annotated boxes.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from tabulate import tabulate
 
 from ..formats.tables import DataFileError
 from ..formats.ucf101_24 import UCFAnnotations, UCFDetections, match_videos
 from .average_precision import average_precision, best_overlap, precision_recall
 from .runs import runs, stable_descending
+from .summaries import as_json, as_table, percent
 
 logger = logging.getLogger(__name__)
 
@@ -31,29 +30,27 @@ FRAMES = ("annotated", "all")
 
 @dataclass(frozen=True)
 class UCFProtocol:
-    """The rules in which the evaluators differ.
+    """The rules in which the evaluators differ."""
 
-    Attributes:
-        name: what a result must be reported with.
-        frames: "annotated" (detections elsewhere are ignored) or "all" frames of the videos
-            (detections elsewhere are false positives), unless asked otherwise.
-        extra: pixels added to every width and height before areas are computed.
-        second_choice: a detection looks at the boxes that are still free; otherwise at all boxes,
-            and is a false positive when the best one is taken.
-        envelope: precision is made monotone, and the area taken at all points (VOC 2010);
-            otherwise the trapezoids under the curve as it is, in float32.
-        single_scores: scores are rounded to float32 first.
-        unseen: classes without annotated box: "zero" (they count in the mean), "left out", or
-            "refused" once something of them is detected.
-    """
-
-    name: str
+    name: str  # what a result must be reported with
+    # "annotated" (detections elsewhere are ignored) or "all" frames of the videos (detections
+    # elsewhere are false positives), unless asked otherwise
     frames: str
-    extra: float
+    extra: float  # pixels added to every width and height before areas are computed
+    # a detection looks at the boxes that are still free; otherwise at all boxes, and is a false
+    # positive when the best one is taken
     second_choice: bool
+    # precision is made monotone, and the area taken at all points (VOC 2010); otherwise the
+    # trapezoids under the curve as it is, in float32
     envelope: bool
-    single_scores: bool
+    single_scores: bool  # scores are rounded to float32 first
+    # classes without annotated box: "zero" (they count in the mean), "left out", or "refused" once
+    # something of them is detected
     unseen: str
+
+    def area(self, precision: np.ndarray, recall: np.ndarray) -> float:
+        """Compute the area under a precision-recall curve."""
+        return (average_precision if self.envelope else trapezoid_precision)(precision, recall)
 
 
 DEFAULT_UCF_PROTOCOL = "gurkirt"
@@ -72,27 +69,16 @@ UCF_PROTOCOLS = {
 
 @dataclass(frozen=True)
 class UCFFrameMAP:
-    """The result of `evaluate_ucf101_24`.
+    """The result of `evaluate_ucf101_24`."""
 
-    Attributes:
-        mean_ap: 0 to 1; NaN if no class counts.
-        ap: average precision of every class by number; NaN for classes that do not count.
-        num_ground_truth: annotated boxes of every class.
-        num_detections: of every class, those that took part.
-        protocol: name of the rules.
-        frames: "annotated" or "all".
-        iou_threshold: the IoU from which on a detection is a hit.
-        class_names: by number.
-    """
-
-    mean_ap: float
-    ap: list[float]
-    num_ground_truth: list[int]
-    num_detections: list[int]
-    protocol: str
-    frames: str
-    iou_threshold: float
-    class_names: list[str]
+    mean_ap: float  # 0 to 1; NaN if no class counts
+    ap: list[float]  # average precision of every class by number; NaN for classes that do not count
+    num_ground_truth: list[int]  # annotated boxes of every class
+    num_detections: list[int]  # of every class, those that took part
+    protocol: str  # name of the rules
+    frames: str  # "annotated" or "all"
+    iou_threshold: float  # the IoU from which on a detection is a hit
+    class_names: list[str]  # by number
 
     @property
     def rules(self) -> str:
@@ -156,9 +142,7 @@ def evaluate_ucf101_24(
     ap = np.zeros(num_classes)
     for c in range(num_classes):
         if num_gt[c]:
-            precision, recall = precision_recall(is_hit[labels == c], num_gt[c])
-            area = average_precision if rules.envelope else trapezoid_precision
-            ap[c] = area(precision, recall)
+            ap[c] = rules.area(*precision_recall(is_hit[labels == c], num_gt[c]))
         elif rules.unseen == "left out":
             ap[c] = math.nan
         elif rules.unseen == "refused" and num_det[c]:
@@ -293,43 +277,28 @@ def _match(
 
 
 def ucf_results_as_json(result: UCFFrameMAP, **others: object) -> str:
-    """Write the result as JSON text: fractions from 0 to 1, `null` for what does not count.
-
-    Args:
-        others: more entries.
-    """
-
-    def number(value: float) -> float | None:
-        return None if math.isnan(value) else value
-
+    """Write the result, and `others`, as JSON: fractions, `null` for what does not count."""
     names = result.class_names
-    content = {
-        "metric": "UCF101-24 frame mAP",
-        "protocol": result.protocol,
-        "frames": result.frames,
-        "iou_threshold": result.iou_threshold,
-        f"mAP@{result.iou_threshold:g}": number(result.mean_ap),
-        "AP_per_class": dict(zip(names, map(number, result.ap))),
-        "num_ground_truth_per_class": dict(zip(names, result.num_ground_truth)),
-        "num_detections_per_class": dict(zip(names, result.num_detections)),
-        **others,
-    }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    return as_json(
+        {
+            "metric": "UCF101-24 frame mAP",
+            "protocol": result.protocol,
+            "frames": result.frames,
+            "iou_threshold": result.iou_threshold,
+            f"mAP@{result.iou_threshold:g}": result.mean_ap,
+            "AP_per_class": dict(zip(names, result.ap)),
+            "num_ground_truth_per_class": dict(zip(names, result.num_ground_truth)),
+            "num_detections_per_class": dict(zip(names, result.num_detections)),
+            **others,
+        }
+    )
 
 
 def ucf_results_as_text(result: UCFFrameMAP) -> str:
     """Write the result as a table in per cent, and the mAP with its protocol."""
-    columns = (result.num_ground_truth, result.num_detections, result.ap)
-    rows = [
-        (i, name, num_gt, num_det, f"{100 * ap:.2f}")
-        for i, (name, num_gt, num_det, ap) in enumerate(zip(result.class_names, *columns))
-    ]
-    table = tabulate(
-        rows,
-        headers=("class", "name", "gt boxes", "detections", "AP %"),
-        colalign=("right", "left", "right", "right", "right"),
-        disable_numparse=True,
-    )
+    columns = (result.class_names, result.num_ground_truth, result.num_detections)
+    rows = zip(range(len(result.ap)), *columns, map(percent, result.ap))
+    table = as_table(("class", "name", "gt boxes", "detections", "AP %"), rows, left=("name",))
     return (
         f"{table}\n\nframe mAP@{result.iou_threshold:g} = {100 * result.mean_ap:.2f} %   "
         f"({result.rules}, {sum(result.num_ground_truth)} ground-truth boxes, "

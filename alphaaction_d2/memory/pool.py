@@ -40,20 +40,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class MemoryWrite:
-    """The persons of one clip, ready to be stored.
-
-    Attributes:
-        video_id, slot: where they belong.
-        features: (R, C). boxes: (R, 4), fractions of the picture. person_ids: (R,) int64.
-        scores: (R,), best first when a slot is crowded in testing.
-    """
+    """The persons of one clip, ready to be stored."""
 
     video_id: str
     slot: int
-    features: Tensor
-    boxes: Tensor
-    person_ids: Tensor
-    scores: Tensor
+    features: Tensor  # (R, C)
+    boxes: Tensor  # (R, 4), fractions of the picture
+    person_ids: Tensor  # (R,) int64
+    scores: Tensor  # (R,), best first when a slot is crowded in testing
 
 
 # Of a stream, this many times the persons of a slot that are read are remembered, for those who

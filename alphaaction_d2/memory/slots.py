@@ -16,13 +16,9 @@ import torch
 
 @dataclass(frozen=True)
 class Clock:
-    """How the time of keyframes becomes slots.
+    """How the time of keyframes becomes slots."""
 
-    Attributes:
-        slots_per_second: of the data set; a slot is this part of a second long.
-    """
-
-    slots_per_second: float = 1.0
+    slots_per_second: float = 1.0  # of the data set; a slot is this part of a second long
 
     def slot_of(self, timestamp: float) -> int:
         """Find the slot nearest to a timestamp; halfway it is the later one."""

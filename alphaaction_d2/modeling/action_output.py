@@ -24,20 +24,14 @@ TINY = torch.finfo(torch.float32).tiny  # smallest probability inside a logarith
 
 @dataclass(frozen=True)
 class ClassGroup:
-    """Consecutive classes that are scored alike.
+    """Consecutive classes that are scored alike."""
 
-    Attributes:
-        name: e.g. "pose"; the loss is called `loss_<name>`.
-        start, stop: 0-based class range.
-        exclusive: softmax over the group (exactly one class holds) instead of sigmoids.
-        loss_weight: factor of the group's loss.
-    """
-
-    name: str
+    name: str  # e.g. "pose"; the loss is called `loss_<name>`.
+    # start, stop: 0-based class range
     start: int
     stop: int
-    exclusive: bool
-    loss_weight: float = 1.0
+    exclusive: bool  # softmax over the group (exactly one class holds) instead of sigmoids
+    loss_weight: float = 1.0  # factor of the group's loss
 
     @property
     def columns(self) -> slice:

@@ -14,16 +14,11 @@ PERSON = "person"  # the class that is a person; all others are objects
 
 @dataclass(frozen=True, eq=False)
 class PictureBoxes:
-    """What a detector finds in one picture.
+    """What a detector finds in one picture."""
 
-    Attributes:
-        found: n persons and objects.
-        names: n names of classes, "" for a person.
-        features: (n, C) of the detector's box head, where it was asked for them.
-    """
-
-    found: FoundBoxes
-    names: Sequence[str]
+    found: FoundBoxes  # n persons and objects
+    names: Sequence[str]  # n names of classes, "" for a person
+    # (n, C) of the detector's box head, where it was asked for them
     features: np.ndarray | None = None
 
     @classmethod

@@ -24,21 +24,13 @@ _PAD = 3
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """One picture with its boxes.
+    """One picture with its boxes."""
 
-    Attributes:
-        picture: (H, W, 3) uint8 RGB.
-        boxes: (P, 4) XYXY in pixels of the picture.
-        labels: of each box, its lines of text.
-        title: written below the picture.
-        colours: of each box; without, boxes take the identity colours in turn.
-    """
-
-    picture: np.ndarray
-    boxes: np.ndarray
-    labels: Sequence[Sequence[str]]
-    title: str
-    colours: Sequence[RGB] = ()
+    picture: np.ndarray  # (H, W, 3) uint8 RGB
+    boxes: np.ndarray  # (P, 4) XYXY in pixels of the picture
+    labels: Sequence[Sequence[str]]  # of each box, its lines of text
+    title: str  # written below the picture
+    colours: Sequence[RGB] = ()  # of each box; without, boxes take the identity colours in turn
 
 
 def contact_sheet(tiles: Sequence[Tile], *, columns: int = 4, tile_width: int = 440) -> np.ndarray:

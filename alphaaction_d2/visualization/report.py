@@ -30,34 +30,25 @@ MAX_ACTIONS_LISTED = 8  # of a person at a keyframe
 
 @dataclass(frozen=True)
 class VideoSection:
-    """What there is to show of one video; whatever is missing doesn't appear.
+    """What there is to show of one video; whatever is missing doesn't appear."""
 
-    Attributes:
-        title: heading, such as the video's name.
-        video: the annotated video file, played by the browser (H.264 in mp4).
-        result: for the table of detections.
-        tables: files with the result, to link.
-        timeline: PNG of `charts.timeline_chart`, for where `result` is missing: the page draws
-            one of its own, which leads into the video.
-        poster: PNG or JPEG, shown until the video plays.
-        attention: what a picture (PNG or JPEG) shows of what the model looked at -> its file.
-        begin: seconds that `result` tells for the video's first frame.
-        cuts: (second, how many before it the video leaves out), in order.
-        tubes: what a person does from one second to another: (person_id, action, from, to, score).
-        is_random: the network has no weights, so that nothing of this means anything.
-    """
-
-    title: str
+    title: str  # heading, such as the video's name
+    # the annotated video file, played by the browser (H.264 in mp4)
     video: str | os.PathLike | None = None
-    result: VideoResult | None = None
-    tables: Sequence[str | os.PathLike] = ()
+    result: VideoResult | None = None  # for the table of detections
+    tables: Sequence[str | os.PathLike] = ()  # files with the result, to link
+    # PNG of `charts.timeline_chart`, for where `result` is missing: the page draws one of its own,
+    # which leads into the video
     timeline: str | os.PathLike | None = None
-    poster: str | os.PathLike | None = None
+    poster: str | os.PathLike | None = None  # PNG or JPEG, shown until the video plays
+    # what a picture (PNG or JPEG) shows of what the model looked at -> its file
     attention: Mapping[str, str | os.PathLike] = field(default_factory=dict)
-    begin: float = 0.0
+    begin: float = 0.0  # seconds that `result` tells for the video's first frame
+    # (second, how many before it the video leaves out), in order
     cuts: Sequence[tuple[float, float]] = ()
+    # what a person does from one second to another: (person_id, action, from, to, score)
     tubes: Sequence[tuple[int, str, float, float, float]] = ()
-    is_random: bool = False
+    is_random: bool = False  # the network has no weights, so that nothing of this means anything
 
     def place_of(self, timestamp: float) -> float:
         """Where in the video file a second of `result` is shown."""

@@ -18,19 +18,12 @@ _SENSIBLE = (0.1, 0.9)
 
 @dataclass(frozen=True, eq=False)
 class ShownClasses:
-    """Which of K classes are shown of whom: what the files hold is another matter.
+    """Which of K classes are shown of whom: what the files hold is another matter."""
 
-    Attributes:
-        class_names: K names, "" for a gap in the label map.
-        names: the K short ones.
-        min_scores: (K,) a class with a lower score is not shown.
-        one_of: (K,) bool, classes of which only the best is shown: nobody sits and stands.
-    """
-
-    class_names: Sequence[str]
-    names: Sequence[str]
-    min_scores: np.ndarray
-    one_of: np.ndarray
+    class_names: Sequence[str]  # K names, "" for a gap in the label map
+    names: Sequence[str]  # the K short ones
+    min_scores: np.ndarray  # (K,) a class with a lower score is not shown
+    one_of: np.ndarray  # (K,) bool, classes of which only the best is shown: nobody sits and stands
 
     @classmethod
     def of(

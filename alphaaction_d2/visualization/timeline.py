@@ -84,17 +84,11 @@ def overlooked(person: PersonResult, min_score: float) -> list[str]:
 
 @dataclass
 class Strip:
-    """One action of one person over time.
+    """One action of one person over time."""
 
-    Attributes:
-        action: its name.
-        scores: second -> score, where it is shown.
-        truth: seconds at which it is true.
-    """
-
-    action: str
-    scores: dict[float, float] = field(default_factory=dict)
-    truth: set[float] = field(default_factory=set)
+    action: str  # its name
+    scores: dict[float, float] = field(default_factory=dict)  # second -> score, where it is shown
+    truth: set[float] = field(default_factory=set)  # seconds at which it is true
 
     @property
     def best(self) -> float:

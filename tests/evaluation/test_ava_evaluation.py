@@ -238,13 +238,6 @@ def test_results_of_workers_are_joined(dataset, monkeypatch):
         assert workers[0].evaluate()["ava"] == pytest.approx(expected, abs=0, nan_ok=True)
 
 
-def test_one_worker_alone(dataset, monkeypatch):
-    monkeypatch.setattr(comm, "gather", None)
-    monkeypatch.setattr(comm, "synchronize", None)
-    expected = evaluate(AVAEvaluator(dataset, distributed=False), outputs())
-    assert expected["AP/lift"] == 50.0
-
-
 def test_half_precision_outputs(dataset):
     batch = outputs()
     for out in batch:

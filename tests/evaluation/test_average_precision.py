@@ -118,15 +118,6 @@ def test_an_alias_is_reported_by_the_name_it_stands_for(tmp_path):
         get_protocol("coco")
 
 
-def test_the_names_of_before_are_still_known(tmp_path):
-    from alphaaction_d2 import evaluation
-
-    gt, det = [f"902,{A},1,1"], [f"902,{A2},1,0.2", f"902,{A1},1,0.9"]
-    paths = files(tmp_path, gt, det)
-    assert evaluate_ava_files(*paths, THREE_CLASSES, dialect="slowfast").ap[1] == 0.5
-    assert evaluation.DIALECTS is AVA_PROTOCOLS and evaluation.get_dialect is get_protocol
-
-
 @pytest.mark.parametrize(
     ("protocol", "expected"),
     [*((name, 1.0) for name in AVA_PROTOCOLS if name != "slowfast"), ("slowfast", 0.5)],

@@ -15,24 +15,20 @@ FOREIGN_LAYER = "layers that the networks of this project do not have"
 
 @dataclass(frozen=True)
 class Source:
-    """One source of weights.
+    """One source of weights."""
 
-    Attributes:
-        is_of: whether weights are of this source, by their names.
-        rename: name there -> our name in a network of two pathways; None: no place here.
-        left_over: pattern of the start of a name that has no place here -> why; the first counts.
-        pixel_mean, pixel_std: of the grey levels, 0-255, that the networks were trained on.
-        clip_classes: sizes of classifiers of whole clips that have the name of one of persons.
-        first_class: row of the classifier with the first action; those before are none.
-    """
-
+    # whether weights are of this source, by their names
     is_of: Callable[[Mapping[str, Tensor]], bool]
+    # name there -> our name in a network of two pathways; None: no place here
     rename: Callable[[str], str | None]
+    # pattern of the start of a name that has no place here -> why; the first counts
     left_over: Mapping[str, str]
+    # pixel_mean, pixel_std: of the grey levels, 0-255, that the networks were trained on
     pixel_mean: tuple[float, float, float] = (114.75,) * 3
     pixel_std: tuple[float, float, float] = (57.375,) * 3
+    # sizes of classifiers of whole clips that have the name of one of persons
     clip_classes: tuple[int, ...] = ()
-    first_class: int = 0
+    first_class: int = 0  # row of the classifier with the first action; those before are none
 
     def why_left_over(self, name: str) -> str:
         reasons = (why for start, why in self.left_over.items() if re.match(start, name))

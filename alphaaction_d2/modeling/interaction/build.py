@@ -23,18 +23,13 @@ built as `cls(cfg, num_channels)` with the width C of the person features.
 
 @dataclass(frozen=True)
 class MemoryAttention:
-    """Where a module attends to the memory window.
+    """Where a module attends to the memory window."""
 
-    Attributes:
-        name: such as "layer 1".
-        weights: the `AttentionWeights` at work there. Its J others are the M persons of every slot
-            it reaches, slots outermost.
-        stride: it reaches the slots whose distance from the clip's own is a multiple of this.
-    """
-
-    name: str
+    name: str  # such as "layer 1"
+    # the `AttentionWeights` at work there. Its J others are the M persons of every slot it reaches,
+    # slots outermost.
     weights: nn.Module
-    stride: int = 1
+    stride: int = 1  # it reaches the slots whose distance from the clip's own is a multiple of this
 
     def places(self, memory: MemoryWindow) -> Tensor:
         """Index (J,) the J persons among the S * M of the window."""
@@ -45,18 +40,13 @@ class MemoryAttention:
 
 @dataclass(frozen=True)
 class AttentionInClip:
-    """Where a module attends to persons or objects of the clip itself.
+    """Where a module attends to persons or objects of the clip itself."""
 
-    Attributes:
-        name: such as "P-block 1".
-        weights: the `AttentionWeights` at work there, in its first call. Its first others are the
-            clip's, in order; places after them are empty.
-        objects: of objects instead of persons.
-    """
-
-    name: str
+    name: str  # such as "P-block 1"
+    # the `AttentionWeights` at work there, in its first call. Its first others are the clip's, in
+    # order; places after them are empty.
     weights: nn.Module
-    objects: bool = False
+    objects: bool = False  # of objects instead of persons
 
 
 class InteractionModule(nn.Module, ABC):

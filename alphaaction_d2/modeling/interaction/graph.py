@@ -23,19 +23,13 @@ NOBODY = -1  # a pointer to no node
 
 @dataclass(frozen=True)
 class TrackGraph:
-    """Intra-actor edges of N clips at one level of the hierarchy.
+    """Intra-actor edges of N clips at one level of the hierarchy."""
 
-    Attributes:
-        slots: (J,) int64 on the CPU, time of every node in steps of this level.
-        ids: (N, J) int64 track ids, negative where unknown.
-        valid: (N, J) bool, the nodes that exist.
-        before, after: (N, J) int64 pointers along the track into the neighbouring slots; one is the
-            inverse of the other. A track that misses a slot is two chains.
-    """
-
-    slots: Tensor
-    ids: Tensor
-    valid: Tensor
+    slots: Tensor  # (J,) int64 on the CPU, time of every node in steps of this level
+    ids: Tensor  # (N, J) int64 track ids, negative where unknown
+    valid: Tensor  # (N, J) bool, the nodes that exist
+    # before, after: (N, J) int64 pointers along the track into the neighbouring slots; one is the
+    # inverse of the other. A track that misses a slot is two chains.
     before: Tensor
     after: Tensor
 
@@ -126,19 +120,12 @@ def follow(first: Tensor, then: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _SortedTracks:
-    """Nodes in order of track and time, all (N, J).
+    """Nodes in order of track and time, all (N, J)."""
 
-    Attributes:
-        nodes: the node at a position.
-        slots: its slot.
-        continues: it is of the same track as the position before it.
-        leads: it is the first node of its track in its slot, or of unknown track.
-    """
-
-    nodes: Tensor
-    slots: Tensor
-    continues: Tensor
-    leads: Tensor
+    nodes: Tensor  # the node at a position
+    slots: Tensor  # its slot
+    continues: Tensor  # it is of the same track as the position before it
+    leads: Tensor  # it is the first node of its track in its slot, or of unknown track
 
 
 def _sort_by_track(ids: Tensor, slots: Tensor, valid: Tensor) -> _SortedTracks:
