@@ -158,7 +158,7 @@ def _write(
     ]
     result = shown.result(result)
     attention = write_attention_pictures(info.path, folder, choice.chosen, result)
-    timeline = timeline_chart(folder / "timeline.png", result, min_score=shown.lowest)
+    timeline_chart(folder / "timeline.png", result, min_score=shown.lowest)
     drawn, poster = folder / "annotated.mp4", folder / "poster.png"
     fps = min(max(info.average_fps, MIN_FPS), MAX_FPS)
     until = result.keyframes[-1].timestamp + 0.5 if is_stopped else math.inf
@@ -169,7 +169,6 @@ def _write(
         video=drawn,
         result=result,
         tables=tables,
-        timeline=timeline,
         poster=poster,
         attention=attention,
         begin=info.begin,

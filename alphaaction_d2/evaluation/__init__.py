@@ -6,6 +6,7 @@ These need detectron2 and torch, all else only numpy; so they are imported when 
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .ava_protocol import (
@@ -48,13 +49,10 @@ __all__ = [
 ]
 
 
+_EVALUATORS = {"AVAEvaluator": ".ava_evaluation", "UCFEvaluator": ".ucf101_24_evaluation"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "AVAEvaluator":
-        from .ava_evaluation import AVAEvaluator
-
-        return AVAEvaluator
-    if name == "UCFEvaluator":
-        from .ucf101_24_evaluation import UCFEvaluator
-
-        return UCFEvaluator
+    if name in _EVALUATORS:
+        return getattr(import_module(_EVALUATORS[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -52,17 +52,14 @@ class AVAEvaluator(CollectingEvaluator):
         protocol: str = DEFAULT_AVA_PROTOCOL,
         min_person_score: float = -math.inf,
     ):
-        """
+        """Begin without results; ValueError or FileNotFoundError for metadata, protocol or
+        annotations that are not what they should be.
+
         Args:
-            dataset_name, output_dir: see :class:`CollectingEvaluator`; the files are
-                `ava_detections.csv` (in AVA's format), `ava_detections.npz` (the same, to be
-                averaged with others) and `ava_results.json`.
+            output_dir: folder for `ava_detections.csv` (in AVA's format), `ava_detections.npz` (the
+                same, to be averaged with others) and `ava_results.json`; None writes no files.
             protocol: which of the published evaluators to follow, see `AVA_PROTOCOLS`.
             min_person_score: INPUT.PERSON_SCORE_THRESH_TEST, to name it where it leaves nobody.
-
-        Raises:
-            ValueError: if metadata, protocol or annotations are not what they should be.
-            FileNotFoundError: if there is no annotation file.
         """
         super().__init__(dataset_name, output_dir)
         metadata = self.metadata
@@ -114,12 +111,11 @@ class AVAEvaluator(CollectingEvaluator):
         return key, rows._replace(boxes=boxes, labels=labels)
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
-        """Score everything that was processed, by all workers.
+        """Score everything that was processed, by all workers: `{"ava": {...}}` in per cent.
 
-        Returns:
-            `{"ava": {...}}` in per cent: "mAP@0.5", "AP-<group>" for each group of classes and
-            "AP/<class name>" for each class (NaN for those without ground truth). Empty on all
-            workers but the first, and without ground truth.
+        These are "mAP@0.5", "AP-<group>" for each group of classes and "AP/<class name>" for each
+        class (NaN for those without ground truth). Empty on all workers but the first, and without
+        ground truth.
         """
         results = self._collect()
         if results is None:

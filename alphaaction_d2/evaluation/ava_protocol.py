@@ -41,23 +41,11 @@ def evaluate_ava_files(
     excluded: Iterable[tuple[str, int]] = (),
     protocol: str = DEFAULT_AVA_PROTOCOL,
 ) -> FrameMAP:
-    """Score a CSV file of detections as the official evaluator of that protocol would.
+    """Score CSV files of annotations and results as the official evaluator of that protocol would.
 
     It reads what that program reads (boxes of any size and place, in 2020 also fractions of a
-    second) and refuses what it refuses.
-
-    Args:
-        ground_truth: CSV of annotations.
-        detections: CSV of results.
-        label_map: the classes to evaluate; other classes in the files are ignored.
-        excluded: frames (video id, second) to leave out.
-        protocol: see `AVA_PROTOCOLS`.
-
-    Returns:
-        The average precisions, 0 to 1.
-
-    Raises:
-        DataFileError: for rows that can't be read, naming file and line.
+    second) and refuses what it refuses, DataFileError with file and line. Classes that are not in
+    the label map are ignored, and so are the frames (video id, second) of `excluded`.
     """
     gt_rows = read_rows(ground_truth, "annotations", protocol)
     det_rows = read_rows(detections, "results", protocol)
@@ -146,7 +134,7 @@ def _frame_numbers(
 
     Returns:
         frame of each row of the ground truth; frame of each detection; frames of the ground truth
-        that are annotated as empty; and for every frame whether it is excluded.
+            that are annotated as empty; and for every frame whether it is excluded.
     """
     numbers: dict[str, int] = {}
     empty_videos = [video for video, _ in ground_truth.empty_frames]

@@ -171,44 +171,16 @@ def _iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0.0) -> np.ndarra
     return np.divide(intersection, union, out=np.zeros_like(union), where=union != 0)
 
 
-def pairwise_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Compute the intersection over union of every box with every other one, without any "+1".
-
-    Args:
-        boxes: (D, 4) x1 y1 x2 y2.
-        others: (G, 4).
-
-    Returns:
-        (D, G) float64; 0 where both boxes have no area.
-    """
-    boxes, others = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
-    return _iou(boxes[:, None], others[None])
-
-
 def precision_recall(is_hit: np.ndarray, num_ground_truth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Compute precision and recall after each detection.
-
-    Args:
-        is_hit: (D,) bool, the detections in descending order of their score.
-        num_ground_truth: number of boxes to be found, at least 1.
-
-    Returns:
-        precision (D,) and recall (D,).
-    """
+    """Compute precision and recall (D,) after each detection: `is_hit` (D,) in descending order of
+    their score, of `num_ground_truth` >= 1 boxes."""
     hits = np.cumsum(is_hit, dtype=np.float64)
     return hits / np.arange(1, len(hits) + 1), hits / num_ground_truth
 
 
 def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
-    """Compute the area under the precision-recall curve at all points (VOC 2010 and later).
-
-    Args:
-        precision: (D,) in the order of descending scores.
-        recall: (D,) not decreasing.
-
-    Returns:
-        The area, 0 to 1; 0.0 if there are no detections.
-    """
+    """Compute the area, 0 to 1, under the precision-recall curve at all points (VOC 2010 and
+    later); 0.0 if there are no detections (D,), which come in the order of descending scores."""
     recall = np.concatenate([[0.0], recall, [1.0]])
     precision = np.concatenate([[0.0], precision, [0.0]])
     precision = np.maximum.accumulate(precision[::-1])[::-1]
@@ -217,15 +189,8 @@ def average_precision(precision: np.ndarray, recall: np.ndarray) -> float:
 
 
 def best_score(scores: np.ndarray, precision: np.ndarray, recall: np.ndarray) -> float:
-    """Give the score from which on detections are the best summary: of the largest F1.
-
-    Args:
-        scores: (D,) in descending order.
-        precision, recall: (D,) see :func:`precision_recall`.
-
-    Returns:
-        The score; NaN if no detection is a hit.
-    """
+    """Give the score from which on detections are the best summary: of the largest F1. NaN if no
+    detection is a hit; `scores` (D,) are in descending order."""
     if not len(scores) or recall[-1] == 0:
         return float("nan")
     f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
@@ -249,18 +214,13 @@ def evaluate_frame_map(
     """Compute the average precision of every class over all frames, and their mean.
 
     Args:
-        ground_truth: one row per box and action.
-        detections: one row per box and action, of any frames and in any order; the order decides
-            among equal scores.
+        ground_truth, detections: one row per box and action, of any frames and in any order, which
+            decides among equal scores.
         class_ids: the classes to evaluate; rows of other classes take no part.
         protocol: a name of `AVA_PROTOCOLS`.
-        iou_threshold: a detection with at least this IoU is a hit.
         annotated_frames: frames that are annotated though no row of `ground_truth` says so (there
             was nothing to annotate). Only protocols that ignore frames which are not annotated look
             at it.
-
-    Returns:
-        The average precisions.
 
     Raises:
         InvertedBoxError: if a ground-truth box is inverted and a detection has its frame and class.
@@ -394,11 +354,8 @@ class _Rows:
 
 
 def _frame_order(frames: np.ndarray) -> np.ndarray | None:
-    """Find the order that brings the rows of a frame together, frames in order of first appearance.
-
-    Returns:
-        (N,), or None if the rows are in that order already.
-    """
+    """Find the order (N,) that brings the rows of a frame together, frames in order of first
+    appearance; None if the rows are in that order already."""
     starts, lengths = runs(frames)
     _, first, frame_of_run = np.unique(frames[starts], return_index=True, return_inverse=True)
     if len(first) == len(starts):
@@ -416,7 +373,7 @@ def _reversed_frames(frames: np.ndarray, keep_rows: bool) -> np.ndarray:
 
 
 def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np.ndarray:
-    """Find the order of rows that went through a bounded heap, frame by frame.
+    """Find the order of `rows` (N,) of a table that went through a bounded heap, frame by frame.
 
     The rows of a frame enter a heap of (score, class, box). Once it is full, a row enters only with
     a score above the lowest one, and replaces the smallest entry. At the end the frame's entries
@@ -424,14 +381,8 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
     real heap is needed only where equal scores matter: in frames where rows of one class have the
     same score, or where the last row kept and the first one left out have.
 
-    Args:
-        table: the boxes.
-        rows: (N,) the rows of `table` that take part.
-        capacity: size of the heap, None for no limit.
-
     Returns:
-        Positions in `rows`: the rows kept, frames in order of first appearance, in each frame the
-        order described.
+        Positions in `rows` of those kept, frames in order of first appearance.
     """
     order = _frame_order(table.frames[rows])
     if order is None:
@@ -569,25 +520,18 @@ def _match(
     num_groups: int,
     iou_threshold: float,
 ) -> np.ndarray:
-    """Find the detections that hit a ground-truth box. A group is a frame and class: only inside
-    of it boxes meet.
+    """Find the detections, (D,) bool, that hit an annotated box of their group, a frame and class.
 
     Each detection looks at its best box only, so no detection changes what another one looks at: a
     box is hit by the first of the detections that look at it.
 
     Args:
-        gt_boxes: (G, 4).
-        gt_groups: (G,) group of each box; the first one of equal IoU counts.
-        det_boxes: (any, 4), and
-        det_rows: (D,) which of them, in matching order (but for the scores).
-        det_groups: (D,).
+        gt_boxes, gt_groups: (G, 4) and (G,); the first one of equal IoU counts.
+        det_boxes, det_rows: (any, 4), and (D,) which of them, in matching order (but for the
+            scores).
         scores: (D,) to match in descending order of the score, of equal ones the last first; None
             to match in the given order.
         num_groups: all groups are below.
-        iou_threshold: the least IoU of a hit.
-
-    Returns:
-        (D,) bool.
     """
     gt_order = np.argsort(gt_groups, kind="stable")
     gt_boxes = gt_boxes[gt_order]
@@ -639,11 +583,9 @@ def best_overlap(
     """Find the best ground-truth box of each detection.
 
     Args:
-        det_boxes: (D, 4).
-        gt_boxes: (G, 4).
-        starts: (D,) and
-        counts: (D,), at least 1: detection i is compared with `gt_boxes[starts[i] : starts[i] +
-            counts[i]]`.
+        det_boxes, gt_boxes: (D, 4) and (G, 4).
+        starts, counts: (D,), counts at least 1: detection i is compared with `gt_boxes[starts[i] :
+            starts[i] + counts[i]]`.
         iou_threshold: the IoU that the best box must have.
         extra: added to every width and height.
         free: (G,) bool, the boxes that can still be chosen; None: all.

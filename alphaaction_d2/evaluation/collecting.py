@@ -23,14 +23,8 @@ class CollectingEvaluator(DatasetEvaluator):
     evaluator_type = ""  # of the data sets it is for
 
     def __init__(self, dataset_name: str, output_dir: str | os.PathLike | None) -> None:
-        """
-        Args:
-            dataset_name: name of a registered data set.
-            output_dir: folder for files of results; None writes none.
-
-        Raises:
-            ValueError: the data set is of another kind.
-        """
+        """Begin without results of a registered data set; ValueError for one of another kind.
+        Without an `output_dir` no files are written."""
         self.metadata = MetadataCatalog.get(dataset_name)
         kind = self.metadata.get("evaluator_type")
         if kind != self.evaluator_type:
@@ -49,16 +43,10 @@ class CollectingEvaluator(DatasetEvaluator):
     def process(
         self, inputs: Sequence[Mapping[str, Any]], outputs: Sequence[Mapping[str, Any]]
     ) -> None:
-        """Take in results.
+        """Take in results; ValueError for one that lacks something, or holds what cannot be.
 
-        Args:
-            inputs: the model's inputs. A model that waits for later clips answers with results of
-                earlier inputs, or of none: `inputs` are only asked for what the output in the
-                same place does not say.
-            outputs: a dict per result, see the subclass.
-
-        Raises:
-            ValueError: an output lacks something, or holds what cannot be.
+        A model that waits for later clips answers with results of earlier inputs, or of none:
+        `inputs` are only asked for what the output in the same place does not say.
         """
         for i, output in enumerate(outputs):
             key, result = self._result({**(inputs[i] if i < len(inputs) else {}), **output})
@@ -90,11 +78,8 @@ class DetectedRows(NamedTuple):
 
     @classmethod
     def of(cls, output: Mapping[str, Any], where: str) -> DetectedRows:
-        """Take the rows of a model's output; `where` names it in the error.
-
-        Raises:
-            ValueError: boxes or scores are not finite.
-        """
+        """Take the rows of a model's output, called `where` in the ValueError for numbers that are
+        not finite."""
         instances = output["instances"].to("cpu")
         boxes = instances.pred_boxes.tensor.detach().double().numpy().reshape(-1, 4)
         scores = instances.scores.detach().float().numpy()

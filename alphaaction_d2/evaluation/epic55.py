@@ -44,17 +44,11 @@ class EPICAccuracy:
 def action_prior(
     verbs: np.ndarray, nouns: np.ndarray, num_verbs: int = NUM_VERBS, num_nouns: int = NUM_NOUNS
 ) -> np.ndarray:
-    """P(noun | verb) of the training part, as LFB computes it.
+    """P(noun | verb), (V, K), of the labels (N,) of the training part, as LFB computes it.
 
     f / (sum over nouns of f + 1e-5), f being the share of a pair among all segments. NOTE: f sums
     to 1 over all pairs, so 1e-5 is not small for rare verbs: of a verb that comes once in 23 191
     segments the prior sums to 0.81.
-
-    Args:
-        verbs, nouns: (N,) labels of the training segments.
-
-    Returns:
-        (V, K) float64.
     """
     if not len(verbs):
         return np.zeros((num_verbs, num_nouns))
@@ -70,14 +64,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def top_k_hits(scores: np.ndarray, labels: np.ndarray, k: Sequence[int]) -> dict[int, int]:
-    """Count the rows that have their label among the k best classes.
+    """Count the rows of scores (N, C) that have their label (N,) among the k best classes, for each
+    k.
 
     Of equal scores the last class ranks first, as in a stable `argsort(scores)[-k:]`.
-
-    Args:
-        scores: (N, C).
-        labels: (N,).
-        k: the numbers of classes.
     """
     own = _take(scores, labels)[:, None]
     is_after = np.arange(scores.shape[1]) > labels[:, None]
@@ -101,9 +91,7 @@ def action_hits(
     one.
 
     Args:
-        verb_scores: (N, V) and
-        noun_scores: (N, K) probabilities.
-        verbs, nouns: (N,) labels.
+        verb_scores, noun_scores: (N, V) and (N, K) probabilities; labels (N,).
         prior: (V, K), 1 at most; None: 1 everywhere.
     """
     num_nouns = noun_scores.shape[1]
@@ -141,14 +129,8 @@ def evaluate_epic55(
     nouns: np.ndarray,
     prior: np.ndarray,
 ) -> EPICAccuracy:
-    """Compute the accuracies of verbs, nouns and actions, among the best one and the best five.
-
-    Args:
-        verb_logits: (N, V).
-        noun_logits: (N, K).
-        verbs, nouns: (N,) labels.
-        prior: (V, K), see `action_prior`.
-    """
+    """Compute the accuracies of verbs, nouns and actions, among the best one and the best five,
+    from logits (N, V) and (N, K), labels (N,) and the `action_prior` (V, K)."""
     verb_scores, noun_scores = softmax(verb_logits), softmax(noun_logits)
     pairs = (verb_scores, noun_scores, verbs, nouns)
     return EPICAccuracy(

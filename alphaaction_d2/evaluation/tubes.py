@@ -86,12 +86,8 @@ def annotated_tubes(annotations: UCFAnnotations) -> list[Tube]:
 
 
 def tubes_of_identities(detections: UCFDetections, videos: Sequence[str]) -> list[Tube]:
-    """Make tubes of all boxes of a person, class by class; persons without id have none.
-
-    Args:
-        detections: of whole videos.
-        videos: all names, whose numbers tubes have.
-    """
+    """Make tubes of all boxes of a person in whole videos, class by class; persons without id have
+    none. Tubes have the numbers of `videos`, which are all names."""
     ids = detections.person_ids
     if ids is None:
         return []
@@ -105,12 +101,8 @@ def tubes_of_identities(detections: UCFDetections, videos: Sequence[str]) -> lis
 
 
 def tubes_by_linking(detections: UCFDetections, videos: Sequence[str]) -> list[Tube]:
-    """Make tubes of boxes that follow each other, class by class (Singh et al., ICCV 2017).
-
-    Args:
-        detections: of whole videos.
-        videos: all names, whose numbers tubes have.
-    """
+    """Make tubes of boxes that follow each other in whole videos, class by class (Singh et al.,
+    ICCV 2017). Tubes have the numbers of `videos`, which are all names."""
     columns = (match_videos(detections, videos), detections.labels)
     tubes = []
     for (video, label), boxes in _paths(detections, columns, detections.scores > MIN_SCORE):
@@ -159,10 +151,8 @@ def link(boxes: Path) -> list[Path]:
 
     The best path so far chooses first, the box of the highest score + IoU among those that overlap
     its last one by MIN_IOU or more. A box that nobody takes begins a path; a path that has not gone
-    on for MAX_MISSED frames ends.
-
-    Args:
-        boxes: of a video, in the order of frames; here a frame may have several.
+    on for MAX_MISSED frames ends. `boxes` are in the order of frames; here a frame may have
+    several.
     """
     live: list[_LivePath] = []
     ended: list[_LivePath] = []
@@ -221,15 +211,8 @@ def path_tubes(
 
 
 def acting(scores: np.ndarray, penalty: float = SWITCH_PENALTY) -> np.ndarray:
-    """Say in which frames somebody acts: maximise the sum of s where so, of 1 - s elsewhere, less a
-    penalty for each change.
-
-    Args:
-        scores: (T,) in [0, 1].
-
-    Returns:
-        (T,) bool.
-    """
+    """Say (T,) in which frames somebody acts, of scores (T,) in [0, 1]: maximise the sum of s where
+    so, of 1 - s elsewhere, less a penalty for each change."""
     if scores.max(initial=0.0) <= 0.5:  # most classes of most persons: nothing to gain anywhere
         return np.zeros(len(scores), dtype=bool)
     rests, acts = 0.0, 0.0  # best sums that end so, of 2 s - 1 where somebody acts
@@ -253,11 +236,8 @@ def acting(scores: np.ndarray, penalty: float = SWITCH_PENALTY) -> np.ndarray:
 
 def spatio_temporal_iou(a: Tube, b: Tube, extra: float = 0.0) -> float:
     """Compute the mean IoU of the boxes over all frames that either tube has; it is 0 where only
-    one is. The same as the mean over common frames, times the IoU of the two times.
-
-    Args:
-        extra: pixels added to every width and height.
-    """
+    one is. The same as the mean over common frames, times the IoU of the two times. `extra` pixels
+    are added to every width and height."""
     first, stop = max(a.first, b.first), min(a.stop, b.stop)
     if stop <= first:
         return 0.0
@@ -303,18 +283,12 @@ def evaluate_tubes(
     protocol: str = DEFAULT_UCF_PROTOCOL,
     thresholds: Iterable[float] = THRESHOLDS,
 ) -> UCFVideoMAP:
-    """Compute the video mAP of detected tubes.
+    """Compute the video mAP of detected tubes, numbered as `annotations.videos` and `made_from` so.
 
     In the order of their scores, each takes the annotated tube of its video and class of the
     highest :func:`spatio_temporal_iou`, if that is at least the threshold (gurkirt's code asks for
-    more than the threshold). What the published codes differ in is as for frames: the area of a
-    box, the second choice, the area under the curve.
-
-    Args:
-        annotations: of the test videos.
-        tubes: detected ones, numbered as `annotations.videos`; equal scores rank in this order.
-        made_from: how, for the result.
-        protocol: a name of `UCF_PROTOCOLS`.
+    more than the threshold); equal scores rank as given. What the published codes differ in is as
+    for frames: the area of a box, the second choice, the area under the curve.
     """
     rules = get_ucf_protocol(protocol)
     num_classes = len(annotations.class_names)

@@ -98,11 +98,9 @@ def evaluate_ucf101_24(
     """Compute the frame mAP of detections as one of the published evaluators computes it.
 
     Args:
-        annotations: of the test videos.
         detections: in any order; the order of a frame's rows decides among equal scores.
         protocol: a name of `UCF_PROTOCOLS`.
         frames: "annotated" or "all"; None: what the protocol does.
-        iou_threshold: a detection with at least this IoU is a hit.
 
     Raises:
         DataFileError: detections of unknown videos or classes, or of a class without annotated box
@@ -174,15 +172,9 @@ def get_ucf_protocol(name: str) -> UCFProtocol:
 
 
 def trapezoid_precision(precision: np.ndarray, recall: np.ndarray) -> float:
-    """Compute the area under the precision-recall curve as it is, by trapezoids, in float32 (ACT).
-
-    Args:
-        precision: (D,) in the order of descending scores.
-        recall: (D,) not decreasing.
-
-    Returns:
-        The area from recall 0 (where precision is 1) to the last recall.
-    """
+    """Compute the area under the precision-recall curve as it is, by trapezoids, in float32 (ACT),
+    from recall 0 (where precision is 1) to the last recall. The curve (D,) is as in
+    `average_precision`."""
     precision = np.concatenate([[1.0], precision]).astype(np.float32)
     recall = np.concatenate([[0.0], recall]).astype(np.float32)
     steps, sums = recall[1:] - recall[:-1], precision[1:] + precision[:-1]
@@ -228,19 +220,11 @@ def _match(
     rules: UCFProtocol,
     iou_threshold: float,
 ) -> np.ndarray:
-    """Find the detections that hit a box of their group (a frame and class).
+    """Find the detections, (D,) bool, that hit a box of their group (a frame and class).
 
     What is free for a detection depends on those before it in its group alone, so all groups go
-    along together: first everybody's best detection, then everybody's second ...
-
-    Args:
-        gt_boxes: (G, 4).
-        gt_groups: (G,) of equal IoU the first box counts.
-        det_boxes: (D, 4) in descending order of the score.
-        det_groups: (D,).
-
-    Returns:
-        (D,) bool.
+    along together: first everybody's best detection, then everybody's second ... Detections come in
+    descending order of the score; of equal IoU the first annotated box counts.
     """
     is_hit = np.zeros(len(det_groups), dtype=bool)
     if not len(gt_groups):

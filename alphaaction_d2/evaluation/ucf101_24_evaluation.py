@@ -45,15 +45,9 @@ class UCFEvaluator(CollectingEvaluator):
         *,
         protocol: str = DEFAULT_UCF_PROTOCOL,
     ) -> None:
-        """
-        Args:
-            dataset_name, output_dir: see :class:`CollectingEvaluator`; the files are
-                `ucf101_24_detections.csv.gz` and `ucf101_24_results.json`.
-            protocol: which of the published evaluators to follow, see `UCF_PROTOCOLS`.
-
-        Raises:
-            ValueError: the data set is of another kind, or the protocol is unknown.
-        """
+        """Begin without results; ValueError for a data set of another kind or an unknown protocol
+        (see `UCF_PROTOCOLS`). Files in `output_dir`, if there is one, are
+        `ucf101_24_detections.csv.gz` and `ucf101_24_results.json`."""
         super().__init__(dataset_name, output_dir)
         self._protocol = get_ucf_protocol(protocol).name
 
@@ -63,12 +57,11 @@ class UCFEvaluator(CollectingEvaluator):
         return key, rows._replace(boxes=rows.boxes.round(_BOX_DECIMALS))
 
     def evaluate(self) -> OrderedDict[str, dict[str, float]]:
-        """Score everything that was processed, by all workers.
+        """Score everything that was processed, by all workers: `{"ucf101_24": {...}}` in per cent.
 
-        Returns:
-            `{"ucf101_24": {...}}` in per cent: "frame_mAP@0.5", "video_mAP@0.2" and so on of tubes
-            made from identities, "linked_video_mAP@0.2" and so on of those made by linking, and
-            "AP/<class name>" of frames for each class. Empty on all workers but the first.
+        These are "frame_mAP@0.5", "video_mAP@0.2" and so on of tubes made from identities,
+        "linked_video_mAP@0.2" and so on of those made by linking, and "AP/<class name>" of frames
+        for each class. Empty on all workers but the first.
         """
         results = self._collect()
         if results is None:

@@ -16,17 +16,13 @@ def persons_at(
     *,
     period: float = 1.0,
 ) -> list[PersonResult]:
-    """Who is seen at `seconds`, and where.
+    """Who is seen at a time in seconds, and where, between the keyframes before (at it at the
+    latest) and after it.
 
     Who has the same id in both keyframes moves in a straight line; actions change half way. The
-    others, and all who have no id, appear or disappear half way. Where a neighbour is missing or
-    further away than one and a half periods, a keyframe holds for half a period.
-
-    Args:
-        seconds: time of the frame.
-        before: last keyframe at or before `seconds`, None before the first.
-        after: first keyframe after `seconds`, None after the last.
-        period: usual time between keyframes.
+    others, and all who have no id, appear or disappear half way. Where a neighbour is missing
+    (None) or further away than one and a half periods, the usual time between keyframes, a keyframe
+    holds for half a period.
     """
     if not (before and after and 0 < after.timestamp - before.timestamp <= 1.5 * period):
         near = [

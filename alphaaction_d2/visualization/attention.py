@@ -39,15 +39,8 @@ def attention_map_sheet(
     """One row a person: the keyframe around the person, and each map laid over it.
 
     All maps of a sheet share one scale, from their smallest to their largest value (but no
-    difference below 0.1 fills it); below each are its own smallest and largest.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB, the keyframe.
-        keyframe: somebody's, with attention maps; boxes in pixels of `picture`.
-        colours: of the video.
-
-    Returns:
-        (H', W', 3) uint8 RGB.
+    difference below 0.1 fills it); below each are its own smallest and largest. Boxes are in pixels
+    of the picture; sheet and picture are (H, W, 3) uint8 RGB.
     """
     attention = attention_of(keyframe)
     maps = {name: x[:MAX_PERSONS] for name, x in attention.maps.items()}
@@ -65,16 +58,8 @@ def attention_map_sheet(
 def clip_attention_sheet(
     picture: np.ndarray, keyframe: KeyframeResult, colours: IdentityColours
 ) -> np.ndarray:
-    """One row a person: what of the keyframe each attention is to, bright, and how much of it.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB, the keyframe.
-        keyframe: somebody's, with attention to the clip; boxes in pixels of `picture`.
-        colours: of the video.
-
-    Returns:
-        (H', W', 3) uint8 RGB.
-    """
+    """One row a person: what of the keyframe each attention is to, bright, and how much of it;
+    pictures and boxes as in :func:`attention_map_sheet`."""
     attentions = attention_of(keyframe).clip
     small = scale_into(picture, _PLACE)
     size = np.tile(small.shape[1::-1], 2)
@@ -143,12 +128,8 @@ def _row(
 
 
 def view_around(box: np.ndarray, width: int, height: int) -> np.ndarray:
-    """The part of a picture to show of a box: (4,) whole pixels, of the picture's proportions.
-
-    Args:
-        box: (4,) XYXY.
-        width, height: of the picture.
-    """
+    """The part of a picture to show of an XYXY box (4,): (4,) whole pixels, of the picture's
+    proportions."""
     share = float((_CONTEXT * (box[2:] - box[:2]) / (width, height)).max())
     size = np.ceil(np.clip(share, 0.15, 1.0) * np.array([width, height])).astype(np.int64)
     start = np.round((box[:2] + box[2:] - size) / 2).astype(np.int64)
@@ -157,17 +138,10 @@ def view_around(box: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 def overlay_map(picture: np.ndarray, box: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Lay a map over the part of a picture that its box covers, the rest in grey.
+    """Lay a map (G, G) in [0, 1], rows first, over the part of a picture that its XYXY box covers,
+    the rest in grey; pictures are (H, W, 3) uint8 RGB, and the box may leave them.
 
     A cell's value stands at the centre of the cell; between centres it runs linearly.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB.
-        box: (4,) XYXY in pixels; what lies outside the picture is not seen.
-        values: (G, G) in [0, 1], rows first: from clear to bright.
-
-    Returns:
-        (H, W, 3) uint8 RGB, a copy.
     """
     grey = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY)
     result = cv2.cvtColor((grey * 0.8).astype(np.uint8), cv2.COLOR_GRAY2RGB)

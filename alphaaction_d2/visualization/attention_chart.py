@@ -41,16 +41,12 @@ _LEFT, _RIGHT, _GAP = 1.25, 0.2, 0.25  # inches
 def memory_attention_chart(
     path: str | os.PathLike, keyframe: KeyframeResult, colours: IdentityColours
 ) -> Path:
-    """A block per person of the keyframe, in it a column per attention and a row per remembered.
+    """A block per person of the keyframe, in it a column per attention and a row per remembered, as
+    PNG.
 
     A bar stands at the second that is attended to; its height is the weight, its colour that of the
     remembered person. A pale ground says that the person was seen then. The first row is the
     person's own track, if the memory has it.
-
-    Args:
-        path: PNG file to write.
-        keyframe: somebody's, with attention to a memory.
-        colours: of the video.
     """
     columns, persons = attention_of(keyframe).memory, keyframe.persons[:MAX_PERSONS]
     rows = [_rows(columns, i, person.person_id) for i, person in enumerate(persons)]

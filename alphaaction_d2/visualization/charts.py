@@ -41,16 +41,8 @@ _GAIN, _LOSS = group_colour(0), group_colour(1)
 def class_ap_chart(
     path: str | os.PathLike, classes: Sequence[ClassAP], *, protocol: str = ""
 ) -> Path:
-    """Horizontal bars of the average precision, by group, best class first.
-
-    Args:
-        path: PNG file to write.
-        classes: one entry per class; those without ground truth are listed with a dash.
-        protocol: name of the evaluation protocol, for the second line.
-
-    Raises:
-        ValueError: when there are no classes.
-    """
+    """Horizontal bars of the average precision, by group, best class first; those without ground
+    truth are listed with a dash. ValueError when there are no classes."""
     measured = sum(not math.isnan(entry.ap) for entry in classes)
     title = "Average precision per class"
     title += f": mAP {mean_ap(classes):.1f}" if measured else ""
@@ -98,11 +90,8 @@ def _class_rows(
     """A row for each class under the heading of its group, the highest number first.
 
     Args:
-        path: named in the error.
-        classes: those whose AP is NaN have no ground truth.
         draw: draws a class at this height in its group's colour.
         limit: end of the axis.
-        title, subtitle: of the page.
         top: inches above the rows.
         colour_of: of the group with this index.
         sign: of the groups' means, as a format.
@@ -154,16 +143,7 @@ def class_gain_chart(
     """What a method does to every class, compared with another one (IGMN, Fig. 6).
 
     One line a class, from the average precision of the first run to that of the second, by group,
-    largest gain first.
-
-    Args:
-        path: PNG file to write.
-        before, after: the classes of two runs, the same in both.
-        names: of the two runs.
-        protocol: name of the evaluation protocol, for the second line.
-
-    Raises:
-        ValueError: when there are no classes, or the runs have different ones.
+    largest gain first. ValueError when there are no classes, or the runs have different ones.
     """
     runs = [{entry.name: entry.ap for entry in run} for run in (before, after)]
     strangers = sorted(set(runs[0]) ^ set(runs[1]))
@@ -224,10 +204,8 @@ def comparison_chart(
     """Grouped bars: one group of bars per class group, one bar per run.
 
     Args:
-        path: PNG file to write.
         runs: name of a run -> class group -> percent (NaN where there is none). All have the groups
             of the first one.
-        title, subtitle: of the page.
     """
     groups = list(next(iter(runs.values())))
     page_width = max(7, min(16, 1.6 + 0.3 * len(groups) * (len(runs) + 1)))
@@ -263,12 +241,8 @@ def timeline_chart(path: str | os.PathLike, result: VideoResult, *, min_score: f
     """Actions over time: a block per person, a strip per action, darker where the score is higher.
 
     Colours are those of the persons' boxes in the annotated video. Persons without an id share one
-    block, which shows the highest of their scores.
-
-    Args:
-        path: PNG file to write.
-        result: of one video.
-        min_score: actions that never reach it are left out, and so are weaker moments.
+    block, which shows the highest of their scores. Moments below `min_score` are left out, and so
+    are actions that never reach it.
     """
     persons = persons_over_time(result, min_score)
     shown = persons[:MAX_BLOCKS]

@@ -34,19 +34,8 @@ class Tile:
 
 
 def contact_sheet(tiles: Sequence[Tile], *, columns: int = 4, tile_width: int = 440) -> np.ndarray:
-    """Lay out pictures with their boxes and titles in rows.
-
-    Args:
-        tiles: in the order of reading. Pictures of any shape and size.
-        columns: pictures in a row.
-        tile_width: pixels of the place for a picture.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        ValueError: there are no tiles.
-    """
+    """Lay out pictures of any size with their boxes and titles in rows: (H, W, 3) uint8 RGB.
+    `tile_width` is that of the place for a picture; ValueError without tiles."""
     if not tiles:
         raise ValueError("a contact sheet needs at least one picture")
     columns = min(columns, len(tiles))
@@ -81,13 +70,10 @@ def scale_into(picture: np.ndarray, place: tuple[int, int]) -> np.ndarray:
 
 
 def draw_tile(tile: Tile, place: tuple[int, int], font: Font) -> np.ndarray:
-    """Scale a picture into a place (width, height) and draw its boxes and their lines of text.
+    """Scale a picture into a place (width, height), and draw its boxes and their lines of text.
 
     Of the lines of a box, all are drawn where there is room, else the first and how many there are
     besides.
-
-    Returns:
-        (h, w, 3) uint8 RGB with h or w as large as the place.
     """
     canvas = scale_into(tile.picture, place)
     size = canvas.shape[1::-1]

@@ -48,13 +48,8 @@ def write_picture(path: Path, picture: np.ndarray) -> Path:
 
 
 def draw_box(canvas: np.ndarray, box: np.ndarray, colour: RGB, line: int) -> None:
-    """Draw the frame of a box, whose coordinates lie inside `canvas`, in place.
-
-    Args:
-        canvas: (H, W, 3) uint8 RGB.
-        box: (4,) XYXY.
-        line: width in pixels; a dark rim on both sides makes it seen on any background.
-    """
+    """Draw the frame of an XYXY box (4,), which lies inside `canvas`, in place. A dark rim on both
+    sides of the line, so many pixels wide, makes it seen on any background."""
     x1, y1 = (int(v) for v in np.floor(box[:2]))
     x2, y2 = (int(v) - 1 for v in np.ceil(box[2:]))
     half = line // 2
@@ -95,12 +90,7 @@ Rows = tuple[tuple[str, int], ...]  # (action, percent)
 
 
 class PanelRenderer:
-    """Renders label panels for pictures of one size and keeps the latest.
-
-    Args:
-        width, height: of the pictures in pixels.
-        capacity: how many panels are kept.
-    """
+    """Renders label panels for pictures of one size and keeps the latest."""
 
     def __init__(self, width: int, height: int, capacity: int = 512) -> None:
         self.font_size = int(np.clip(round(min(height * 0.025, width * 0.036)), 13, 64))
@@ -122,11 +112,8 @@ class PanelRenderer:
         draw.text((x, y + shift - max(0, self._text_top - 1)), text, font=self._font, fill=colour)
 
     def _label(self, identity: str, rows: Rows, colour: RGB) -> Panel | None:
-        """A coloured block with the identity, and one row per action with a bar of its score.
-
-        Returns:
-            None when there is nothing to say.
-        """
+        """A coloured block with the identity, and one row per action with a bar of its score; None
+        when there is nothing to say."""
         if not identity and not rows:
             return None
         block = self._width(identity) + 2 * self._pad if identity else max(4, self._pad)
@@ -163,16 +150,8 @@ class PanelRenderer:
 
 class PersonDrawer:
     """Draws frames of one size. Remembers rendered panels and where they were, so that panels
-    neither cost much nor jump; apart from that every frame stands alone.
-
-    Args:
-        width, height: of the frames that come in, in pixels.
-        min_score: actions with a lower score are not shown.
-        alarm: a line in red for the top right corner.
-
-    Attributes:
-        output_size: width and height of the drawn frames (small ones are enlarged by `scale`).
-    """
+    neither cost much nor jump; apart from that every frame stands alone. Small frames are enlarged
+    by `scale` to `output_size`; `alarm` is a line in red for the top right corner."""
 
     def __init__(self, width: int, height: int, *, min_score: float = 0.3, alarm: str = "") -> None:
         self.min_score = min_score
@@ -191,17 +170,8 @@ class PersonDrawer:
         colours: Sequence[RGB],
         caption: str = "",
     ) -> np.ndarray:
-        """Draw persons onto a copy of the frame, enlarged by `scale`.
-
-        Args:
-            frame: (H, W, 3) uint8 RGB.
-            persons: with boxes in pixels of `frame`.
-            colours: of each person.
-            caption: a line for the top left corner, such as the time.
-
-        Returns:
-            (H * scale, W * scale, 3) uint8 RGB.
-        """
+        """Draw persons, with boxes in pixels of the frame (H, W, 3) uint8 RGB, onto an enlarged
+        copy. The caption is a line for the top left corner, such as the time."""
         canvas = self._canvas(frame)
         boxes = np.array([person.box for person in persons]).reshape(-1, 4) * self.scale
         boxes = np.clip(boxes, 0, self.output_size * 2)

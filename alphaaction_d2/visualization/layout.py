@@ -72,7 +72,7 @@ def place_panels(
     obstacles: np.ndarray | None = None,
     previous: Sequence[Placement | None] | None = None,
 ) -> list[Placement | None]:
-    """Place one panel per person.
+    """Place one panel per person; None where there is nothing to place.
 
     A panel shrinks to its next level when it would cover another panel or, in a crowd, too much of
     other people. The smallest level is placed even if it has to cover something. Every panel lies
@@ -81,13 +81,9 @@ def place_panels(
     Args:
         boxes: (P, 4) persons, pixels.
         sizes: (P, L, 2) width and height of the panels; 0 where there is none at that level.
-        frame_size: width and height of the picture.
         obstacles: (Q, 4) areas that must stay free.
-        previous: the placements of the frame before, None where there was none. They are kept as
-            long as they stay free of other panels, so that panels don't jump.
-
-    Returns:
-        P placements, None where there is nothing to place.
+        previous: the placements of the frame before. They are kept as long as they stay free of
+            other panels, so that panels don't jump.
     """
     placements: list[Placement | None] = [None] * len(boxes)
     if not placements:

@@ -37,9 +37,6 @@ class VideoSection:
     video: str | os.PathLike | None = None
     result: VideoResult | None = None  # for the table of detections
     tables: Sequence[str | os.PathLike] = ()  # files with the result, to link
-    # PNG of `charts.timeline_chart`, for where `result` is missing: the page draws one of its own,
-    # which leads into the video
-    timeline: str | os.PathLike | None = None
     poster: str | os.PathLike | None = None  # PNG or JPEG, shown until the video plays
     # what a picture (PNG or JPEG) shows of what the model looked at -> its file
     attention: Mapping[str, str | os.PathLike] = field(default_factory=dict)
@@ -71,22 +68,17 @@ def write_report(
     downloads: Sequence[str | os.PathLike] = (),
     min_score: float = 0.3,
 ) -> Path:
-    """Write `report.html`. Parts without content don't appear.
+    """Write `report.html`. Parts without content don't appear; a file that is missing is a
+    FileNotFoundError.
 
     Args:
-        title, subtitle: at its top.
         videos: a section each.
-        classes: average precision per class, for the table and the mean; empty without evaluation.
-        protocol: the evaluation protocol's name, shown with the mean AP.
+        classes: average precision per class, for the table and the mean.
         charts: heading to PNG file; the pictures are copied into the page.
         warnings: one line each, shown at the top.
-        command: the command that made the results.
-        config: the configuration, shown folded.
+        command, config: what made the results, and the configuration, shown folded.
         downloads: files to link, besides the tables of the videos.
         min_score: actions with a lower score are left out of the detection tables.
-
-    Raises:
-        FileNotFoundError: when a chart, a video or a download does not exist.
     """
     directory = Path(directory)
 

@@ -31,13 +31,8 @@ def joined(bars: Sequence[Bar]) -> list[Bar]:
 
 
 def segment_chart(path: str | os.PathLike, video: str, lanes: Mapping[str, Sequence[Bar]]) -> Path:
-    """Draw lanes of bars, half a minute or more a row; paler where the score is lower.
-
-    Args:
-        path: PNG file to write.
-        video: its name.
-        lanes: by name, from top to bottom.
-    """
+    """Draw lanes of bars by name, half a minute or more a row, as PNG; paler where the score is
+    lower."""
     end = max((bar[1] for bars in lanes.values() for bar in bars), default=1.0)
     seconds = max(_ROW_SECONDS, math.ceil(end / _MAX_ROWS))
     rows = math.ceil(end / seconds)

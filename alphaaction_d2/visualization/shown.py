@@ -29,11 +29,8 @@ class ShownClasses:
     def of(
         cls, names: Sequence[str], min_scores: float | Sequence[float] = MIN_SCORE
     ) -> ShownClasses:
-        """Show classes by their names; AVA's are shortened, and of its poses one is shown.
-
-        Args:
-            min_scores: one for each class, or one for all.
-        """
+        """Show classes by their names from a score on, that of each class or of all. AVA's names
+        are shortened, and of its poses one is shown."""
         is_ava = tuple(names) == AVA_CLASSES
         short = [SHORT_NAMES.get(name, name) if is_ava else name for name in names]
         poses = np.array([is_ava and name in POSE_ACTIONS for name in names], dtype=bool)
@@ -80,10 +77,7 @@ class ShownClasses:
 
 
 def display_thresholds(class_names: Sequence[str], best: Mapping[str, float]) -> list[float]:
-    """Give the lowest score of each class that is shown: what an evaluation found best, else 0.3.
-
-    Args:
-        best: see `read_best_scores`.
-    """
+    """Give the lowest score of each class that is shown: what an evaluation found best (see
+    `read_best_scores`), else 0.3."""
     low, high = _SENSIBLE
     return [min(max(best[x], low), high) if x in best else MIN_SCORE for x in class_names]

@@ -25,12 +25,12 @@ from alphaaction_d2.evaluation.average_precision import (
     best_score,
     evaluate_frame_map,
     get_protocol,
-    pairwise_iou,
     precision_recall,
 )
 from alphaaction_d2.formats.ava import read_exclusions
 from alphaaction_d2.formats.label_map import LabelMap, read_label_map
 from alphaaction_d2.formats.tables import DataFileError
+from alphaaction_d2.structures import box_iou
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "evaluate_ava.py"
 THREE_CLASSES = LabelMap({1: "a", 2: "b", 3: "c"}, {1: "pose", 2: "", 3: "pose"})
@@ -59,14 +59,6 @@ def table(rows: list[tuple]) -> FrameBoxes:
 
 
 # ----------------------------------------------------------------------------------------- formulas
-
-
-def test_pairwise_iou():
-    boxes = np.array([[0, 0, 2, 2], [0, 0, 1, 1], [3, 3, 3, 4]])
-    others = np.array([[1, 0, 3, 2], [0, 0, 2, 2], [5, 5, 6, 6], [3, 3, 3, 4]])
-    expected = [[1 / 3, 1, 0, 0], [0, 1 / 4, 0, 0], [0, 0, 0, 0]]
-    np.testing.assert_array_equal(pairwise_iou(boxes, others), expected)
-    assert pairwise_iou(np.zeros((0, 4)), others).shape == (0, 4)
 
 
 def test_precision_recall_and_average_precision():
@@ -359,7 +351,7 @@ def simple_frame_map(gt, det, num_classes, protocol) -> list[float]:
                     continue
                 hit = False
                 if boxes:
-                    overlaps = pairwise_iou(np.array([box]), np.array(boxes))[0]
+                    overlaps = box_iou(np.array([box]), np.array(boxes))
                     best = int(np.argmax(overlaps))
                     hit = overlaps[best] >= 0.5 and best not in taken
                     taken |= {best} if hit else set()

@@ -79,11 +79,7 @@ def test_a_full_page(tmp_path, picture):
         folder,
         title="Puppets demo",
         subtitle="four minutes",
-        videos=[
-            VideoSection(
-                "first video", video, result_of(3), [table], timeline=picture, poster=picture
-            )
-        ],
+        videos=[VideoSection("first video", video, result_of(3), [table], poster=picture)],
         classes=classes,
         protocol="official2018",
         charts={"Average precision": picture},
@@ -144,7 +140,7 @@ def test_all_text_is_escaped(tmp_path, picture):
             tmp_path,
             title=EVIL,
             subtitle=EVIL,
-            videos=[VideoSection(EVIL, None, result_of(2, name=EVIL), timeline=picture)],
+            videos=[VideoSection(EVIL, None, result_of(2, name=EVIL))],
             classes=[ClassAP(EVIL, 5.0, EVIL)],
             protocol=EVIL,
             charts={EVIL: picture},
@@ -174,7 +170,7 @@ def test_a_missing_file_is_named(tmp_path):
     missing = tmp_path / "missing.mp4"
     for arguments in (
         {"videos": [VideoSection("v", missing)]},
-        {"videos": [VideoSection("v", timeline=missing)]},
+        {"videos": [VideoSection("v", attention={"what": missing})]},
         {"charts": {"c": missing}},
         {"videos": [VideoSection("v", tables=[missing])]},
         {"downloads": [missing]},
