@@ -31,6 +31,7 @@ def add_alphaaction_config(cfg: CN) -> None:
     _add_data_sets(cfg)
     _add_detector(cfg)
     _add_slowfast(cfg)
+    _add_video_backbone(cfg)
     _add_action_head(cfg)
     _add_interaction(cfg)
     _add_hgnn(cfg)
@@ -172,6 +173,22 @@ def _add_slowfast(cfg: CN) -> None:
     # Clips of different sizes in one batch are padded to the largest in any case, so for their
     # numbers TEST.IMS_PER_BATCH stays 1.
     cfg.MODEL.PAD_TO_STRIDE = True
+
+
+def _add_video_backbone(cfg: CN) -> None:
+    """The backbones that are networks of other libraries (`model_zoo/networks.py`)."""
+    cfg.MODEL.VIDEO_BACKBONE = CN()
+    # Which network; MODEL.BACKBONE.NAME says of which library.
+    cfg.MODEL.VIDEO_BACKBONE.NAME = ""
+    # Its published weights, without heads, to begin from where MODEL.WEIGHTS names none: a file, an
+    # address, a name of the model zoo; of transformers also a folder or a name of its hub.
+    cfg.MODEL.VIDEO_BACKBONE.WEIGHTS = ""
+    # Which of its layers gives the map. None: the network's own default.
+    cfg.MODEL.VIDEO_BACKBONE.LAYER = None
+    # Train only what follows the backbone.
+    cfg.MODEL.VIDEO_BACKBONE.FROZEN = False
+    # "BN" trains batch normalisation; "FrozenBN" keeps statistics, scale and shift fixed.
+    cfg.MODEL.VIDEO_BACKBONE.NORM = "FrozenBN"
 
 
 def _add_action_head(cfg: CN) -> None:

@@ -29,7 +29,7 @@ FLOORS = (
 )
 NEIGHBOURS = {
     # configurations by name; and what `model_zoo.get` builds a whole model with, when it is called
-    "formats": {"model_zoo.files"},
+    "formats": {"model_zoo.files", "model_zoo.networks"},
     "model_zoo": {"formats.config_files", "formats.writing", "checkpoint.checkpointer"},
     # how keys are checked
     "structures": {"config"},

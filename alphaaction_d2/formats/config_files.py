@@ -19,6 +19,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from ..config import add_alphaaction_config, short
 from ..model_zoo.files import find_config
+from ..model_zoo.networks import fill_network_defaults
 from .yaml_files import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def setup_cfg(config_file: str, opts: Sequence[object] = ()) -> CfgNode:
     add_alphaaction_config(cfg)
     merge_config_file(cfg, config_file)
     merge_overrides(cfg, opts)
+    fill_network_defaults(cfg)
     try:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError:

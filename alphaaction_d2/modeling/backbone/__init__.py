@@ -1,14 +1,18 @@
 """Video backbones, registered in detectron2's BACKBONE_REGISTRY, and what others know of one."""
 
+from .map_backbone import MapBackbone
+from .networks import build_torchvision_video_backbone
 from .slowfast import Slow, SlowFast, build_slow_backbone, build_slowfast_backbone
 from .video_backbone import VideoBackbone, has_frozen_normalisation, stands_still
 
 __all__ = [
+    "MapBackbone",
     "Slow",
     "SlowFast",
     "VideoBackbone",
     "build_slow_backbone",
     "build_slowfast_backbone",
+    "build_torchvision_video_backbone",
     "has_frozen_normalisation",
     "stands_still",
 ]

@@ -1,0 +1,248 @@
+"""Any video network as a backbone: it runs up to one of its layers, whose output becomes a map.
+
+Shape letters: N clips, T frames, H W picture, C channels, L tokens; t h w cells of a map or patches
+of a clip.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from .layers import FrozenBatchNorm3d
+from .video_backbone import VideoBackbone
+
+Grid = tuple[int, int, int]
+# Suits a network to a grid of patches: called with it, its parameters and the grid, it sets what
+# has to be set and gives the parameters that take the place of others.
+Fit = Callable[[nn.Module, Mapping[str, Tensor], Grid], dict[str, Tensor]]
+
+_REDUCTIONS = (1, 2, 4, 8, 16, 32)  # of patches to cells, along a side
+
+
+class MapBackbone(VideoBackbone):
+    """A network, and which of its layers.
+
+    A layer may give a map (N, C, t, h, w), one whose channels come last (N, t, h, w, C), or tokens
+    (N, L, C), perhaps behind a class token. Channels and stride are measured on a dummy clip, by
+    shapes alone: nothing is computed. What lies behind the layer is removed.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        layer: str,
+        *,
+        num_frames: int,
+        name: str = "",
+        frames_first: bool = False,
+        fit: Fit | None = None,
+        norm: str = "FrozenBN",
+        frozen: bool = False,
+    ) -> None:
+        """
+        Args:
+            network: takes clips (N, 3, T, H, W), or with `frames_first` (N, T, 3, H, W).
+            layer: its name in the network; "": what the network itself gives.
+            num_frames: T of all clips to come.
+            name: of the network, for messages.
+            fit: see :data:`Fit`; None: the network takes clips of any size as it is.
+            norm: "FrozenBN" keeps batch normalisation as it was loaded, "BN" trains it.
+            frozen: nothing in here trains, only what follows.
+
+        Raises:
+            ValueError: there is no such layer, or it gives no map; or the network does not take
+                clips of `num_frames`.
+        """
+        super().__init__()
+        self.name = name or type(network).__name__
+        self.num_frames, self.frames_first, self.fit = num_frames, frames_first, fit
+        self.network = network.eval()  # as the dummy clip wants it, which is alone in its batch
+        if layer:
+            self._find(layer).register_forward_hook(_stop)
+        self.patches = next(m for m in network.modules() if isinstance(m, nn.Conv3d))
+        try:
+            self.removed = self._measure(layer)
+        except (RuntimeError, IndexError, AssertionError) as error:  # what networks raise
+            raise ValueError(
+                f"INPUT.NUM_FRAMES {num_frames}: {self.name} takes no such clips, its layers say: "
+                f"{str(error).partition(chr(10))[0]}; give it longer ones"
+            ) from error
+        if norm == "FrozenBN":
+            _freeze_normalisation(network)
+        self.train()
+        if frozen:
+            self.freeze()
+
+    def forward(self, clips: Tensor) -> dict[str, Tensor]:
+        """
+        Args:
+            clips: (N, 3, T, H, W), normalised, T = `num_frames`.
+
+        Returns:
+            {"map": (N, C, t, h, w)}
+
+        Raises:
+            ValueError: the network does not take clips of this length or size.
+        """
+        if clips.shape[2] != self.num_frames:
+            raise ValueError(
+                f"a clip of {clips.shape[2]} frames: {self.name} was built for clips of "
+                f"{self.num_frames}"
+            )
+        return {"map": self._map(clips, dict(self.network.named_parameters()))}
+
+    def _map(self, clips: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        grid = self._grid(clips)
+        if self.fit is not None:
+            parameters = {**parameters, **self.fit(self.network, parameters, grid)}
+        clips = clips.transpose(1, 2) if self.frames_first else clips
+        try:
+            output = functional_call(self.network, parameters, (clips,))
+        except _Reached as reached:
+            output = reached.output
+        return as_map(output, grid)
+
+    def _grid(self, clips: Tensor) -> Grid:
+        """Count the patches of clips, or what the first convolution makes of them."""
+        conv: Any = self.patches
+        if conv.kernel_size == conv.stride:  # patches: what is left over would be cut off
+            for n, size, key in zip(clips.shape[2:], conv.stride, ("NUM_FRAMES", *"HW")):
+                if n % size:
+                    what, remedy = (
+                        (f"INPUT.NUM_FRAMES {n}", "")
+                        if key == "NUM_FRAMES"
+                        else (
+                            f"pictures with a side of {n}",
+                            "; MODEL.PAD_TO_STRIDE True pads them",
+                        )
+                    )
+                    raise ValueError(f"{what}: {self.name} takes multiples of {size}{remedy}")
+        sizes = zip(clips.shape[2:], conv.kernel_size, conv.stride, conv.padding)
+        t, h, w = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+        return t, h, w
+
+    def _find(self, layer: str) -> nn.Module:
+        try:
+            return self.network.get_submodule(layer)
+        except AttributeError:
+            known = [name for name, _ in self.network.named_modules() if name]
+            close = difflib.get_close_matches(layer, known, n=1)
+            short = close or [name for name in known if name.count(".") < 1 + (len(known) < 30)]
+            raise ValueError(
+                f"MODEL.VIDEO_BACKBONE.LAYER {layer!r}: {self.name} has no such layer; "
+                f"{'did you mean ' if close else 'it has '}{', '.join(short)}"
+            ) from None
+
+    def _measure(self, layer: str) -> tuple[str, ...]:
+        """Run a dummy clip for the map's channels and stride; remove what it did not need.
+
+        Returns:
+            Names of the modules that were removed.
+        """
+        side = 64 * max(self.patches.stride)
+        clip = torch.empty(1, 3, self.num_frames, side, side // 2, device="meta")
+        trained = dict(self.network.named_parameters())
+        dummies = {
+            key: torch.empty_like(x, device="meta", requires_grad=key in trained)
+            for key, x in itertools.chain(trained.items(), self.network.named_buffers())
+        }
+        found = self._map(clip, dummies)
+        stride, remainder = divmod(side, found.shape[3])
+        if remainder or found.shape[4] * stride != side // 2:
+            raise ValueError(
+                f"MODEL.VIDEO_BACKBONE.LAYER {layer!r} of {self.name} makes {found.shape[3]} x "
+                f"{found.shape[4]} cells of {side} x {side // 2} pixels: not the same stride both "
+                "ways; name another layer"
+            )
+        self._out_features = ["map"]
+        self._out_feature_channels = {"map": found.shape[1]}
+        self._out_feature_strides = {"map": stride}
+        gradients = torch.autograd.grad(
+            found.sum(), [dummies[key] for key in trained], allow_unused=True
+        )
+        return _remove(self.network, {key for key, x in zip(trained, gradients) if x is None})
+
+
+def as_map(output: object, grid: Grid) -> Tensor:
+    """Bring what a layer gives into the form of a map, (N, C, t, h, w).
+
+    Args:
+        output: a tensor, or what has one as its first entry.
+        grid: patches of the clip, which tokens stand for one by one, or by groups of k x k.
+
+    Raises:
+        ValueError: it is no map, and has no tokens of such a grid.
+    """
+    x = output if isinstance(output, Tensor) else output[0]  # type: ignore[index]
+    t, height, width = grid
+    for k in _REDUCTIONS:
+        h, w = -(-height // k), -(-width // k)
+        if x.dim() == 5 and tuple(x.shape[1:4]) == (t, h, w):
+            return x.permute(0, 4, 1, 2, 3)
+        if x.dim() == 3 and 0 <= (others := x.shape[1] - t * h * w) <= 1:
+            return x[:, others:].transpose(1, 2).unflatten(2, (t, h, w))
+    if x.dim() == 5:
+        return x
+    raise ValueError(
+        f"MODEL.VIDEO_BACKBONE.LAYER gives {tuple(x.shape)}: expected a map (N, C, t, h, w), or "
+        f"the tokens of {t} x {height} x {width} patches; name another layer"
+    )
+
+
+def resample_positions(table: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
+    """Resample a table of positions to another grid, bicubic over two axes, linear along one.
+
+    Args:
+        table: (L, C), L the product of `old`.
+
+    Returns:
+        (L', C), L' the product of `new`.
+    """
+    if tuple(old) == tuple(new):
+        return table
+    mode = "bicubic" if len(old) == 2 else "linear"
+    values = table.t().reshape(1, -1, *old)
+    return F.interpolate(values, size=tuple(new), mode=mode).flatten(2)[0].t()
+
+
+class _Reached(Exception):
+    """The layer has been computed, and what follows need not be."""
+
+    def __init__(self, output: object) -> None:
+        super().__init__()
+        self.output = output
+
+
+def _stop(module: nn.Module, inputs: tuple, output: object) -> None:
+    raise _Reached(output)
+
+
+def _remove(network: nn.Module, unused: set[str]) -> tuple[str, ...]:
+    """Take out the modules that have unused parameters only; single ones do not train."""
+    removed: list[str] = []
+    for name, module in list(network.named_modules()):
+        inside = {f"{name}.{key}" for key, _ in module.named_parameters()}
+        gone = any(name.startswith(f"{x}.") for x in removed)
+        if name and inside and inside <= unused and not gone:
+            network.set_submodule(name, nn.Identity())
+            removed.append(name)
+    for key, parameter in network.named_parameters():
+        parameter.requires_grad_(parameter.requires_grad and key not in unused)
+    return tuple(removed)
+
+
+def _freeze_normalisation(network: nn.Module) -> None:
+    """Put frozen batch normalisation, with the same statistics, in the place of any other."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, nn.BatchNorm3d):
+            frozen = FrozenBatchNorm3d(module.num_features, module.eps)
+            frozen.load_state_dict(module.state_dict(), strict=False)
+            network.set_submodule(name, frozen)
