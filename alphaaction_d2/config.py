@@ -100,6 +100,11 @@ def _add_data_sets(cfg: CN) -> None:
     # keyframe once, in this many augmented variants, and train on these. Steps then cost next to
     # nothing, and all features stay in memory (how much is told). 0: videos are read in every step.
     cfg.DATALOADER.STORED_VARIANTS = 0
+    # A folder for them, which all runs of the same backbone, clips and augmentation share, whatever
+    # follows the backbone: they are computed once for all (how much it will be is told), in
+    # variants that do not depend on SEED; a run that is killed on the way goes on there, and
+    # another film or label costs no more than itself. Empty: in memory, by every run.
+    cfg.DATALOADER.STORED_FOLDER = ""
 
 
 def _add_detector(cfg: CN) -> None:

@@ -91,8 +91,8 @@ class ActionDatasetMapper:
 
     The result has `video` (3, T, H, W) uint8 RGB, its keyframe as `image` (3, H, W), `proposals`
     (`proposal_boxes`, `objectness_logits`, `person_ids`), `objects` (`boxes`, `scores`), in
-    training `instances` (`gt_boxes`, `gt_classes` (Ri, K), one row per proposal), and the
-    identification of the clip. Of segments the objects include hands, which have `is_hand`.
+    training `instances` (`gt_boxes`, `gt_classes` (Ri, K), `annotated_rows`, one row per proposal),
+    and the identification of the clip. Of segments the objects include hands, which have `is_hand`.
 
     A segment has a `span` of seconds, anywhere in which training puts its clip's centre; its person
     is the whole picture.
@@ -242,7 +242,7 @@ class ActionDatasetMapper:
     def _result(self, dataset_dict: dict, video: np.ndarray, transform: T.Transform) -> dict:
         """The model's input from transformed frames (3, T, H, W)."""
         image_size = video.shape[2:]
-        result = {key: value for key, value in dataset_dict.items() if key not in _CONSUMED}
+        result = {key: value for key, value in dataset_dict.items() if key not in CONSUMED}
         result["video"] = torch.from_numpy(video)
         # The keyframe, for what looks at pictures: a view, which costs nothing.
         result["image"] = result["video"][:, video.shape[1] // 2]
@@ -278,19 +278,15 @@ class ActionDatasetMapper:
         self, keyframe: dict, transform: T.Transform, image_size: tuple[int, int]
     ) -> tuple[Instances, Instances]:
         """Annotated persons as targets and, jittered, as proposals; row by row the same person."""
-        persons = AnnotatedPersons.of(keyframe)
-        boxes, person_ids = persons.boxes, persons.ids
-        gt_classes = np.zeros((len(boxes), self.num_classes), dtype=np.float32)
-        classes = [a["category_id"] for a in keyframe["annotations"]]
-        gt_classes[persons.rows[: len(classes)], classes] = 1
-        if len(boxes) > self.max_persons_train:
-            keep = np.sort(np.random.permutation(len(boxes))[: self.max_persons_train])
-            boxes, gt_classes, person_ids = boxes[keep], gt_classes[keep], person_ids[keep]
+        annotated = AnnotatedPersons.of(keyframe).boxes
+        rows = np.arange(len(annotated))
+        if len(rows) > self.max_persons_train:
+            rows = np.sort(np.random.permutation(len(rows))[: self.max_persons_train])
+        boxes = annotated[rows]
         if self.negative_persons:
-            others = self._spectators(keyframe, persons.boxes)
+            others = self._spectators(keyframe, annotated)
             boxes = np.concatenate([boxes, others])
-            gt_classes = np.pad(gt_classes, ((0, len(others)), (0, 0)))
-            person_ids = np.pad(person_ids, (0, len(others)), constant_values=UNKNOWN_PERSON)
+            rows = np.pad(rows, (0, len(others)), constant_values=-1)
         boxes = _transform_boxes(boxes, transform, image_size)
         draws = np.random.rand(len(boxes), 4)
         jittered = jitter_boxes(boxes, draws, self.box_jitter, image_size)
@@ -299,10 +295,11 @@ class ActionDatasetMapper:
             jittered = enlarge_boxes(jittered, factors, image_size)
 
         instances = Instances(image_size, gt_boxes=as_boxes(boxes))
-        instances.gt_classes = torch.from_numpy(gt_classes)
+        instances.annotated_rows = torch.from_numpy(rows)
+        instances.gt_classes, person_ids = annotated_classes(keyframe, rows, self.num_classes)
         proposals = Instances(image_size, proposal_boxes=as_boxes(jittered))
         proposals.objectness_logits = torch.ones(len(boxes))
-        proposals.person_ids = torch.from_numpy(person_ids)
+        proposals.person_ids = person_ids
         return instances, proposals
 
     def _spectators(self, keyframe: dict, annotated: np.ndarray) -> np.ndarray:
@@ -329,6 +326,23 @@ class ActionDatasetMapper:
                 oldest.close()
         self._readers.move_to_end(path)
         return self._readers[path]
+
+
+def annotated_classes(
+    keyframe: dict, rows: np.ndarray, num_classes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give the classes (Ri, K), multi-hot float32, and ids (Ri,) of annotated persons.
+
+    Args:
+        rows: (Ri,) which of the keyframe's; -1 for somebody whom nobody has annotated.
+    """
+    persons = AnnotatedPersons.of(keyframe)
+    # Nobody comes last, where -1 finds it.
+    classes = np.zeros((len(persons) + 1, num_classes), dtype=np.float32)
+    numbers = [a["category_id"] for a in keyframe["annotations"]]
+    classes[persons.rows[: len(numbers)], numbers] = 1
+    ids = np.append(persons.ids, UNKNOWN_PERSON)
+    return torch.from_numpy(classes[rows]), torch.from_numpy(ids[rows])
 
 
 class _TransformedReader(VideoReader):
@@ -364,7 +378,7 @@ def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> l
 _OF_A_VIEW = ("video", "image", "proposals", "objects")
 
 # Keys of the dataset dict that the mapper turns into something else.
-_CONSUMED = ("annotations", "negatives", "persons", "objects", "hands", "persons_between")
+CONSUMED = ("annotations", "negatives", "persons", "objects", "hands", "persons_between")
 
 
 def _centre(dataset_dict: dict) -> float:

@@ -32,7 +32,11 @@ RUN_KEYS = {
         "OUTPUT_DIR": TEXT,
     },
     "DATASETS": {"TRAIN": several(TEXT, range(1001)), "TEST": several(TEXT, range(1001))},
-    "DATALOADER": {"NUM_WORKERS": whole(0, 256), "STORED_VARIANTS": whole(0, 10_000)},
+    "DATALOADER": {
+        "NUM_WORKERS": whole(0, 256),
+        "STORED_VARIANTS": whole(0, 10_000),
+        "STORED_FOLDER": Rule("a folder, or nothing", lambda x: isinstance(x, str)),
+    },
     "SOLVER": {
         "OPTIMIZER": one_of(OPTIMIZERS),
         "LR_SCHEDULER_NAME": one_of(_SCHEDULERS),

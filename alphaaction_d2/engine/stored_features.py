@@ -1,31 +1,57 @@
 """Training on stored features: what a backbone that stands still says is computed once.
 
-Every training keyframe is augmented in V ways; the network's features of all of them are kept in
-memory, and training steps draw from these instead of from videos. A step then costs what follows
-the backbone.
+Every training keyframe is augmented in V ways; the network's features of all of them are kept, and
+training steps draw from these instead of from videos. A step then costs what follows the backbone.
+
+They are kept in memory, by one run; or in a folder, by all runs whose networks see the same. There
+a file holds what has gone through the network together, a few keyframes of one video in one
+variant. Its name says what they show: video, boxes and variant, but neither labels nor identities,
+which come from the data set as it is now. So another film, or another label, costs no more than
+itself, and a run that was killed has lost one file.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
+import json
 import logging
+import math
+import os
+import shutil
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import torch
+from detectron2.config import CfgNode
+from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from detectron2.utils.logger import log_every_n_seconds
 from torch.utils.data import DataLoader
 
+from ..data.dataset_mapper import CONSUMED, ActionDatasetMapper, annotated_classes
 from ..data.randomness import derived_seed, seeded
 from ..data.train_loader import Place, SeededClips, TrainLoader
+from ..formats.writing import write_atomically
+from ..memory.file import state_checksum
 from ..modeling.meta_arch import ActionRCNN
-from ..structures import ClipFeatures
+from ..structures import AnnotatedPersons, ClipFeatures
+from .distributed.exchange import wait_for_all
 
 logger = logging.getLogger(__name__)
 
 CLIPS_AT_ONCE = 16
 DTYPE = torch.float16  # of what is kept, as in the memory pool
+VERSION = 1  # of the files; another number is computed anew
+_ENDS = 1 << 16  # bytes of a video's start and end that tell it from others of its size
+_BYTES_BESIDES = 4096  # of a clip's file besides features: boxes and names, measured
+# Keys that change nothing of what is stored.
+_WITHOUT_EFFECT = {"FROZEN", "WEIGHTS", "FREEZE_AT", "MAX_OPEN_VIDEOS", "MIN_SIZE_TEST"}
 
 
 class StoredClips:
@@ -52,20 +78,34 @@ class StoredClips:
         return sum(x["features"].num_bytes for clips in self.clips.values() for x in clips)
 
 
+@dataclass(frozen=True)
+class _Unit:
+    """Clips that go through the network together; `seed` is of what is random there."""
+
+    places: list[Place]
+    seed: int
+    path: Path | None = None  # of their file, which may be there already
+
+
 @torch.no_grad()
-def store_features(model: ActionRCNN, loader: TrainLoader, num_variants: int) -> None:
+def store_features(
+    model: ActionRCNN, loader: TrainLoader, num_variants: int, folder: Path | None = None
+) -> None:
     """Let `loader` deliver stored features instead of videos from now on.
 
     Every process computes its share and keeps all of them. What a variant looks like depends on the
-    loader's seed, the keyframe and the variant only (a jittered slow pathway starts alike in
-    CLIPS_AT_ONCE of them), so a resumed run has the same ones.
+    keyframe, the variant and, in memory, the loader's seed only (a jittered slow pathway starts
+    alike in CLIPS_AT_ONCE of them), so a resumed run has the same ones, and with a folder every
+    run.
 
     Args:
         model: not wrapped, with a frozen backbone.
         num_variants: V, how many augmented variants of a keyframe there are.
+        folder: see :func:`features_folder`; None keeps them in memory.
 
     Raises:
-        ValueError: two keyframes of the training set are of one video and second.
+        ValueError: two keyframes of the training set are of one video and second, or the disk has
+            not enough room.
     """
     keyframes = loader.keyframes
     if len({_key(keyframes[i]) for i in range(len(keyframes))}) < len(keyframes):
@@ -73,47 +113,226 @@ def store_features(model: ActionRCNN, loader: TrainLoader, num_variants: int) ->
             "DATALOADER.STORED_VARIANTS: the training sets share keyframes; use 0, or sets of "
             "different videos"
         )
-    places = [(i, i * num_variants + v) for i in range(len(keyframes)) for v in range(num_variants)]
     logger.info("Storing the features of %d keyframes in %d variants", len(keyframes), num_variants)
-    clips: dict[tuple[str, float], list[dict]] = {}
     model.train()
-    start = time.monotonic()
-    for done, batch in enumerate(_extracted(model, loader, places), 1):
-        for x in batch:
-            clips.setdefault(_key(x), []).append(x)
-        share = done * CLIPS_AT_ONCE / len(places)
-        left = (time.monotonic() - start) * (1 / share - 1) / 60
-        text = f"{100 * share:.0f} % of the features, {left:.1f} minutes left"
-        log_every_n_seconds(logging.INFO, text, n=30)
+    if folder is None:
+        found = _in_memory(model, loader, num_variants)
+    else:
+        found = _in_folder(model, loader, num_variants, folder)
+    clips: dict[tuple[str, float], list[dict]] = {}
+    for x in found:
+        clips.setdefault(_key(x), []).append(x)
     stored = StoredClips(clips)
     loader.prepare_with(stored)
     logger.info("Stored features: %.2f GB", stored.num_bytes / 1e9)
 
 
-def _extracted(model: ActionRCNN, loader: TrainLoader, places: list[Place]) -> Iterator[list[dict]]:
+def features_folder(cfg: CfgNode, model: ActionRCNN) -> Path | None:
+    """The folder in `DATALOADER.STORED_FOLDER` of all that `model` says of clips that are cut and
+    augmented like these; None where the key is empty."""
+    if not cfg.DATALOADER.STORED_FOLDER:
+        return None
+    nodes = (cfg.INPUT, cfg.MODEL.BACKBONE, cfg.MODEL.SLOWFAST, cfg.MODEL.get("VIDEO_BACKBONE", {}))
+    head = cfg.MODEL.ROI_ACTION_HEAD
+    settings = [
+        *({k: x for k, x in node.items() if k not in _WITHOUT_EFFECT} for node in nodes),
+        *(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.MODEL.PAD_TO_STRIDE),
+        *(head.POOLER_RESOLUTION, head.POOLER_SAMPLING_RATIO, head.POOLER_TYPE),
+        *(head.POOL_TO_LAST_PIXEL, cfg.MODEL.ROI_HEADS.NAME),
+        *(model.roi_heads.needs_roi_maps, model.roi_heads.needs_scene),
+    ]
+    # JSON: a list and a tuple are the same, as in a saved configuration.
+    values = {"version": VERSION, "settings": json.dumps(settings, sort_keys=True)}
+    weights = {name: x.cpu() for name, x in model.backbone.state_dict().items()}
+    name = state_checksum({"weights": weights, **values})[:16]
+    return Path(cfg.DATALOADER.STORED_FOLDER, name)
+
+
+def _in_memory(model: ActionRCNN, loader: TrainLoader, num_variants: int) -> Iterator[dict]:
     """Inputs with features in place of pictures, in order; the same in all processes."""
+    serials = range(len(loader.keyframes) * num_variants)
+    places = [(i // num_variants, i) for i in serials]
     chunks = [places[i : i + CLIPS_AT_ONCE] for i in range(0, len(places), CLIPS_AT_ONCE)]
-    workers = comm.get_world_size()
-    mine = chunks[comm.get_rank() :: workers]
+    units = [_Unit(chunk, derived_seed(loader.seed, i)) for i, chunk in enumerate(chunks)]
     # Another seed than that of the steps: their clips are counted, too.
-    clips = SeededClips(loader.keyframes, loader.mapper, derived_seed(loader.seed, len(places)))
-    ready = iter(
-        DataLoader(
-            clips,
-            batch_sampler=mine,
-            num_workers=loader.num_workers,
-            collate_fn=list,
-            generator=torch.Generator(),
-        )
-    )
-    for i in range(0, len(chunks), workers):
-        batch = next(ready, None)
-        if batch is not None:
-            with seeded(derived_seed(loader.seed, i + comm.get_rank())):  # a jittered slow pathway
-                features = model.extract(batch)
-            batch = [_without_pictures(x, f) for x, f in zip(batch, features)]
+    extracted = _extracted(model, loader, units, derived_seed(loader.seed, len(places)))
+    for _ in range(math.ceil(len(units) / comm.get_world_size())):
+        _, batch = next(extracted, (None, None))
         for part in comm.all_gather(batch):
-            yield part or []
+            yield from part or ()
+
+
+def _in_folder(
+    model: ActionRCNN, loader: TrainLoader, num_variants: int, folder: Path
+) -> Iterator[dict]:
+    """The same of files, the missing of which are made first."""
+    mapper = cast(ActionDatasetMapper, loader.mapper)
+    units = _units_in_folder(loader.keyframes, mapper, num_variants, folder)
+    stored = {unit.path: _read(unit) for unit in units}
+    missing = [unit for unit in units if not stored[unit.path]]
+    clips = [loader.keyframes[i] for unit in missing for i, _ in unit.places]
+    size = sum(_expected_bytes(model, mapper, x) for x in clips)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    logger.info(
+        "%s: %d of %d files are there; the features of %d clips, %.1f kB each, come to %.1f MB",
+        *(folder, len(units) - len(missing), len(units), len(clips)),
+        *(size / max(len(clips), 1) / 1e3, size / 1e6),
+    )
+    if size > free:
+        raise ValueError(
+            f"DATALOADER.STORED_FOLDER {str(folder.parent)!r}: the features of {len(clips)} clips "
+            f"need {size / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB left; free some, name a "
+            "folder on another disk, or lower DATALOADER.STORED_VARIANTS"
+        )
+    wait_for_all()  # until everybody has seen what there is
+    for unit, batch in _extracted(model, loader, units, 0):
+        # The rest of a clip is the keyframe's.
+        kept = [{key: x[key] for key in x if key in ("features", "instances")} for x in batch]
+        assert unit.path is not None
+        write_atomically(unit.path, functools.partial(torch.save, kept))
+    wait_for_all()
+    for unit in units:
+        batch = stored[unit.path] or _read(unit)
+        if not batch:
+            raise ValueError(
+                f"{unit.path}: not there after another process has written it: "
+                "DATALOADER.STORED_FOLDER must be a folder that all machines share"
+            )
+        for (index, _), x in zip(unit.places, batch, strict=True):
+            yield _as_annotated(x, loader.keyframes[index], mapper.num_classes)
+
+
+def _units_in_folder(
+    keyframes: Sequence[dict], mapper: ActionDatasetMapper, num_variants: int, folder: Path
+) -> list[_Unit]:
+    """Divide the clips so that what is in a file does not depend on other videos or on runs."""
+    videos: dict[str, list[int]] = {}
+    times, shown = [], []
+    for i in range(len(keyframes)):
+        keyframe = keyframes[i]
+        videos.setdefault(keyframe["file_name"], []).append(i)
+        times.append(keyframe["timestamp"])
+        shown.append(_what_is_shown(keyframe, mapper))
+    units = []
+    for file_name, rows in videos.items():
+        video = _fingerprint(Path(file_name))
+        rows.sort(key=times.__getitem__)
+        for variant in range(num_variants):
+            for start in range(0, len(rows), CLIPS_AT_ONCE):
+                chunk = rows[start : start + CLIPS_AT_ONCE]
+                content = {"variant": variant, "video": video, "clips": [shown[i] for i in chunk]}
+                name = state_checksum(content)[:16]
+                seed = int(name, 16)
+                places = [(i, seed + n) for n, i in enumerate(chunk)]
+                units.append(_Unit(places, seed, folder / f"{name}.pth"))
+    return units
+
+
+def _what_is_shown(keyframe: dict, mapper: ActionDatasetMapper) -> str:
+    """What decides the pictures and boxes of a keyframe, as a checksum."""
+    values = {k: x for k, x in keyframe.items() if k in ("timestamp", "span", "frame_rate")}
+    values["boxes"] = AnnotatedPersons.of(keyframe).boxes
+    found = ("objects", "hands", "persons") if mapper.negative_persons else ("objects", "hands")
+    values |= {name: keyframe[name] for name in found if name in keyframe}
+    return state_checksum(_plain(values))
+
+
+def _plain(value: Any) -> Any:
+    """Make a value of nested dicts, tensors and simple values, as `state_checksum` wants it."""
+    if is_dataclass(value):
+        return _plain({f.name: getattr(value, f.name) for f in fields(value)})
+    if isinstance(value, dict):
+        return {key: _plain(x) for key, x in value.items()}
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+
+
+def _fingerprint(path: Path) -> str:
+    """Tell a video from others by its content, wherever it lies: by size, start and end of a file,
+    and by names and sizes of a folder's files."""
+    if path.is_dir():
+        return str(sorted((x.name, x.stat().st_size) for x in os.scandir(path)))
+    with path.open("rb") as file:
+        start, size = file.read(_ENDS), path.stat().st_size
+        file.seek(max(size - _ENDS, 0))
+        return state_checksum({"size": size, "start": start, "end": file.read()})
+
+
+def _expected_bytes(model: ActionRCNN, mapper: ActionDatasetMapper, keyframe: dict) -> int:
+    """Compute how much the features of one clip will take."""
+    heads, choice = model.roi_heads, mapper.choice
+    persons = min(len(AnnotatedPersons.of(keyframe)), mapper.max_persons_train)
+    persons += min(len(keyframe["persons"]), mapper.negative_persons)
+    objects = keyframe["objects"].near(keyframe["timestamp"]).above(choice.min_object_score)
+    things = min(len(objects), choice.max_objects) + choice.max_hands * ("hands" in keyframe)
+    cells = math.prod(heads.pooler.output_size)
+    grids = cells * (persons * heads.needs_roi_maps + heads.needs_scene)
+    vectors = persons + things + grids
+    return _BYTES_BESIDES + vectors * heads.num_channels * DTYPE.itemsize
+
+
+def _read(unit: _Unit) -> list[dict]:
+    """Read a unit's clips, mapped from the file; none when it is not there.
+
+    A file that the disk has spoilt is removed, to be made anew.
+    """
+    assert unit.path is not None
+    try:
+        with torch.serialization.safe_globals([ClipFeatures, Instances, Boxes]):
+            return torch.load(unit.path, weights_only=True, mmap=True)
+    except FileNotFoundError:
+        return []
+    except Exception as error:  # torch.load raises nearly anything on a damaged file
+        logger.warning("%s: damaged (%s), computed anew", unit.path, type(error).__name__)
+        unit.path.unlink(missing_ok=True)
+        return []
+
+
+def _as_annotated(stored: dict, keyframe: dict, num_classes: int) -> dict:
+    """Complete a stored clip by who the keyframe's persons are and what they do."""
+    instances = copy.copy(stored["instances"])
+    rows = instances.annotated_rows.numpy()
+    instances.gt_classes, ids = annotated_classes(keyframe, rows, num_classes)
+    rest = {key: x for key, x in keyframe.items() if key not in CONSUMED}
+    return {**rest, "features": stored["features"].with_ids(ids), "instances": instances}
+
+
+def _extracted(
+    model: ActionRCNN, loader: TrainLoader, units: Sequence[_Unit], clip_seed: int
+) -> Iterator[tuple[_Unit, list[dict]]]:
+    """This process's share of units, and their inputs with features in place of pictures.
+
+    Those whose file is there, perhaps by now, are left out.
+    """
+    mine = units[comm.get_rank() :: comm.get_world_size()]
+    if mine and mine[0].path is not None:  # runs that begin together share the work
+        turn = os.getpid() % len(mine)
+        mine = [*mine[turn:], *mine[:turn]]
+    begun: deque[tuple[int, _Unit]] = deque()
+
+    def places() -> Iterator[list[Place]]:
+        for number, unit in enumerate(mine, 1):
+            if unit.path is None or not unit.path.exists():
+                begun.append((number, unit))
+                yield unit.places
+
+    batches = DataLoader(
+        SeededClips(loader.keyframes, loader.mapper, clip_seed),
+        batch_sampler=places(),
+        num_workers=loader.num_workers,
+        collate_fn=list,
+        generator=torch.Generator(),
+    )
+    start = time.monotonic()
+    for batch in batches:
+        number, unit = begun.popleft()
+        with seeded(unit.seed):  # a jittered slow pathway
+            features = model.extract(batch)
+        yield unit, [_without_pictures(x, f) for x, f in zip(batch, features)]
+        share = number / len(mine)
+        left = (time.monotonic() - start) * (1 / share - 1) / 60
+        text = f"{100 * share:.0f} % of the features, {left:.1f} minutes left"
+        log_every_n_seconds(logging.INFO, text, n=30)
 
 
 def _without_pictures(x: dict, features: ClipFeatures) -> dict:

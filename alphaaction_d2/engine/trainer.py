@@ -47,7 +47,7 @@ from .inference import (
 )
 from .memory_fill import build_training_pool, fill_memory, frozen_origin
 from .solver import build_optimizer, scale_to_batch
-from .stored_features import store_features
+from .stored_features import features_folder, store_features
 from .train_loop import ActionTrainLoop, TrainStep
 
 logger = logging.getLogger(__name__)
@@ -165,8 +165,9 @@ class Trainer(DefaultTrainer):
                 self.build_evaluator(self.cfg, name)
         # Now, when all weights have been loaded; not for a run that only has to be tested.
         if self.cfg.DATALOADER.STORED_VARIANTS > 0 and self.start_iter < self.max_iter:
-            loader = self._trainer.data_loader
-            store_features(unwrap(self.model), loader, self.cfg.DATALOADER.STORED_VARIANTS)
+            model, loader = unwrap(self.model), self._trainer.data_loader
+            folder = features_folder(self.cfg, model)
+            store_features(model, loader, self.cfg.DATALOADER.STORED_VARIANTS, folder)
         super().before_train()
 
     def _provide_frozen_memory(self, pool: MemoryPool, fill: bool) -> None:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from detectron2.engine import HookBase
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2.data.train_loader import TrainLoader
-from alphaaction_d2.engine.stored_features import store_features
+from alphaaction_d2.engine.stored_features import (
+    _BYTES_BESIDES,
+    _expected_bytes,
+    features_folder,
+    store_features,
+)
 from alphaaction_d2.structures import ClipFeatures
 from tests.engine.test_resume import assert_equal
 from tests.helpers import build_trainer, small_cfg, write_dataset
@@ -180,3 +188,179 @@ def test_variants_are_not_the_clips_of_the_steps():
     }
     assert len(steps) == len(variants) == 8
     assert not steps & variants
+
+
+class Counted:
+    """A mapper that remembers which keyframes it was asked for, and may be killed on the way."""
+
+    def __init__(self, mapper, survives=10_000):
+        self.mapper, self.survives, self.asked = mapper, survives, []
+
+    def __call__(self, keyframe):
+        if len(self.asked) == self.survives:
+            raise KeyboardInterrupt
+        self.asked.append((keyframe["video_id"], keyframe["timestamp"]))
+        return self.mapper(keyframe)
+
+    def __getattr__(self, name):
+        return getattr(self.mapper, name)
+
+
+def begin(folder, output, store, *opts, survives=10_000):
+    """A trainer that keeps its features in `store`, and its mapper, before the first step."""
+    trainer = make_trainer(folder, output, "DATALOADER.STORED_FOLDER", str(store), *opts)
+    loader = trainer._trainer.data_loader
+    loader.mapper = counted = Counted(loader.mapper, survives)
+    trainer.resume_or_load(resume=False)
+    return trainer, counted
+
+
+def files(store):
+    return {x: x.stat().st_mtime_ns for x in store.rglob("*.pth")}
+
+
+def weights_of(output):
+    return torch.load(output / "model_final.pth", weights_only=True)["model"]
+
+
+def test_runs_share_a_folder(folder, tmp_path):
+    """The second run computes nothing and learns the same; one without a memory shares, too."""
+    first, counted = begin(folder, tmp_path / "first", tmp_path / "store")
+    first.train()
+    assert len(counted.asked) == VARIANTS * len(first._trainer.data_loader.keyframes)
+    found = files(tmp_path / "store")
+    assert found
+    second, counted = begin(folder, tmp_path / "second", tmp_path / "store")
+    second.train()
+    assert not counted.asked and files(tmp_path / "store") == found
+    assert_equal(weights_of(tmp_path / "first"), weights_of(tmp_path / "second"), "weights")
+    others = ("SEED", 9, "MODEL.INTERACTION.NAME", "", "SOLVER.MAX_ITER", 1)
+    third, counted = begin(folder, tmp_path / "third", tmp_path / "store", *others)
+    third.train()
+    assert not counted.asked
+
+
+def test_a_resumed_run_ends_alike_with_a_folder(folder, tmp_path):
+    whole, _ = begin(folder, tmp_path / "whole", tmp_path / "store")
+    whole.train()
+    first, _ = begin(folder, tmp_path / "parts", tmp_path / "store")
+    first.register_hooks([Killed()])
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    option = ("DATALOADER.STORED_FOLDER", str(tmp_path / "store"))
+    second = make_trainer(folder, tmp_path / "parts", *option)
+    second.resume_or_load(resume=True)
+    assert second.start_iter == 2
+    second.train()
+    assert_equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "parts"), "weights")
+
+
+def test_what_a_killed_run_has_stored_stays(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("alphaaction_d2.engine.stored_features.CLIPS_AT_ONCE", 3)
+    store = tmp_path / "store"
+    whole, _ = begin(folder, tmp_path / "whole", tmp_path / "other_store")
+    whole.train()
+    killed, counted = begin(folder, tmp_path / "killed", store, survives=5)
+    with pytest.raises(KeyboardInterrupt):
+        killed.train()
+    kept = files(store)
+    assert len(kept) >= 1, "one file was written whole"
+    done = next(iter(kept))
+    done.with_name(f".{done.name}.partial").write_bytes(b"half a file")
+    again, second = begin(folder, tmp_path / "killed", store)
+    again.train()
+    total = VARIANTS * len(again._trainer.data_loader.keyframes)
+    saved = sum(len(torch_clips(path)) for path in kept)
+    assert len(second.asked) == total - saved
+    assert kept.items() <= files(store).items()
+    assert_equal(weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed"), "weights")
+
+
+def torch_clips(path):
+    kinds = [ClipFeatures, Instances, Boxes]
+    with torch.serialization.safe_globals(kinds):
+        return torch.load(path, weights_only=True)
+
+
+def test_a_spoilt_file_is_made_anew(folder, tmp_path, caplog):
+    first, _ = begin(folder, tmp_path / "a", tmp_path / "store")
+    first.train()
+    path = next(iter(files(tmp_path / "store")))
+    path.write_bytes(path.read_bytes()[:300])
+    second, counted = begin(folder, tmp_path / "b", tmp_path / "store")
+    second.train()
+    assert 0 < len(counted.asked) < VARIANTS * len(second._trainer.data_loader.keyframes)
+    assert_equal(weights_of(tmp_path / "a"), weights_of(tmp_path / "b"), "weights")
+
+
+def test_labels_cost_nothing_and_boxes_their_own_video(folder, tmp_path):
+    """What a clip shows is stored; what people do there, and who they are, is the data set's."""
+    store = tmp_path / "store"
+    before, counted = begin(folder, tmp_path / "a", store)
+    before.before_train()
+    own = tmp_path / "renamed_squares"
+    shutil.copytree(folder, own)
+    table = own / "annotations" / "train.csv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join(re.sub(r",\d,1$", ",3,7", row) for row in rows) + "\n")
+    after, counted = begin(own, tmp_path / "b", store, "SEED", 4)
+    after.before_train()
+    assert not counted.asked
+    for x in stored_clips(after):
+        persons, classes = x["features"].persons, x["instances"].gt_classes
+        assert persons.person_ids.tolist() == [7] and classes.tolist() == [[0, 0, 1]]
+    found = {str(x["file_name"]) for x in stored_clips(after)}
+    assert all(name.startswith(str(own)) for name in found), "clips are those of this data set"
+    table.write_text("\n".join(rows).replace("train_0,0002,0.", "train_0,0002,0.0") + "\n")
+    moved, counted = begin(own, tmp_path / "c", store)
+    moved.before_train()
+    assert counted.asked and {video for video, _ in counted.asked} == {"train_0"}
+
+
+def stored_clips(trainer):
+    return [x for clips in trainer._trainer.data_loader.mapper.clips.values() for x in clips]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("INPUT.NUM_FRAMES", 32),
+        ("INPUT.BOX_JITTER", "(0.1,0.1,0.1,0.1)"),
+        ("MODEL.PIXEL_STD", "[50.0,50.0,50.0]"),
+        ("MODEL.SLOWFAST.OUTPUT_STRIDE", 8),
+        ("MODEL.INTERACTION.NAME", "NonLocalInteraction"),
+        ("weights", 2),
+    ],
+)
+def test_what_another_network_or_clip_says_has_another_folder(folder, tmp_path, options):
+    option = ("DATALOADER.STORED_FOLDER", "store")
+    first = make_trainer(folder, tmp_path, *option)
+    second = make_trainer(folder, tmp_path, *option, *(() if "weights" in options else options))
+    if "weights" in options:
+        next(second.model.backbone.parameters()).data[0] += 1e-3
+    names = [features_folder(x.cfg, x.model) for x in (first, first, second)]
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_full_disk_is_told_before_work(folder, tmp_path, monkeypatch):
+    trainer, counted = begin(folder, tmp_path / "a", tmp_path / "store")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: mock.Mock(free=70_000))
+    with pytest.raises(ValueError, match=r"24 clips need 0\.1 MB, the disk has 0\.1 MB left"):
+        trainer.before_train()
+    assert not counted.asked
+
+
+@pytest.mark.parametrize("interaction", ["DenseSerialInteraction", "IGMN", "NonLocalInteraction"])
+def test_the_size_is_told_beforehand(folder, tmp_path, interaction, caplog):
+    options = ["MODEL.INTERACTION.NAME", interaction]
+    if interaction == "IGMN":
+        options += ["MODEL.INTERACTION.FUSION", "replace", "MODEL.INTERACTION.DIM_OUT", 16]
+    trainer, _ = begin(folder, tmp_path / "a", tmp_path / "store", *options)
+    loader, model = trainer._trainer.data_loader, trainer.model
+    mapper = loader.mapper
+    expected = sum(_expected_bytes(model, mapper, x) for x in loader.keyframes) * VARIANTS
+    trainer.before_train()
+    size = sum(x.stat().st_size for x in files(tmp_path / "store"))
+    assert 0.6 * expected < size <= expected
+    features = sum(x["features"].num_bytes for x in stored_clips(trainer))
+    assert features == expected - VARIANTS * len(loader.keyframes) * _BYTES_BESIDES
