@@ -29,13 +29,8 @@ class KeyframeChoice:
     They keep a distance in time, as neighbouring seconds look alike; only they are held.
     """
 
-    def __init__(self, count: int, min_distance: float = MIN_DISTANCE) -> None:
-        """
-        Args:
-            count: how many.
-            min_distance: seconds.
-        """
-        self.count, self.min_distance = count, min_distance
+    def __init__(self, count: int) -> None:
+        self.count = count
         self._chosen: list[KeyframeResult] = []
 
     def add(self, keyframe: KeyframeResult) -> None:
@@ -43,7 +38,7 @@ class KeyframeChoice:
         if not keyframe.persons or keyframe.attention is None or self.count < 1:
             return
         time = keyframe.timestamp
-        rivals = [x for x in self._chosen if abs(x.timestamp - time) < self.min_distance]
+        rivals = [x for x in self._chosen if abs(x.timestamp - time) < MIN_DISTANCE]
         if not rivals and len(self._chosen) >= self.count:
             rivals = [min(self._chosen, key=_rank)]
         if all(_rank(x) < _rank(keyframe) for x in rivals):
@@ -64,13 +59,7 @@ def write_attention_pictures(
     video: str | Path, folder: Path, keyframes: Sequence[KeyframeResult], result: VideoResult
 ) -> dict[str, Path]:
     """Draw the maps and the attention to persons and objects over the keyframes, and the attention
-    to the memory over time.
-
-    Args:
-        video: to take the pictures from.
-        folder: where attention_<time>_maps.jpg, _clip.jpg and _memory.png go; made if needed.
-        keyframes: of which attention was recorded, in order of time.
-        result: of the video.
+    to the memory over time, as attention_<time>_maps.jpg, _clip.jpg and _memory.png in `folder`.
 
     Returns:
         What each file shows -> the file, in order of time.

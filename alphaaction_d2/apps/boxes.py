@@ -145,11 +145,7 @@ class VideoJob:
 
 
 def video_jobs(inputs: Sequence[str | Path]) -> list[VideoJob]:
-    """Jobs for videos and folders of videos (their own, not those of folders below).
-
-    Raises:
-        ValueError: a folder has no videos, or two videos have one name.
-    """
+    """Jobs for videos and folders of videos, see :func:`find_inputs`."""
     return [VideoJob(video_name(path), Path(path)) for path in find_inputs(inputs)]
 
 
@@ -242,20 +238,15 @@ def keyframe_pictures(
     looks_per_second: int = 1,
     frame_rate: float | None = None,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Yield (timestamp, (H, W, 3) uint8 RGB picture) of a video's keyframes.
-
-    Each frame is decoded at most once.
+    """Yield (timestamp, (H, W, 3) uint8 RGB picture) of a video's keyframes, decoding each frame at
+    most once; VideoError for one that cannot be opened.
 
     Args:
-        path: the video.
         timestamps: increasing whole seconds; those outside the video are left out. Default: every
             second.
         looks_per_second: more than 1 also gives moments between keyframes that are one second
             apart.
         frame_rate: of a data set that counts frames, see `VideoReader`; any seconds will do then.
-
-    Raises:
-        VideoError: the video cannot be opened.
     """
     if timestamps is None:
         clips = iterate_clips(
@@ -321,20 +312,16 @@ def write_boxes(
 ) -> list[str]:
     """Look at videos and write each one's boxes into a file of its own in `parts`.
 
-    Videos whose file is there are passed over, so the same call goes on after being killed.
+    Videos whose file is there are passed over, so the same call goes on after being killed; with
+    other `settings`, which are what the boxes depend on besides the videos, it is a ValueError.
 
     Args:
-        parts: the folder; made if needed.
-        settings: what the boxes depend on besides the videos.
         batch_size: pictures that go through the detector together.
         looks_per_second: see :func:`keyframe_pictures`.
         with_features: also write those of the best objects at whole seconds.
 
     Returns:
         One line for each video that could not be used.
-
-    Raises:
-        ValueError: `parts` was begun with other settings: what they give is not mixed.
     """
     _claim(parts, settings)
     missing = [job for job in jobs if not _part(parts, job).is_file()]
@@ -365,8 +352,9 @@ def write_boxes(
             logger.error("%s", failed[-1])
             continue
         if with_features:  # before the rows, which tell that all is there
-            path = _part(parts, job).with_suffix(".npz")
-            write_atomically(path, functools.partial(_save_arrays, features))
+            content = io.BytesIO()
+            np.savez(content, **features)  # type: ignore[arg-type]  # names are no options
+            write_atomically(_part(parts, job).with_suffix(".npz"), content.getvalue())
         write_atomically(_part(parts, job), _csv_text(rows))
         persons = sum(row[6] == "" for row in rows)
         logger.info(
@@ -380,27 +368,19 @@ def write_boxes(
 def merge_parts(
     jobs: Sequence[VideoJob], parts: Path, outputs: Mapping[Path, Sequence[str]]
 ) -> None:
-    """Join what `write_boxes` left into whole files, in the order of `jobs`.
+    """Join what `write_boxes` left, in the order of `jobs`, into files of "person" and "object"
+    rows."""
 
-    Args:
-        outputs: file -> kinds of boxes it holds, "person" and "object".
-    """
-    for path, kinds in outputs.items():
-
-        def write(file: BinaryIO, kinds: Sequence[str] = kinds) -> None:
-            for job in jobs:
-                if not _part(parts, job).is_file():
-                    continue
-                with _part(parts, job).open(newline="", encoding="utf-8") as part:
+    def write(file: BinaryIO, kinds: Sequence[str]) -> None:
+        for path in (_part(parts, job) for job in jobs):
+            if path.is_file():
+                with path.open(newline="", encoding="utf-8") as part:
                     rows = csv.reader(part)
                     kept = [row for row in rows if ("object" if row[6] else "person") in kinds]
                 file.write(_csv_text(kept).encode())
 
-        write_atomically(path, write)
-
-
-def _save_arrays(arrays: Mapping[str, np.ndarray], file: BinaryIO) -> None:
-    np.savez(file, **arrays)  # type: ignore[arg-type]  # names are no options
+    for path, kinds in outputs.items():
+        write_atomically(path, functools.partial(write, kinds=kinds))
 
 
 def merge_features(jobs: Sequence[VideoJob], parts: Path, path: Path) -> None:

@@ -18,6 +18,7 @@ import argparse
 import logging
 import textwrap
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -104,15 +105,19 @@ def print_findings(report: DatasetReport) -> None:
     print(f"\n{wrong} wrong, {len(report.findings) - wrong} unusual")
 
 
+def print_table(title: str, rows: Sequence[Sequence], headers: Sequence[str]) -> None:
+    print(f"\n{title}:\n")
+    print(tabulate(rows, headers=headers))
+
+
 def print_summary(report: DatasetReport, cfg: CfgNode) -> None:
     """What training will see, by split and by class."""
     node = cfg.INPUT
     clip = (node.NUM_FRAMES, node.SAMPLING_RATE, node.CLIP_FPS)
     seconds = node.NUM_FRAMES * node.SAMPLING_RATE / node.CLIP_FPS
-    print("\nWhat training and testing will see:\n")
     columns = ["split", "videos", "keyframes", "persons", "labels"]
     columns += ["detected persons", "objects", f"clips beyond an end ({seconds:.2f} s)"]
-    print(tabulate(summarise(report, *clip), headers=columns))
+    print_table("What training and testing will see", summarise(report, *clip), columns)
     label_map, counts = report.label_map, class_counts(report)
     if label_map is None:
         return
@@ -124,8 +129,7 @@ def print_summary(report: DatasetReport, cfg: CfgNode) -> None:
     if any(column[-1] for column in counts.values()):
         nothing = (column[-1] for column in counts.values())
         rows.append(("", "(none of them)", "", *nothing))
-    print("\nRows of each class:\n")
-    print(tabulate(rows, headers=("id", "class", "group", *counts)))
+    print_table("Rows of each class", rows, ("id", "class", "group", *counts))
 
 
 def print_groups(report: DatasetReport, folder: Path | None) -> None:
@@ -157,13 +161,12 @@ def print_groups(report: DatasetReport, folder: Path | None) -> None:
 def print_ucf(summaries: dict[str, UCFSummary]) -> None:
     """What training will see of UCF101-24, by split and by class."""
     columns = ["split", "videos", "frames", "tubes", "detected persons", "objects"]
-    print("\nWhat training and testing will see:\n")
-    print(tabulate([(name, *x[:5]) for name, x in summaries.items()], headers=columns))
+    rows = [(name, *x[:5]) for name, x in summaries.items()]
+    print_table("What training and testing will see", rows, columns)
     if summaries:
         counts = [x.tubes_of_classes for x in summaries.values()]
-        rows = [(i, name, *(x[name] for x in counts)) for i, name in enumerate(counts[0])]
-        print("\nTubes of each class:\n")
-        print(tabulate(rows, headers=("id", "class", *summaries)))
+        of_class = [(i, name, *(x[name] for x in counts)) for i, name in enumerate(counts[0])]
+        print_table("Tubes of each class", of_class, ("id", "class", *summaries))
 
 
 def draw_sheet(
@@ -209,8 +212,7 @@ def main(args: argparse.Namespace) -> int:
     if of_epic := epic_files(args.data):
         rows = check_epic(of_epic, report, decode=not args.no_decode)
         print_findings(report)
-        print("\nWhat training and testing will see:\n")
-        print(tabulate(rows, headers=COLUMNS))
+        print_table("What training and testing will see", rows, COLUMNS)
         return 1 if report.is_wrong else 0
     if of_ucf := ucf101_24_named(args.data):
         if args.sheet:

@@ -30,11 +30,8 @@ def tool_parser(description: str | None) -> ArgumentParser:
 
 
 def import_models() -> None:
-    """Import the package as a whole where the command line has begun without it.
-
-    Raises:
-        ValueError: detectron2 is missing.
-    """
+    """Import the package as a whole where the command line has begun without it; ValueError without
+    detectron2."""
     package = sys.modules[__name__.partition(".")[0]]
     if hasattr(package, "setup_cfg"):
         return
@@ -49,11 +46,8 @@ def typed_command() -> str:
 
 
 def run_module(module: str, argv: Sequence[str], needs_models: bool = True) -> int:
-    """Run a module of apps, which has `parse_args` and `main`; returns the exit code.
-
-    Args:
-        needs_models: False for what runs without torch or detectron2.
-    """
+    """Run a module of apps, which has `parse_args` and `main`; returns the exit code. Some need
+    neither torch nor detectron2."""
 
     def start() -> int | None:
         if needs_models:
@@ -73,11 +67,8 @@ def tell_failed(failed: Sequence[str], num_videos: int) -> int:
 
 
 def run_tool(main: Callable[[], int | None]) -> int:
-    """Run a tool's main function.
-
-    Returns:
-        Its exit code, that of :func:`report_error`, or 130 after Ctrl-C.
-    """
+    """Run a tool's main function; returns its exit code, that of :func:`report_error`, or 130 after
+    Ctrl-C."""
     with _interrupts_taken_once() as interrupts:
         try:
             return main() or 0
@@ -118,12 +109,9 @@ def _interrupts_taken_once() -> Iterator[list[int]]:
 
 
 def report_error(error: Exception) -> int:
-    """Print one line about a user's mistake, or the traceback of any other error.
+    """Print one line about a user's mistake (exit code 2), or the traceback of any other error (1).
 
     With ALPHAACTION_TRACEBACK set, all errors keep their traceback.
-
-    Returns:
-        The exit code: 2 for a user's mistake, 1 for any other error.
     """
     line = None
     if isinstance(error, USER_ERRORS):

@@ -26,11 +26,7 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Command(
-        "demo",
-        "find out who does what in any video, and draw it",
-        "film.mp4",
-    ),
+    "demo": Command("demo", "find out who does what in any video, and draw it", "film.mp4"),
     "live": Command(
         "live",
         "the same for a camera, a stream or the screen, while it happens",
@@ -42,9 +38,7 @@ COMMANDS = {
         "--verbs v.yaml v.pth --nouns n.yaml n.pth --input film.mp4 --output out",
     ),
     "boxes": Command(
-        "boxes",
-        "find boxes of persons and objects with a detector",
-        "--dataset my_data",
+        "boxes", "find boxes of persons and objects with a detector", "--dataset my_data"
     ),
     "check": Command(
         "check",
@@ -96,14 +90,8 @@ def overview() -> str:
 
 
 def run(argv: Sequence[str]) -> int:
-    """Run a command.
-
-    Args:
-        argv: its name and its arguments.
-
-    Returns:
-        The exit code: the command's own, or 2 where there is no such command.
-    """
+    """Run a command, its name before its arguments; returns its exit code, 2 where there is no such
+    one."""
     name, *rest = argv or ["--help"]
     if name in ("-h", "--help", "help"):
         print(overview())

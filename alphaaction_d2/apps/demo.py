@@ -167,11 +167,8 @@ def _to_come(is_there: bool) -> str:
 
 
 def load_predictor(cfg: CfgNode, with_detector: bool, form: type[Predictor]) -> Predictor:
-    """Load the model and the detector into a predictor of that form.
-
-    Raises:
-        ValueError: one of them cannot be had; says what to do without a network.
-    """
+    """Load the model and the detector into a predictor of that form; ValueError, with what to do
+    without a network, where one of them cannot be had."""
     if not with_detector:
         cfg = cfg.clone()
         cfg.MODEL.PERSON_DETECTOR.CONFIG = ""

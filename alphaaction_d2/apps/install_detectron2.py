@@ -164,14 +164,9 @@ def rewrite_import_root(source: bytes) -> bytes:
 
 
 def read_sources(source: Path) -> dict[str, bytes]:
-    """Read detectron2's files from the carrying wheel.
-
-    Returns:
-        Contents by name in the new wheel (``detectron2/...``), Python files rewritten.
-
-    Raises:
-        InstallError: the wheel holds no detectron2, or a name of its import root is left over.
-    """
+    """Read detectron2's files from the carrying wheel, by their names in the new one
+    (``detectron2/...``), Python files rewritten; InstallError where there are none, or a name of
+    its import root is left."""
     files = {}
     with zipfile.ZipFile(source) as archive:
         for name in archive.namelist():

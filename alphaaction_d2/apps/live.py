@@ -134,13 +134,8 @@ def _lines(path: str) -> AbstractContextManager[IO[str]]:
 
 
 def line_of(result: dict, keyframe: KeyframeResult, begin: datetime) -> str:
-    """One keyframe as a line of JSON.
-
-    Args:
-        result: of the predictor.
-        keyframe: the same, as persons with the actions that are shown.
-        begin: time of day of second 0.
-    """
+    """One keyframe as a line of JSON: the predictor's result, the same as persons with the actions
+    that are shown, and the time of day of second 0."""
     moment = begin + timedelta(seconds=keyframe.timestamp)
     content = {
         "video_id": result["video_id"],

@@ -66,10 +66,8 @@ class AnnotatedStream:
         self._drawer: PersonDrawer | None = None
 
     def drawn_until(self, keyframe: KeyframeResult) -> Iterator[tuple[int, np.ndarray]]:
-        """Draw the pictures that have waited for a keyframe.
-
-        Args:
-            keyframe: the next one, with the actions that are shown; boxes in pixels of the stream.
+        """Draw the pictures that have waited for a keyframe, whose boxes are in pixels of the
+        stream.
 
         Yields:
             Number of the picture, of which there are `FPS` a second at most; (H, W, 3) uint8 RGB.
@@ -107,11 +105,8 @@ class VideoPieces:
         self._first = self._next = 0  # numbers of pictures: of this file's first, and what is due
 
     def write(self, number: int, picture: np.ndarray) -> bool:
-        """Append the picture with that number; repeat it for those that are missing.
-
-        Returns:
-            Whether a new file was begun.
-        """
+        """Append the picture with that number; repeat it for those that are missing. Tells whether
+        a new file was begun."""
         is_late = number - self._next > MAX_STILL_SECONDS * FPS  # nothing was seen for a while
         if self._writer and (is_late or number - self._first >= self.piece_seconds * FPS):
             self.close()

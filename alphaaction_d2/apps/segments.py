@@ -77,11 +77,8 @@ def spans_of(args: argparse.Namespace, info: VideoInfo, seconds: float) -> list[
 
 
 def score_segments(cfg: CfgNode, segments: list[dict]) -> tuple[list[str], np.ndarray]:
-    """Ask a model for all segments, as data sets are tested.
-
-    Returns:
-        The names of its classes, and probabilities (segments, classes) in the order of `image_id`.
-    """
+    """Ask a model for all segments, as data sets are tested: the names of its classes, and
+    probabilities (segments, classes) in the order of `image_id`."""
     model = build_model(cfg).eval()
     load_for_inference(model, cfg.MODEL.WEIGHTS)
     names = class_names(cfg, model)

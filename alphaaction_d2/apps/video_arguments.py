@@ -63,11 +63,8 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
 
 
 def model_cfg(args: argparse.Namespace) -> CfgNode:
-    """The configuration that was asked for.
-
-    Raises:
-        ValueError: there are no weights for it, and random ones were not asked for.
-    """
+    """The configuration that was asked for; ValueError if there are no weights for it, and random
+    ones were not asked for."""
     cfg = setup_cfg(args.config_file, args.opts)
     if args.config_file == DEFAULT_MODEL and not args.opts and _computes_bfloat16(cfg.MODEL.DEVICE):
         cfg.TEST.DTYPE, cfg.MODEL.CHANNELS_LAST = "bfloat16", True  # half the time
@@ -96,11 +93,8 @@ def _computes_bfloat16(device: str) -> bool:
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> list[Path | str]:
-    """The videos that are meant: those given, and those in folders of videos (not below these).
-
-    Raises:
-        ValueError: a folder has no videos, or two videos have one name.
-    """
+    """The videos that are meant: those given, and those in folders of videos (not below these);
+    ValueError for a folder without videos, or two videos of one name."""
     paths: list[Path | str] = []
     for given in inputs:
         folder = Path(given)

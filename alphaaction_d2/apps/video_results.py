@@ -87,8 +87,6 @@ def process_video(
 
     Args:
         boxes: where persons and objects are; None: what `VideoPredictor` does without.
-        folder: where the files go; made if needed.
-        class_names: one per class.
         min_scores: see `ShownClasses.of`. The files hold all scores.
         truth: what annotators saw, to be shown beside, see `truth_of`.
 
@@ -181,12 +179,9 @@ def _write(
 def action_tubes(
     result: VideoResult, min_score: float
 ) -> list[tuple[int, str, float, float, float]]:
-    """Say what known persons do from when to when: tubes of their identities, as in `evaluation`.
-
-    Returns:
-        (person_id, action, first and last second, score) of tubes that score at least `min_score`,
-        by person and time.
-    """
+    """Say what known persons do from when to when: tubes of their identities, as in `evaluation`,
+    that score at least `min_score`, by person and time: (person_id, action, first and last second,
+    score)."""
     seen: dict[int, list[tuple[int, np.ndarray, np.ndarray]]] = {}
     for keyframe in result.keyframes:
         number = round(keyframe.timestamp / result.period)
@@ -205,12 +200,8 @@ def action_tubes(
 
 
 def truth_of(keyframes: Iterable[dict], video_id: str, class_names: Sequence[str]) -> Truth:
-    """What the annotators of a data set saw in one of its videos.
-
-    Args:
-        keyframes: dataset dicts of whole videos.
-        class_names: of the data set.
-    """
+    """What the annotators of a data set, of which these are dicts of whole videos, saw in one of
+    them."""
     found = {}
     for x in keyframes:
         if x["video_id"] == video_id:
@@ -263,17 +254,12 @@ def constant_rate(
     fps: float,
     cuts: list[tuple[float, float]] | None = None,
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """Show frames of any times at a constant rate: repeat the one on screen, drop the rest.
+    """Show (seconds, frame) of any times at a constant rate, from the first one on: repeat the one
+    on screen, drop the rest.
 
     Holes without frames (see `StillLimit`) are left out: one of an hour is a gigabyte of nothing.
-
-    Args:
-        frames: (seconds, frame) in order of time.
-        fps: frames per second of the output, which begins with the first frame.
-        cuts: gets (seconds at which a hole ends, seconds of it that are left out).
-
-    Yields:
-        (seconds on the axis of `frames`, frame).
+    `cuts` gets (seconds at which a hole ends, seconds of it that are left out). The seconds that
+    are yielded are on the axis of `frames`.
     """
     begin, number, shown, stills = 0.0, 0, None, StillLimit()
     for time, frame in frames:
@@ -303,18 +289,10 @@ def write_annotated_video(
     alarm: str = "",
     until: float = math.inf,
 ) -> list[tuple[float, float]]:
-    """Draw persons and actions on every frame; the poster is the keyframe that tells the most.
+    """Draw persons and what they do on every frame; the poster is the keyframe that tells the most.
 
-    The sound stays, if there is one.
-
-    Args:
-        info: of the video.
-        result: whose persons do what is to be shown, see `ShownClasses.result`.
-        alarm: a line in red in every picture.
-        until: seconds at which to end.
-
-    Returns:
-        What was cut out of the time, see :func:`constant_rate`.
+    The sound stays, if there is one. `alarm` is a line in red in every picture. What was cut out of
+    the time is returned, see :func:`constant_rate`.
     """
     cuts: list[tuple[float, float]] = []
     drawer = PersonDrawer(result.width, result.height, min_score=0, alarm=alarm)

@@ -105,11 +105,8 @@ class _StrictCheckpointer(DetectionCheckpointer):
             raise CheckpointMismatch(f"{path} does not fit the configured model: {_some(problems)}")
 
     def accept_backbone(self, path: str) -> None:
-        """After loading weights to start from: the backbone must have them all, heads need not.
-
-        Raises:
-            CheckpointMismatch: a part of the backbone would start at random.
-        """
+        """After loading weights to start from: the backbone must have them all, or a part of it
+        would start at random (CheckpointMismatch); heads need not."""
         if any(name.startswith("backbone") for name in self.problems):
             self.refuse_problems(path)
         for part, count in Counter(map(part_of, self.problems)).items():
@@ -128,11 +125,7 @@ class _StrictCheckpointer(DetectionCheckpointer):
 
 def last_checkpoint(folder: str | os.PathLike) -> str | None:
     """The checkpoint to resume from in a folder of results; None: nothing was saved there.
-
-    Raises:
-        ValueError: checkpoints are there, but `LAST` does not name one: a run that began anew would
-            write over them.
-    """
+    ValueError where `LAST` does not name one of those that are: a new run would write over them."""
     last, best = Path(folder, LAST), Path(folder, "model_best.pth")  # which nobody resumes from
     found = sorted({*Path(folder).glob("model_*.pth")} - {best})
     saved = sorted(found, key=lambda path: path.stat().st_mtime)
@@ -219,11 +212,8 @@ class ActionCheckpointer(_StrictCheckpointer):
     def resume_or_load(
         self, path: str, *, resume: bool = True, rebuild_memory: bool = False
     ) -> dict[str, Any]:
-        """See fvcore. A run is only resumed with the model it began with (CheckpointMismatch).
-
-        Args:
-            rebuild_memory: leave the pool's file alone; the caller fills the pool.
-        """
+        """See fvcore. A run is only resumed with the model it began with (CheckpointMismatch); with
+        `rebuild_memory` the caller fills the pool, whose file is left alone."""
         resuming = resume and self.has_checkpoint()
         if path and not resuming:
             path = local_weights(path)
@@ -242,11 +232,8 @@ class ActionCheckpointer(_StrictCheckpointer):
 
 
 def saved_groups(path: str) -> Groups | None:
-    """Read which classes weights that were saved here have; None: they do not tell.
-
-    Args:
-        path: see :func:`load_for_inference`.
-    """
+    """Read which classes weights that were saved here have, named as for
+    :func:`load_for_inference`; None: they do not tell."""
     local = local_weights(path)
     if not zipfile.is_zipfile(local):  # all that is saved here is one, and can be read in part
         return None
@@ -259,15 +246,13 @@ def saved_groups(path: str) -> Groups | None:
 
 
 def load_for_inference(model: nn.Module, path: str) -> None:
-    """Load weights that must cover the whole model, and the names of its classes.
-
-    Args:
-        path: a file, an address, or a name of the model zoo.
+    """Load weights, from a file, an address, or a name of the model zoo, that must cover the whole
+    model, and the names of its classes.
 
     Raises:
         CheckpointMismatch: parameters are missing or have other shapes: a random head would give
             random results without a word.
-        FileNotFoundError, OSError: there are no such weights, or they cannot be downloaded.
+        OSError: there are no such weights, or they cannot be downloaded.
         ValueError: the file holds no weights.
     """
     if not path:

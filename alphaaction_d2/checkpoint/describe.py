@@ -14,15 +14,10 @@ DEPTHS = {(1, 1, 1, 1): 18, (3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3):
 
 
 def describe(weights: Mapping[str, Tensor]) -> dict[str, object]:
-    """Tell the configuration of a model with these weights, as far as names and shapes show it.
+    """Tell the configuration of a model, or of parts, with these weights under our names, as far as
+    names and shapes show it: key -> value.
 
     Strides, dilations and frame rates (TAU, ALPHA) leave no trace in the weights.
-
-    Args:
-        weights: under our names, of a whole model or of parts of it.
-
-    Returns:
-        Configuration key -> value; parts that are absent have no keys.
     """
     return {**_describe_backbone(weights), **_describe_heads(weights)}
 

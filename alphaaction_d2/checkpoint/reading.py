@@ -52,10 +52,9 @@ _TEXT_PICKLE = rb"\(d|\(l|\(i|\]|\}|c[\w.]+\n[\w.]+\n"  # protocol 0, of Python 
 
 
 def read_checkpoint(path: str | os.PathLike, *, trust_pickle: bool = False) -> dict[str, Any]:
-    """Read a file of weights, which come under "model" as tensors, names as in the file.
+    """Read a local file of weights, which come under "model" as tensors, names as in the file.
 
     Args:
-        path: a local file of torch, or a pickle.
         trust_pickle: also unpickle what holds more than arrays of numbers, which lets the file run
             any code (TRUST_PICKLE does the same).
 
@@ -177,12 +176,10 @@ def _what_it_is(start: bytes) -> str:
 
 
 def _check_archive(path: str | os.PathLike) -> None:
-    """Refuse an archive that torch did not write, or of which a bit has changed.
+    """Refuse an archive that torch did not write, or of which a bit has changed; ValueError says
+    what it is.
 
     Torch keeps a checksum of every record, and does not look at it itself.
-
-    Raises:
-        ValueError: with what it is.
     """
     damaged = f"{path}: not a checkpoint, or a damaged one"
     try:

@@ -85,11 +85,8 @@ class KeyframeBoxes(BoxSource):
     """
 
     def __init__(self, files: Sequence[BoxFile]) -> None:
-        """
-        Args:
-            files: boxes of one video; class "" or "person" is a person, anything else an object. A
-                row belongs to the nearest whole second.
-        """
+        """Take boxes of one video; class "" or "person" is a person, anything else an object. A row
+        belongs to the nearest whole second."""
         self._files = [split_at_keyframes(file) for file in files]
         # boxes at keyframes, which of them are persons, and persons between keyframes, once the
         # size of the picture is known
@@ -98,11 +95,7 @@ class KeyframeBoxes(BoxSource):
 
     @classmethod
     def from_files(cls, paths: Sequence[str | Path], video_id: str) -> KeyframeBoxes:
-        """Read files of boxes (README, "Boxes").
-
-        Args:
-            paths: files in any form that :func:`read_boxes` knows.
-            video_id: whose rows to take.
+        """Read a video's rows of files in any form that :func:`read_boxes` knows (README, "Boxes").
 
         Raises:
             DataFileError: a file is not what it should be.
@@ -117,11 +110,8 @@ class KeyframeBoxes(BoxSource):
         return max(int(file.rows.person_ids.max(initial=UNKNOWN_PERSON)) for file in files)
 
     def watch(self, frames: Frames) -> Iterator[tuple[float, np.ndarray]]:
-        """Pass on the frames, whose size is needed for files that count in pixels.
-
-        Raises:
-            DataFileError: boxes in pixels do not fit into the picture.
-        """
+        """Pass on the frames, whose size is needed for files that count in pixels; DataFileError
+        for boxes that do not fit into the picture."""
         self._asked.clear()
         first = True
         for seconds, frame in frames:
@@ -206,12 +196,8 @@ class DetectedBoxes(BoxSource):
         looks_per_second: int = 1,
         stopwatch: Stopwatch | None = None,
     ) -> None:
-        """
-        Args:
-            detect: finds boxes in pictures.
-            looks_per_second: how often; once, at the keyframes, or a multiple of that.
-            stopwatch: counts the detector's time as a stage of its own.
-        """
+        """Find boxes once, at the keyframes, or a multiple of that; the time counts as a stage of
+        its own."""
         if looks_per_second < 1:
             raise ValueError(
                 f"MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND {looks_per_second}: use at least 1"

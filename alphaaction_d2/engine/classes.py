@@ -12,14 +12,8 @@ from ..data.datasets import register_datasets
 
 
 def with_classes(cfg: CfgNode, weights: str = "") -> CfgNode:
-    """The configuration with its classes: its own, else those of the weights, else of the data.
-
-    Args:
-        weights: of a model that is to be used as it is; "": one that is to be trained.
-
-    Returns:
-        `cfg`, or a copy that says it. Without weights and data that know, AVA's classes stay meant.
-    """
+    """Give the configuration, or a copy, with its classes: its own, else those of the weights, if
+    these are to be used as they are, else of the data; where nobody knows, AVA's stay meant."""
     if says_classes(cfg):
         return cfg
     cfg = cfg.clone()

@@ -30,10 +30,7 @@ def build_detector_memory(cfg: CfgNode, datasets: Sequence[str]) -> MemoryPool:
     """Build a pool of the features in `MODEL.MEMORY.DETECTOR_FILES`, or in data sets' own files.
 
     There is one copy a machine, and nobody writes to it any more. All processes call this together.
-
-    Raises:
-        FileNotFoundError: a file is missing.
-        ValueError: a file is something else, or of another width; a data set has none.
+    FileNotFoundError for a missing file; ValueError for something else, another width, or none.
     """
     check_keys(cfg, "MODEL.MEMORY", {"DETECTOR_FILES": several(TEXT, range(1001))})
     channels, most = cfg.MODEL.MEMORY.DETECTOR_CHANNELS, cfg.MODEL.MEMORY.MAX_PERSONS

@@ -72,11 +72,8 @@ class BestCheckpoint(HookBase):
     """
 
     def __init__(self, checkpointer: ActionCheckpointer, metric: str) -> None:
-        """
-        Args:
-            metric: a name under which evaluation results are stored, such as "ava/mAP@0.5"; larger
-                is better.
-        """
+        """Watch a metric, under the name of evaluation results such as "ava/mAP@0.5"; larger is
+        better."""
         self.checkpointer = checkpointer
         self.metric = metric
         self.record = Path(checkpointer.save_dir, "model_best.json")
@@ -137,11 +134,7 @@ class ProgressWriter(EventWriter):
     """Tells people now and then how far training is. All numbers of all steps are in the files."""
 
     def __init__(self, max_iter: int, every: float = 15.0) -> None:
-        """
-        Args:
-            max_iter: steps of the whole run.
-            every: seconds between two lines, at least.
-        """
+        """Tell of a run of `max_iter` steps, with at least `every` seconds between two lines."""
         self._max_iter, self._every = max_iter, every
         self._told = -math.inf
 

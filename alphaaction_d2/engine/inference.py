@@ -48,11 +48,10 @@ logger = logging.getLogger(__name__)
 def extract(
     model: ActionRCNN, clips: list[dict], together: bool | None = None
 ) -> list[ClipFeatures]:
-    """Extract the features of every clip.
+    """Extract the features of every clip, of one video or of several, by a model that is not
+    wrapped.
 
     Args:
-        model: not wrapped.
-        clips: inputs of the model, of one video or of several.
         together: clips of one size go through the network as one batch (of other sizes they would
             be padded, which changes what the network sees at the edge). None: not on the CPU: there
             a convolution picks its kernel by the size of the batch, so results would depend on
@@ -98,11 +97,8 @@ class Member(nn.Module):
         memory_model: ActionRCNN | None = None,
         view: int = 0,
     ) -> None:
-        """
-        Args:
-            model, pool, memory_model: see :class:`DelayedInference`.
-            view: of the clips that come in several (`TEST.AUG`), which one it sees.
-        """
+        """Look at one view, by its number, of the clips that come in several (`TEST.AUG`); the
+        other arguments are those of :class:`DelayedInference`."""
         super().__init__()
         self.model = model
         self.pool = pool
@@ -148,10 +144,9 @@ class DelayedInference(nn.Module):
         together: bool | None = None,
         others: Sequence[Member] = (),
     ) -> None:
-        """
+        """Begin with an empty pool of its own, or None for a model without memory.
+
         Args:
-            model: not wrapped.
-            pool: an empty pool of its own; None for a model without memory.
             delay: future slots to wait for; None: all of the window.
             memory_model: the network whose features are remembered; None: `model` itself.
             linker: gives ids to persons who come without; None: ids stay as they are.
@@ -343,13 +338,8 @@ class WithEnd:
 
 
 def build_stream(cfg: CfgNode, keyframes: list[dict], single_view: bool = False) -> WithEnd:
-    """This process's share of keyframes, as testing sees them: whole videos, each in time order.
-
-    An empty batch ends the stream.
-
-    Args:
-        single_view: whatever `TEST.AUG` says.
-    """
+    """This process's share of keyframes, as testing sees them: whole videos, each in time order,
+    and an empty batch that ends the stream; with `single_view`, whatever `TEST.AUG` says."""
     if single_view:
         cfg = cfg.clone()
         cfg.defrost()
@@ -440,12 +430,8 @@ def build_delayed_inference(
 
 
 def build_ensemble(cfg: CfgNode) -> list[tuple[CfgNode, ActionRCNN]]:
-    """Build the further networks of `cfg.TEST.ENSEMBLE`, with their weights.
-
-    Raises:
-        ValueError: one of them would need other clips, persons, classes or another memory window
-            than `cfg`: then evaluate each alone, and average their files.
-    """
+    """Build the further networks of `cfg.TEST.ENSEMBLE`, with their weights; ValueError for one
+    that would need other clips, persons, classes or another memory window than `cfg`."""
     check_keys(cfg, "TEST", {"ENSEMBLE": several(several(TEXT, [2]), range(100))})
     built = []
     for file, weights in cfg.TEST.ENSEMBLE:

@@ -143,13 +143,8 @@ class LivePredictor(VideoPredictor):
         fps: float = 25.0,
         video_id: str | None = None,
     ) -> Iterator[dict]:
-        """Yield results as :class:`VideoPredictor` does, as far as there is time for them.
-
-        They have their `latency` besides, in seconds.
-
-        Args:
-            video: (seconds, frame), a frame at a time; it is read in a thread.
-        """
+        """Yield results as :class:`VideoPredictor` does, as far as there is time for them, with
+        their `latency` in seconds besides. The (seconds, frame) are read in a thread."""
         # Whole second -> when its first frame was there.
         arrivals: dict[int, float] = {}
 

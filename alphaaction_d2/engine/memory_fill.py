@@ -45,12 +45,7 @@ def build_training_pool(
     cfg: CfgNode, model: ActionRCNN, keyframes: Sequence[dict]
 ) -> MemoryPool | None:
     """Build a pool with room for all persons of keyframes, one copy a machine; None without need.
-
-    All processes call this together.
-
-    Raises:
-        ValueError: two keyframes of a video have one slot between them.
-    """
+    All processes call this together; ValueError for two keyframes of a video with one slot."""
     if not uses_memory(model):
         return None
     if cfg.MODEL.MEMORY.DETECTOR_CHANNELS:
@@ -144,14 +139,8 @@ def attach_memory(
 def fill_memory(
     cfg: CfgNode, model: ActionRCNN, pool: MemoryPool, keyframes: Sequence[dict], tag: float
 ) -> None:
-    """Store the annotated persons of all keyframes, as `model` sees them in testing.
-
-    Every process takes its share of the videos; all call this together.
-
-    Args:
-        model: not wrapped.
-        tag: loss tag of all entries.
-    """
+    """Store the annotated persons of all keyframes, as `model` (not wrapped) sees them in testing,
+    with a loss tag. Every process takes its share of the videos; all call this together."""
     logger.info("Filling the memory pool from %d keyframes", len(keyframes))
     records = [dict(keyframes[i]) for i in range(len(keyframes))]
     for record in records:

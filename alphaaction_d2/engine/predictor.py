@@ -196,12 +196,9 @@ def _ready(delayed: DelayedInference, batch: list[dict]) -> list[dict]:
 def class_names(cfg: CfgNode, model: nn.Module | None = None, label_map: str = "") -> list[str]:
     """Name the action classes.
 
-    The first that knows them counts: the file `label_map`; the weights of `model`, or a label map
-    beside them; the configured data sets. Without these 80 classes are AVA's, and others are called
-    by their number.
-
-    Raises:
-        ValueError: `label_map` has another number of classes than the model.
+    The first that knows them counts: the file `label_map` (ValueError if it has another number of
+    them than the model); the weights of `model`, or a label map beside them; the configured data
+    sets. Without these 80 classes are AVA's, and others are called by their number.
     """
     num_classes = class_groups(with_classes(cfg, cfg.MODEL.WEIGHTS)).num_classes
     if label_map:

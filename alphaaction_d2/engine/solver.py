@@ -86,11 +86,8 @@ def scale_to_batch(cfg: CfgNode) -> CfgNode:
     """Scale linearly (Goyal et al., 2017) when the schedule is meant for another batch.
 
     With k = IMS_PER_BATCH / REFERENCE_IMS_PER_BATCH, rates are multiplied and everything counted in
-    iterations is divided by k, so that the same number of clips is seen.
-
-    Returns:
-        A new frozen configuration, its reference batch the actual one; `cfg` itself when there is
-        nothing to do.
+    iterations is divided by k, so that the same number of clips is seen. The reference batch of the
+    new, frozen configuration is the actual one.
     """
     reference, batch = cfg.SOLVER.REFERENCE_IMS_PER_BATCH, cfg.SOLVER.IMS_PER_BATCH
     if reference in (0, batch):

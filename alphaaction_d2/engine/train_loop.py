@@ -49,14 +49,12 @@ class ActionTrainLoop(SimpleTrainer):
         amp_dtype: torch.dtype | None = None,
         device_type: str = "cpu",
     ) -> None:
-        """
-        Args:
-            model: an `ActionRCNN`, wrapped in DistributedDataParallel when there are several
-                workers.
-            pool: None for a model without memory.
-            parts: a step's clips go through the model in this many parts.
-            amp_dtype: of mixed precision; None computes in float32. float16 scales the loss.
-            device_type: "cpu" or "cuda", where the model is.
+        """Args:
+        model: an `ActionRCNN`, wrapped in DistributedDataParallel when there are several
+            workers.
+        parts: a step's clips go through the model in this many parts.
+        amp_dtype: of mixed precision; None computes in float32. float16 scales the loss.
+        device_type: "cpu" or "cuda", where the model is.
         """
         super().__init__(model, data_loader, optimizer)
         share = data_loader.batch_size // data_loader.world_size
@@ -168,30 +166,23 @@ def over_all_workers(losses: Losses) -> dict[str, Tensor]:
 
 
 def factors_of_workers(counts: Tensor) -> Tensor:
-    """Compute the factors that turn each worker's mean into its part of the mean over all.
+    """Compute the factors (W, L) that turn each worker's mean into its part of the mean over all.
 
     Workers average their gradients, so each divides its sum by the *average* number of things, as
     detectron2's heads do: everybody then counts alike, however persons are spread over workers.
-    With less than one a worker the sums would be blown up, so the least divisor is 1.
-
-    Args:
-        counts: (W, L) what each of L losses is a mean over on each of W workers.
-
-    Returns:
-        (W, L).
+    With less than one a worker the sums would be blown up, so the least divisor is 1. `counts` are
+    (W, L): what each of L losses is a mean over on each of W workers.
     """
     return counts / counts.mean(dim=0).clamp(min=1)
 
 
 def shares_of_parts(persons: Tensor) -> list[float]:
-    """Weigh the losses of the parts so that they add up to the loss of the whole batch.
+    """Weigh the losses of the P parts so that they add up to the loss of the whole batch, from the
+    numbers of persons (W, P) on W workers.
 
     The loss of a part is a sum over persons divided by their number, averaged over workers and at
     least 1 (see :func:`factors_of_workers`); the sum of two such means needs the persons as
     weights.
-
-    Args:
-        persons: (W, P) in each of P parts on each of W workers.
     """
     means = persons.mean(dim=0)
     return (means.clamp(min=1) / means.sum().clamp(min=1)).tolist()

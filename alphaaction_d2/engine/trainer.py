@@ -136,13 +136,9 @@ class Trainer(DefaultTrainer):
         self.register_hooks(self.build_hooks())
 
     def resume_or_load(self, resume: bool = True, rebuild_memory: bool = False) -> None:
-        """Begin from `cfg.MODEL.WEIGHTS`, or go on from the last checkpoint of `cfg.OUTPUT_DIR`.
-
-        Args:
-            resume: go on, if there is something to go on from.
-            rebuild_memory: do not read the pool's file; fill the pool with the model's present
-                features instead.
-        """
+        """Begin from `cfg.MODEL.WEIGHTS`, or go on from the last checkpoint of `cfg.OUTPUT_DIR`, if
+        there is one. With `rebuild_memory` the pool's file is not read, but filled with the model's
+        features."""
         resuming = resume and self.checkpointer.has_checkpoint()
         self.checkpointer.resume_or_load(
             self.cfg.MODEL.WEIGHTS, resume=resume, rebuild_memory=rebuild_memory

@@ -28,14 +28,8 @@ def write_memory_file(path: str | Path, state: dict) -> str:
 
 
 def read_memory_file(path: str | Path, checksum: str | None = None) -> dict:
-    """Read the state in a file; its tensors are mapped from the file, not loaded.
-
-    Args:
-        checksum: what the file must hold; None: whatever it says itself.
-
-    Raises:
-        MemoryFileError: with the reason.
-    """
+    """Read the state in a file, of a checksum if one is given; its tensors are mapped from the
+    file, not loaded. MemoryFileError says what is wrong."""
     if not Path(path).is_file():
         raise MemoryFileError("no such memory file")
     try:

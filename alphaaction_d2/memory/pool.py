@@ -56,15 +56,9 @@ _CROWD = 5
 
 
 def read_weights(tags: np.ndarray, err: float) -> np.ndarray:
-    """Trust slots written at loss `tag` by w = min(err / tag, tag / err) (AIA, Eq. 2).
-
-    Args:
-        tags: (...) loss tags, 0 where nothing was written.
-        err: current training loss; infinite before the first step.
-
-    Returns:
-        (...) float32 in [0, 1]; 0 where the tag is 0 or `err` is 0 or infinite.
-    """
+    """Trust slots written at loss `tag` by w = min(err / tag, tag / err) in float32 (AIA, Eq. 2); 0
+    where the tag is 0 (nothing was written) or `err`, the current loss, is 0 or infinite (no step
+    yet)."""
     weights = np.zeros(tags.shape, dtype=np.float32)
     if err > 0:
         known = tags > 0
@@ -204,12 +198,10 @@ class MemoryPool:
         training: bool,
         persons_of: Sequence[Instances | None] = (),
     ) -> MemoryWindow:
-        """Read the windows around N >= 1 slots, all rows in one gather.
+        """Read the windows around N >= 1 slots of videos, all rows in one gather.
 
-        Args:
-            places: video and slot of each.
-            training: weight slots by their loss tags and thin out crowded ones at random.
-            persons_of: each clip's own, for `own_tracks_first`.
+        In training, slots are weighted by their loss tags and crowded ones thinned out at random.
+        `persons_of` are each clip's own, for `own_tracks_first`.
         """
         offsets = self.offsets.numpy()
         found = [self.slots.find(video, slot + offsets) for video, slot in places]
@@ -350,11 +342,8 @@ class MemoryPool:
         }
 
     def load_state_dict(self, state: dict) -> None:
-        """Take over the contents of a pool of the same videos and channels.
-
-        Raises:
-            MemoryFileError: the state belongs to other videos, channels, numbers or weights.
-        """
+        """Take over the contents of a pool; MemoryFileError for one of other videos, channels,
+        numbers or weights."""
         if state["num_channels"] != self.num_channels:
             raise MemoryFileError(
                 f"features of {state['num_channels']} channels, the model has {self.num_channels}"
@@ -374,22 +363,13 @@ class MemoryPool:
                 table.copy_(state[name])
 
     def save(self, path: str | Path) -> str:
-        """Write a file of its own; a crash while writing leaves the file that was there before.
-
-        Returns:
-            The checksum of the contents.
-        """
+        """Write a file of its own, and give the checksum of its contents; a crash while writing
+        leaves the file that was there before."""
         return write_memory_file(path, self.state_dict())
 
     def load(self, path: str | Path, checksum: str | None = None) -> None:
-        """Read a file written by :meth:`save`.
-
-        Args:
-            checksum: of the contents that the file must have; None: any sound contents.
-
-        Raises:
-            MemoryFileError: with file and reason; the pool is as it was.
-        """
+        """Read a file written by :meth:`save`, of a checksum if one is given; MemoryFileError, with
+        file and reason, leaves the pool as it was."""
         try:
             self.load_state_dict(read_memory_file(path, checksum))
         except MemoryFileError as error:

@@ -130,11 +130,7 @@ class RingSlots:
     """
 
     def __init__(self, size: int, capacity: int) -> None:
-        """
-        Args:
-            size: P, slots that are held.
-            capacity: persons a slot; of more the best-scoring ones are kept.
-        """
+        """Hold P = `size` slots of `capacity` persons; of more the best-scoring ones are kept."""
         self.starts = 1 + capacity * np.arange(size + 1, dtype=np.int64)
         self._held = np.zeros(size, dtype=np.int64)
         self._occupied = np.zeros(size, dtype=bool)

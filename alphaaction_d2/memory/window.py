@@ -58,16 +58,12 @@ def weighted(window: MemoryWindow, dtype: torch.dtype) -> MemoryWindow:
 def insert_clips(
     window: MemoryWindow, persons: list[Instances], random_subset: bool
 ) -> MemoryWindow:
-    """Put clips' own persons, detached, into their centre slots (AIA, Algorithm 1, line 13).
+    """Put clips' own persons, detached, into their centre slots (AIA, Algorithm 1, line 13), of
+    more than M a random subset (training) or the best.
 
     After :func:`weighted`, because the loss of an earlier step says nothing about features of this
-    one. A window that comes with the pool's own centre stays as it is.
-
-    Args:
-        window: N windows, weighted; a centre that is to be filled is empty.
-        persons: per clip, with `roi_features` (Ri, C), `person_ids`, `proposal_boxes`,
-            `objectness_logits`.
-        random_subset: of more than M persons take a random subset (training) instead of the best.
+    one. A window that comes with the pool's own centre stays as it is. Persons have `roi_features`
+    (Ri, C), `person_ids`, `proposal_boxes` and `objectness_logits`.
     """
     max_persons = window.valid.shape[2]
     centre = window.centre

@@ -62,15 +62,11 @@ def is_address(text: str) -> bool:
 
 
 def local_file(address: str) -> str:
-    """Give the path of the file at an address, downloaded if it is not there yet.
+    """Give the path of the file at an address (http://, https://, or detectron2:// as in
+    detectron2), downloaded if it is not there yet; DownloadError if it cannot be had, or is not
+    what it was.
 
     Processes that ask for one file wait for the first of them.
-
-    Args:
-        address: http://, https://, or detectron2:// as in detectron2.
-
-    Raises:
-        DownloadError: it cannot be had, or is not what it was.
     """
     address = re.sub("^detectron2://", _DETECTRON2, address)
     parts = urlsplit(address)
@@ -129,15 +125,8 @@ def _pinned(path: Path) -> tuple[str, str] | None:
 
 
 def _check(address: str, file: Path, path: Path) -> None:
-    """Compare a file with the published sum, and with the one that it had at first sight.
-
-    Args:
-        file: to look at: the cached one, or one that has just come and is not in its place yet.
-        path: its place.
-
-    Raises:
-        DownloadError: it is another file.
-    """
+    """Compare a file, in its place `path` or just come, with the published sum, and with the one
+    that it had at first sight; DownloadError if it is another file."""
     sums = {"sha256": hashlib.sha256(), "md5": hashlib.md5(usedforsecurity=False)}
     with open(file, "rb") as opened:
         while chunk := opened.read(_CHUNK):

@@ -17,14 +17,8 @@ _CONFIGS = (Path(__file__).parent / "configs", Path(__file__).resolve().parents[
 
 
 def get_config_file(name: str) -> str:
-    """The path of a configuration of the zoo.
-
-    Args:
-        name: below `configs/` (".yaml" may be left out), or that of published weights.
-
-    Raises:
-        RuntimeError: there is none of this name, as in detectron2.
-    """
+    """The path of a configuration of the zoo, by its name below `configs/` (".yaml" may be left
+    out) or that of published weights; RuntimeError where there is none, as in detectron2."""
     entry = find(name)
     if entry is not None and not entry.config:
         raise RuntimeError(f"{name}: no configuration of this project fits these weights yet")
@@ -37,11 +31,7 @@ def get_config_file(name: str) -> str:
 
 
 def get_checkpoint_url(name: str) -> str:
-    """The address of published weights.
-
-    Raises:
-        RuntimeError: there are none of this name, as in detectron2, or they have no address.
-    """
+    """The address of published weights; RuntimeError where there is none, as in detectron2."""
     entry = find(name)
     if entry is None:
         raise RuntimeError(f"{name}: no such weights in the model zoo{closest(name)}")
@@ -51,11 +41,8 @@ def get_checkpoint_url(name: str) -> str:
 
 
 def find_config(text: str) -> str:
-    """The path of a configuration that is named by its path, its address or its name.
-
-    Raises:
-        FileNotFoundError: there is none; `model_zoo.download.DownloadError`: it cannot be had.
-    """
+    """The path of a configuration that is named by its path, its address or its name;
+    FileNotFoundError or `DownloadError` where it cannot be had."""
     if is_address(text):
         return local_file(text)
     if not os.path.isfile(text):
@@ -84,11 +71,8 @@ def _tell(name: str, score: str, licence: str) -> None:
 
 
 def local_weights(text: str) -> str:
-    """The path of weights that are named by their path, their address or their name.
-
-    Raises:
-        FileNotFoundError: there are none; `model_zoo.download.DownloadError`: they cannot be had.
-    """
+    """The path of weights that are named by their path, their address or their name;
+    FileNotFoundError or `DownloadError` where they cannot be had."""
     if is_address(text):
         return local_file(text)
     if os.path.exists(text):

@@ -15,14 +15,8 @@ if TYPE_CHECKING:
 
 
 def get_config(name: str, trained: bool = False) -> CfgNode:
-    """The configuration of a name.
-
-    Args:
-        trained: with MODEL.WEIGHTS set to the published weights of that name.
-
-    Raises:
-        RuntimeError: see :func:`~.files.get_config_file` and :func:`~.files.get_checkpoint_url`.
-    """
+    """The configuration of a name, `trained` with MODEL.WEIGHTS set to the published weights of it;
+    RuntimeError where there is none."""
     from ..formats.config_files import setup_cfg
 
     file = get_config_file(name)
@@ -38,12 +32,11 @@ def get_config(name: str, trained: bool = False) -> CfgNode:
 
 
 def get(name: str, trained: bool = False, device: str | None = None) -> nn.Module:
-    """Build the model of a name, in training mode as in detectron2.
+    """Build the model of a name, in training mode as in detectron2, on a GPU if there is one.
 
     Args:
         trained: with the published weights, which must cover all of it; else with those of the
             configuration's MODEL.WEIGHTS, if it has some.
-        device: default: a GPU if there is one.
 
     Raises:
         RuntimeError: see :func:`get_config`.

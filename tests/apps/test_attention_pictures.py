@@ -86,8 +86,8 @@ def keyframe(time: float, persons: int, score: float) -> KeyframeResult:
     return KeyframeResult(time, [person] * persons, ClipAttention(np.zeros((persons, 4)), {}, []))
 
 
-def choose(count: int, keyframes, **options) -> list[float]:
-    choice = KeyframeChoice(count, **options)
+def choose(count: int, keyframes) -> list[float]:
+    choice = KeyframeChoice(count)
     for x in keyframes:
         choice.add(x)
         assert len(choice.chosen) <= count
@@ -108,11 +108,8 @@ def test_chosen_keyframes_keep_a_distance():
     scores = [0.1, 0.2, 0.9, 0.3, 0.3, 0.8, 0.7]
     keyframes = [keyframe(float(t), 1, s) for t, s in enumerate(scores)]
     assert choose(3, keyframes) == [2, 5]
-    assert choose(3, keyframes, min_distance=1.0) == [2, 5, 6]
-    assert choose(2, [keyframe(float(t), 1, 0.5) for t in range(9)]) == [
-        0,
-        3,
-    ]  # the first of equals
+    alike = [keyframe(float(t), 1, 0.5) for t in range(9)]
+    assert choose(2, alike) == [0, 3], "the first of equals"
 
 
 # ---------------------------------------------------------------------------------------- the demo

@@ -40,12 +40,8 @@ def recognise(weights: Mapping[str, Tensor]) -> str | None:
 
 
 def convert(weights: Mapping[str, Tensor], name: str) -> Converted:
-    """Turn the weights of a source into ours.
-
-    Args:
-        weights: name -> tensor, without the prefix "module." of a parallel model.
-        name: one of SOURCES.
-    """
+    """Turn the weights of a source into ours; names are without the "module." of a parallel
+    model."""
     source = SOURCES[name]
     renamed: dict[str, Tensor] = {}
     left_over: dict[str, str] = {}

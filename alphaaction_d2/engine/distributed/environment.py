@@ -18,14 +18,10 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 def launcher_variables(environment: Mapping[str, str]) -> dict[str, str] | None:
     """Find torchrun's variables, or make them of SLURM's for a task of srun.
 
-    Returns:
-        VARIABLES with their values; None for a process that neither of them started as one of
-        several: a plain shell, a shell or batch script in an allocation of SLURM, a job step with a
-        single task.
-
-    Raises:
-        ValueError: variables are missing, are no numbers, or describe processes that are not spread
-            as detectron2's groups of a machine need it. One line.
+    None for a process that neither of them started as one of several: a plain shell, a shell or
+    batch script in an allocation of SLURM, a job step with a single task. ValueError, in one line,
+    where variables are missing, are no numbers, or describe processes that are not spread as
+    detectron2's groups of a machine need it.
     """
     if "RANK" in environment or "LOCAL_RANK" in environment:
         variables = {name: environment.get(name, "") for name in VARIABLES}
@@ -103,12 +99,8 @@ def _check(variables: Mapping[str, str]) -> None:
 
 
 def join_group(variables: Mapping[str, str], device: str) -> None:
-    """Meet the other processes; from here on detectron2's `comm` knows them.
-
-    Args:
-        variables: of :func:`launcher_variables`.
-        device: where the models are: "cuda" (NCCL, a GPU for every process) or "cpu" (GLOO).
-    """
+    """Meet the other processes; from here on detectron2's `comm` knows them. Where models are on
+    "cuda" it is by NCCL, with a GPU for every process, else by GLOO."""
     os.environ.update(variables)  # for torch, which also asks them for torchrun's own store
     cuda = torch.device(device).type == "cuda"
     if cuda:

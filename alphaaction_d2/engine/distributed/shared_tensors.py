@@ -22,10 +22,8 @@ def shared_zeros(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 
     All processes call this together and in the same order. The first one of every machine makes a
     file in memory, all map it, and its name is removed at once: nothing stays behind, even when
-    processes are killed. Room is reserved here, not found missing in the middle of a run.
-
-    Raises:
-        OSError: there is not enough room; in all processes of the machine.
+    processes are killed. Room is reserved here, not found missing in the middle of a run: OSError
+    in all processes of the machine.
     """
     if comm.get_world_size() == 1:
         return torch.zeros(shape, dtype=dtype)
