@@ -181,7 +181,7 @@ def _add_slowfast(cfg: CN) -> None:
 
 
 def _add_video_backbone(cfg: CN) -> None:
-    """The backbones that are networks of other libraries (`model_zoo/networks.py`)."""
+    """Networks of other libraries (`model_zoo/networks.py`), and video transformers."""
     cfg.MODEL.VIDEO_BACKBONE = CN()
     # Which network; MODEL.BACKBONE.NAME says of which library.
     cfg.MODEL.VIDEO_BACKBONE.NAME = ""
@@ -194,6 +194,11 @@ def _add_video_backbone(cfg: CN) -> None:
     cfg.MODEL.VIDEO_BACKBONE.FROZEN = False
     # "BN" trains batch normalisation; "FrozenBN" keeps statistics, scale and shift fixed.
     cfg.MODEL.VIDEO_BACKBONE.NORM = "FrozenBN"
+    # The video transformer of VideoMAE and UMT. ViT-B: 768 and 12; ViT-L: 1024 and 24.
+    cfg.MODEL.VIDEO_BACKBONE.VIT = CN()
+    cfg.MODEL.VIDEO_BACKBONE.VIT.CHANNELS = 768  # a multiple of 64, the channels of a head
+    cfg.MODEL.VIDEO_BACKBONE.VIT.DEPTH = 12
+    cfg.MODEL.VIDEO_BACKBONE.VIT.TUBELET = 2  # frames that become one map; UMT: 1
 
 
 def _add_action_head(cfg: CN) -> None:

@@ -76,7 +76,11 @@ class _StrictCheckpointer(DetectionCheckpointer):
         }
         self.problems |= {n: f"{n} is missing" for n in missing if n not in wrong}
         # A network that lacks a layer of the one that was trained computes something else.
-        foreign = [n for n in incompatible.unexpected_keys if n.startswith("backbone.blocks.")]
+        foreign = [
+            n
+            for n in incompatible.unexpected_keys
+            if n.startswith(("backbone.blocks.", "backbone.network."))
+        ]
         foreign += [f"backbone: {n}" for n, why in self._left_over.items() if why == FOREIGN_LAYER]
         self.problems |= {n: f"{n} has no place in it" for n in foreign}
         self._absent = {part_of(name) for name in missing} - present

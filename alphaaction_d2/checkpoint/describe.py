@@ -19,7 +19,22 @@ def describe(weights: Mapping[str, Tensor]) -> dict[str, object]:
 
     Strides, dilations and frame rates (TAU, ALPHA) leave no trace in the weights.
     """
-    return {**_describe_backbone(weights), **_describe_heads(weights)}
+    backbone = _describe_transformer(weights) or _describe_backbone(weights)
+    return {**backbone, **_describe_heads(weights)}
+
+
+def _describe_transformer(weights: Mapping[str, Tensor]) -> dict[str, object]:
+    inside = "backbone.network"
+    biases = _numbers(weights, rf"{re.escape(inside)}\.blocks\.(\d+)\.attn\.q_bias")
+    tubes = weights.get(f"{inside}.patch_embed.proj.weight")
+    if tubes is None or not biases:
+        return {}
+    return {
+        "MODEL.BACKBONE.NAME": "build_video_transformer_backbone",
+        "MODEL.VIDEO_BACKBONE.VIT.CHANNELS": tubes.shape[0],
+        "MODEL.VIDEO_BACKBONE.VIT.DEPTH": len(biases),
+        "MODEL.VIDEO_BACKBONE.VIT.TUBELET": tubes.shape[2],
+    }
 
 
 def _describe_backbone(weights: Mapping[str, Tensor]) -> dict[str, object]:

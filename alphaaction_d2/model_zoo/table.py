@@ -12,6 +12,7 @@ from typing import NamedTuple
 _PYTORCHVIDEO = "https://dl.fbaipublicfiles.com/pytorchvideo/model_zoo"
 _PYSLOWFAST = "https://dl.fbaipublicfiles.com/pyslowfast/model_zoo"
 _MMACTION2 = "https://download.openmmlab.com/mmaction/v1.0/detection"
+_UMT = "https://pjlab-gvm-data.oss-cn-shanghai.aliyuncs.com/umt/single_modality"
 _TORCHVISION = "https://download.pytorch.org/models"
 ALPHACTION_PAGE = "https://github.com/MVIG-SJTU/AlphAction/blob/master/MODEL_ZOO.md"
 
@@ -19,6 +20,9 @@ ALPHACTION_PAGE = "https://github.com/MVIG-SJTU/AlphAction/blob/master/MODEL_ZOO
 # Kinetics' videos have owners of their own.
 APACHE = "Apache-2.0 (of the project; its page says nothing else of the weights)"
 BSD = "BSD-3-Clause (of the project; terms of the data may apply)"
+MIT = "MIT (of the project; its page says nothing else of the weights)"
+# mmaction2, itself Apache-2.0, has ported VideoMAE's weights and trained on from them.
+VIDEOMAE = "CC BY-NC 4.0, not for commercial use (of VideoMAE, whose weights they are trained from)"
 NO_LICENCE = "none given"
 
 
@@ -82,6 +86,26 @@ def _table() -> dict[str, Published]:
             f"AVA/published/mmaction2_{name}.yaml",
             f"{_MMACTION2}/{network}/{folder}/{folder}_20220906-{sha}.pth",
             *("mmaction2", APACHE, f"{score} mAP, AVA v{version}"),
+        )
+    for size, sha, of_videomae, of_umt, of_k710 in (
+        ("base", "3dafab75", "33.6", "33.5", "81.9"),
+        ("large", "bf93c9ea", "38.7", "39.8", "86.0"),
+    ):
+        letter = size[0].upper()
+        file = f"vit-{size}-p16_videomae-k400-pre_8xb8-16x4x1-20e-adamw_ava-kinetics-rgb"
+        config = f"AVA/published/mmaction2_videomae_vit_{letter}"
+        table[config] = Published(
+            *(f"{config}.yaml", f"{_MMACTION2}/videomae/{file}/{file}_20230314-{sha}.pth"),
+            *("mmaction2_videomae", VIDEOMAE, f"{of_videomae} mAP, AVA v2.2"),
+        )
+        config = f"AVA/published/umt_vit_{letter}"
+        table[config] = Published(
+            *(f"{config}.yaml", f"{_UMT}/{size[0]}16_ptk710_ftk710_ftava_f8_res224.pth"),
+            *("umt", MIT, f"{of_umt} mAP, AVA v2.2"),
+        )
+        table[f"Kinetics/umt_vit_{letter}_k710"] = Published(
+            *(f"{config}.yaml", f"{_UMT}/{size[0]}16_ptk710_ftk710_f8_res224.pth", "umt", MIT),
+            f"to train from ({of_k710} top-1, Kinetics-710)",
         )
     for name, file, score in (
         ("slowfast_R50_4x16", "resnet50_4x16f_baseline", "26.7"),

@@ -324,7 +324,8 @@ def test_published_detectors_fill_their_configuration(name):
 
 def test_every_published_configuration_is_checked_and_documented():
     configs = {path.stem for path in PUBLISHED.glob("*.yaml") if not path.stem.startswith("Base")}
-    assert {name for name in configs if not name.startswith("mmaction2")} == set(FILES)
+    # the others have tests of their own
+    assert {x for x in configs if not x.startswith("mmaction2") and "_vit_" not in x} == set(FILES)
     text = (CONFIGS.parent / "docs" / "weights.md").read_text()
     assert [name for name in configs if f"`published/{name}.yaml`" not in text] == []
 

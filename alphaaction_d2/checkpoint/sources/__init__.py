@@ -11,18 +11,22 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from . import alphaction, mmaction2, pyslowfast, pytorchvideo
+from . import alphaction, mmaction2, pyslowfast, pytorchvideo, video_transformer
 from .source import CLASSIFIER, WHOLE_CLIP_CLASSIFIER, any_name, as_linear
 
 SOURCES = {
     "alphaction": alphaction.SOURCE,
-    "pytorchvideo_c2d": pytorchvideo.POOLED_SOURCE,  # before those that it looks like
+    # these two before those that they look like
+    "umt": video_transformer.UMT,
+    "pytorchvideo_c2d": pytorchvideo.POOLED_SOURCE,
     "pytorchvideo": pytorchvideo.SOURCE,
     "pyslowfast": pyslowfast.SOURCE,
     "mmaction2": mmaction2.SOURCE,
+    "mmaction2_videomae": video_transformer.MMACTION2,
 }
 
-OURS = r"backbone\.blocks\.|roi_heads\.(interaction|head|predictor)\."
+_BLOCKS = r"blocks\.\d\.(multipathway_\w+|res_blocks|conv|norm)\."  # of SlowFast
+OURS = rf"backbone\.({_BLOCKS}|network\.)|roi_heads\.(interaction|head|predictor)\."
 
 
 class Converted(NamedTuple):

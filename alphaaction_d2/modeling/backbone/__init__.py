@@ -4,6 +4,7 @@ from .map_backbone import MapBackbone
 from .networks import build_torchvision_video_backbone
 from .slowfast import Slow, SlowFast, build_slow_backbone, build_slowfast_backbone
 from .video_backbone import VideoBackbone, has_frozen_normalisation, stands_still
+from .video_transformer import build_video_transformer_backbone
 
 __all__ = [
     "MapBackbone",
@@ -13,6 +14,7 @@ __all__ = [
     "build_slow_backbone",
     "build_slowfast_backbone",
     "build_torchvision_video_backbone",
+    "build_video_transformer_backbone",
     "has_frozen_normalisation",
     "stands_still",
 ]

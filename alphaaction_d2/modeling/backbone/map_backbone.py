@@ -67,7 +67,9 @@ class MapBackbone(VideoBackbone):
         self.network = network.eval()  # as the dummy clip wants it, which is alone in its batch
         if layer:
             self._find(layer).register_forward_hook(_stop)
-        self.patches = next(m for m in network.modules() if isinstance(m, nn.Conv3d))
+        # no module of ours: a checkpoint would have its weights twice
+        first = next(m for m in network.modules() if isinstance(m, nn.Conv3d))
+        object.__setattr__(self, "patches", first)
         try:
             self.removed = self._measure(layer)
         except (RuntimeError, IndexError, AssertionError) as error:  # what networks raise
