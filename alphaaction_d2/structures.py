@@ -357,11 +357,11 @@ class ClipFeatures:
         """Copy to `device`, features as `dtype`; boxes and numbers keep their types."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {name: x.to(device) for name, x in values.items() if x is not None}
-        return replace(self, **moved)._each_feature(lambda x: x.to(dtype))
+        return replace(self, **moved).each_feature(lambda x: x.to(dtype))
 
     def detach(self) -> ClipFeatures:
         """Copy without the gradients of the features."""
-        return self._each_feature(Tensor.detach)
+        return self.each_feature(Tensor.detach)
 
     @property
     def num_bytes(self) -> int:
@@ -370,7 +370,7 @@ class ClipFeatures:
         found = [x.get(name) for x in sets for name in _FEATURES if x.has(name)]
         return sum(x.nbytes for x in [*found, self.scene] if x is not None)
 
-    def _each_feature(self, function: Callable[[Tensor], Tensor]) -> ClipFeatures:
+    def each_feature(self, function: Callable[[Tensor], Tensor]) -> ClipFeatures:
         """Copy, with the results of a function in place of the features."""
         copies = {}
         for part in ("persons", "objects", "hands"):

@@ -41,12 +41,16 @@ from ..modeling.meta_arch import ActionRCNN
 from ..structures import ClipFeatures, MemoryWindow
 from ..tracking import IdentityLinker, build_identity_linker, first_new_id
 from .detector_memory import build_detector_memory
+from .feature_files import FeatureFiles, seen_checksum
 
 logger = logging.getLogger(__name__)
 
 
 def extract(
-    model: ActionRCNN, clips: list[dict], together: bool | None = None
+    model: ActionRCNN,
+    clips: list[dict],
+    together: bool | None = None,
+    files: FeatureFiles | None = None,
 ) -> list[ClipFeatures]:
     """Extract the features of every clip, of one video or of several, by a model that is not
     wrapped.
@@ -56,16 +60,27 @@ def extract(
             be padded, which changes what the network sees at the edge). None: not on the CPU: there
             a convolution picks its kernel by the size of the batch, so results would depend on
             TEST.IMS_PER_BATCH in their last bits, and a batch is hardly faster.
+        files: of the model: clips that have one are read, the others get one.
     """
+    names = [] if files is None else [seen_checksum(x) for x in clips]
+    found: dict[int, ClipFeatures] = {}
+    for i, name in enumerate(names):
+        for x in files.read(name) if files is not None else ():
+            found[i] = x["features"].to(model.device, torch.float32)
     if together is None:
         together = model.device.type != "cpu"
     batches: dict[object, list[int]] = {}
     for i, x in enumerate(clips):
         size = tuple(x["video" if "video" in x else "image"].shape)
-        batches.setdefault(size if together else i, []).append(i)
-    found: dict[int, ClipFeatures] = {}
+        if i not in found:
+            batches.setdefault(size if together else i, []).append(i)
     for rows in batches.values():
         found.update(zip(rows, model.extract([clips[i] for i in rows])))
+        for i in rows if files is not None else ():
+            assert files is not None
+            # Copies: a file holds all that a view is of.
+            own = found[i].to(torch.device("cpu"), torch.float32).each_feature(torch.clone)
+            files.write(names[i], [{"features": own}])
     return [found[i] for i in range(len(clips))]
 
 
@@ -104,14 +119,17 @@ class Member(nn.Module):
         self.pool = pool
         self.memory_model = memory_model
         self.view = view
+        # Of the two models, see :meth:`DelayedInference.keep_features`.
+        self.files: FeatureFiles | None = None
+        self.memory_files: FeatureFiles | None = None
 
     def look(self, clips: list[dict], together: bool | None) -> list[_Look]:
         """Extract what result and memory need of every clip."""
         if self.view > 0:
             clips = [x["views"][self.view - 1] for x in clips]
-        features = remembered = extract(self.model, clips, together)
+        features = remembered = extract(self.model, clips, together, self.files)
         if self.memory_model is not None:
-            remembered = extract(self.memory_model, clips, together)
+            remembered = extract(self.memory_model, clips, together, self.memory_files)
         return list(map(_Look, features, remembered))
 
 
@@ -169,6 +187,15 @@ class DelayedInference(nn.Module):
     @property
     def model(self) -> ActionRCNN:
         return self.members[0].model
+
+    def keep_features(self, cfg: CfgNode) -> None:
+        """Keep what frozen networks say of clips in `cfg.DATALOADER.STORED_FOLDER`, if that is set,
+        and look there first: results stay the same, and cost what follows the networks."""
+        for member in self.members:
+            if member.model is self.model:  # others have a configuration of their own
+                member.files = FeatureFiles.of(cfg, member.model)
+                if member.memory_model is not None:
+                    member.memory_files = FeatureFiles.of(cfg, member.memory_model)
 
     def train(self, mode: bool = True) -> DelayedInference:
         """See torch. Raises ValueError when somebody, such as detectron2's `inference_on_dataset`,

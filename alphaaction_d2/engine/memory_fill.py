@@ -16,29 +16,17 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch import nn
 
-from ..checkpoint.reading import read_checkpoint
-from ..config import files_of
-from ..memory.file import state_checksum
 from ..memory.pool import MemoryPool, MemoryWrite
 from ..memory.slots import Clock
-from ..model_zoo import local_weights
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, Losses
 from .detector_memory import build_detector_memory
 from .distributed.exchange import gather_numbers, store_everywhere
 from .distributed.shared_tensors import shared_zeros
+from .feature_files import FeatureFiles, as_text, network_checksum
 from .inference import build_frozen_model, build_stream, extract, uses_memory
 
 logger = logging.getLogger(__name__)
-
-# Keys of networks that may have the same weights and yet see other features in the same video.
-_DECIDING = {
-    *("PIXEL_MEAN", "PIXEL_STD", "TAU", "ALPHA", "SLOW_SPREAD", "SLOW_START", "STEM_STRIDES"),
-    *("SPATIAL_STRIDES", "DILATIONS", "OUTPUT_STRIDE", "LATERAL", "POOLER_RESOLUTION"),
-    *("POOLER_SAMPLING_RATIO", "POOLER_TYPE"),
-    *("BOX_EXTEND_TEST", "POOL_TO_LAST_PIXEL", "NUM_FRAMES", "SAMPLING_RATE"),
-    *("CLIP_FPS", "FORMAT", "MIN_SIZE_TEST", "MAX_SIZE_TEST", "PAD_TO_STRIDE"),
-}
 
 
 def build_training_pool(
@@ -69,13 +57,10 @@ def build_training_pool(
     return pool
 
 
-def frozen_origin(cfg: CfgNode) -> str:
-    """What decides the features of a frozen memory, weights and configuration, as a checksum."""
-    with files_of("MODEL.MEMORY.FROZEN_WEIGHTS"):
-        weights = read_checkpoint(local_weights(cfg.MODEL.MEMORY.FROZEN_WEIGHTS))["model"]
-    nodes = (cfg.MODEL, cfg.MODEL.SLOWFAST, cfg.MODEL.ROI_ACTION_HEAD, cfg.INPUT)
-    values = [f"{key} {x}" for node in nodes for key, x in node.items() if key in _DECIDING]
-    return state_checksum({"weights": weights, "values": sorted(values)})
+def frozen_origin(cfg: CfgNode, model: ActionRCNN) -> str:
+    """What decides the features of a frozen memory, its network and what it sees, as a text."""
+    keys = ("NUM_FRAMES", "SAMPLING_RATE", "CLIP_FPS", "MIN_SIZE_TEST", "MAX_SIZE_TEST")
+    return f"{network_checksum(cfg, model)} {as_text([cfg.INPUT[key] for key in keys])}"
 
 
 def attach_memory(
@@ -156,8 +141,9 @@ def fill_memory(
 def _extract(
     cfg: CfgNode, model: ActionRCNN, records: list[dict], pool: MemoryPool
 ) -> Iterator[list[MemoryWrite]]:
+    files = FeatureFiles.of(cfg, model)
     for batch in build_stream(cfg, records, single_view=True):
-        features = extract(model, batch)
+        features = extract(model, batch, files=files)
         clips = zip(batch, features)
         yield [pool.prepare(x, f.persons) for x, f in clips if pool.clock.remembers(x)]
 

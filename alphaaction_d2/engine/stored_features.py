@@ -13,23 +13,21 @@ itself, and a run that was killed has lost one file.
 from __future__ import annotations
 
 import copy
-import functools
-import json
+import hashlib
+import itertools
 import logging
 import math
 import os
+import pickle
 import shutil
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import numpy as np
 import torch
-from detectron2.config import CfgNode
-from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
 from detectron2.utils.logger import log_every_n_seconds
 from torch.utils.data import DataLoader
@@ -37,21 +35,18 @@ from torch.utils.data import DataLoader
 from ..data.dataset_mapper import CONSUMED, ActionDatasetMapper, annotated_classes
 from ..data.randomness import derived_seed, seeded
 from ..data.train_loader import Place, SeededClips, TrainLoader
-from ..formats.writing import write_atomically
 from ..memory.file import state_checksum
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, ClipFeatures
 from .distributed.exchange import wait_for_all
+from .feature_files import FeatureFiles
 
 logger = logging.getLogger(__name__)
 
 CLIPS_AT_ONCE = 16
 DTYPE = torch.float16  # of what is kept, as in the memory pool
-VERSION = 1  # of the files; another number is computed anew
 _ENDS = 1 << 16  # bytes of a video's start and end that tell it from others of its size
 _BYTES_BESIDES = 4096  # of a clip's file besides features: boxes and names, measured
-# Keys that change nothing of what is stored.
-_WITHOUT_EFFECT = {"FROZEN", "WEIGHTS", "FREEZE_AT", "MAX_OPEN_VIDEOS", "MIN_SIZE_TEST"}
 
 
 class StoredClips:
@@ -84,24 +79,23 @@ class _Unit:
 
     places: list[Place]
     seed: int
-    path: Path | None = None  # of their file, which may be there already
+    name: str = ""  # of their file, which may be there already
 
 
 @torch.no_grad()
 def store_features(
-    model: ActionRCNN, loader: TrainLoader, num_variants: int, folder: Path | None = None
+    model: ActionRCNN, loader: TrainLoader, num_variants: int, files: FeatureFiles | None = None
 ) -> None:
     """Let `loader` deliver stored features instead of videos from now on.
 
     Every process computes its share and keeps all of them. What a variant looks like depends on the
     keyframe, the variant and, in memory, the loader's seed only (a jittered slow pathway starts
-    alike in CLIPS_AT_ONCE of them), so a resumed run has the same ones, and with a folder every
-    run.
+    alike in CLIPS_AT_ONCE of them), so a resumed run has the same ones, and with files every run.
 
     Args:
         model: not wrapped, with a frozen backbone.
         num_variants: V, how many augmented variants of a keyframe there are.
-        folder: see :func:`features_folder`; None keeps them in memory.
+        files: of the model; None keeps the features in memory.
 
     Raises:
         ValueError: two keyframes of the training set are of one video and second, or the disk has
@@ -115,37 +109,16 @@ def store_features(
         )
     logger.info("Storing the features of %d keyframes in %d variants", len(keyframes), num_variants)
     model.train()
-    if folder is None:
+    if files is None:
         found = _in_memory(model, loader, num_variants)
     else:
-        found = _in_folder(model, loader, num_variants, folder)
+        found = _in_files(model, loader, num_variants, files)
     clips: dict[tuple[str, float], list[dict]] = {}
     for x in found:
         clips.setdefault(_key(x), []).append(x)
     stored = StoredClips(clips)
     loader.prepare_with(stored)
     logger.info("Stored features: %.2f GB", stored.num_bytes / 1e9)
-
-
-def features_folder(cfg: CfgNode, model: ActionRCNN) -> Path | None:
-    """The folder in `DATALOADER.STORED_FOLDER` of all that `model` says of clips that are cut and
-    augmented like these; None where the key is empty."""
-    if not cfg.DATALOADER.STORED_FOLDER:
-        return None
-    nodes = (cfg.INPUT, cfg.MODEL.BACKBONE, cfg.MODEL.SLOWFAST, cfg.MODEL.get("VIDEO_BACKBONE", {}))
-    head = cfg.MODEL.ROI_ACTION_HEAD
-    settings = [
-        *({k: x for k, x in node.items() if k not in _WITHOUT_EFFECT} for node in nodes),
-        *(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.MODEL.PAD_TO_STRIDE),
-        *(head.POOLER_RESOLUTION, head.POOLER_SAMPLING_RATIO, head.POOLER_TYPE),
-        *(head.POOL_TO_LAST_PIXEL, cfg.MODEL.ROI_HEADS.NAME),
-        *(model.roi_heads.needs_roi_maps, model.roi_heads.needs_scene),
-    ]
-    # JSON: a list and a tuple are the same, as in a saved configuration.
-    values = {"version": VERSION, "settings": json.dumps(settings, sort_keys=True)}
-    weights = {name: x.cpu() for name, x in model.backbone.state_dict().items()}
-    name = state_checksum({"weights": weights, **values})[:16]
-    return Path(cfg.DATALOADER.STORED_FOLDER, name)
 
 
 def _in_memory(model: ActionRCNN, loader: TrainLoader, num_variants: int) -> Iterator[dict]:
@@ -162,89 +135,75 @@ def _in_memory(model: ActionRCNN, loader: TrainLoader, num_variants: int) -> Ite
             yield from part or ()
 
 
-def _in_folder(
-    model: ActionRCNN, loader: TrainLoader, num_variants: int, folder: Path
+def _in_files(
+    model: ActionRCNN, loader: TrainLoader, num_variants: int, files: FeatureFiles
 ) -> Iterator[dict]:
     """The same of files, the missing of which are made first."""
     mapper = cast(ActionDatasetMapper, loader.mapper)
-    units = _units_in_folder(loader.keyframes, mapper, num_variants, folder)
-    stored = {unit.path: _read(unit) for unit in units}
-    missing = [unit for unit in units if not stored[unit.path]]
-    clips = [loader.keyframes[i] for unit in missing for i, _ in unit.places]
-    size = sum(_expected_bytes(model, mapper, x) for x in clips)
-    folder.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder).free
-    logger.info(
-        "%s: %d of %d files are there; the features of %d clips, %.1f kB each, come to %.1f MB",
-        *(folder, len(units) - len(missing), len(units), len(clips)),
-        *(size / max(len(clips), 1) / 1e3, size / 1e6),
+    units = _units_of_videos(loader.keyframes, mapper, num_variants, files.clips)
+    stored = {unit.name: files.read(unit.name) for unit in units}
+    missing = [i for unit in units if not stored[unit.name] for i, _ in unit.places]
+    size = sum(_expected_bytes(model, mapper, loader.keyframes[i]) for i in missing)
+    files.folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(files.folder).free
+    need = (
+        f"{len(missing)} clips x {size / max(len(missing), 1) / 1e3:.1f} kB = {size / 1e6:.1f} MB"
     )
+    logger.info("%s: to be computed: %s", files.folder, need)
     if size > free:
         raise ValueError(
-            f"DATALOADER.STORED_FOLDER {str(folder.parent)!r}: the features of {len(clips)} clips "
-            f"need {size / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB left; free some, name a "
-            "folder on another disk, or lower DATALOADER.STORED_VARIANTS"
+            f"DATALOADER.STORED_FOLDER {str(files.folder.parent)!r}: stored features need {need}, "
+            f"the disk has {free / 1e6:.1f} MB left; free some, name a folder on another disk, or "
+            "lower DATALOADER.STORED_VARIANTS"
         )
     wait_for_all()  # until everybody has seen what there is
-    for unit, batch in _extracted(model, loader, units, 0):
+    for unit, batch in _extracted(model, loader, units, 0, files):
         # The rest of a clip is the keyframe's.
-        kept = [{key: x[key] for key in x if key in ("features", "instances")} for x in batch]
-        assert unit.path is not None
-        write_atomically(unit.path, functools.partial(torch.save, kept))
+        kept = [{key: x[key] for key in ("features", "instances")} for x in batch]
+        files.write(unit.name, kept)
     wait_for_all()
     for unit in units:
-        batch = stored[unit.path] or _read(unit)
+        batch = stored[unit.name] or files.read(unit.name)
         if not batch:
             raise ValueError(
-                f"{unit.path}: not there after another process has written it: "
+                f"{files.path(unit.name)}: not there after another process has written it: "
                 "DATALOADER.STORED_FOLDER must be a folder that all machines share"
             )
         for (index, _), x in zip(unit.places, batch, strict=True):
             yield _as_annotated(x, loader.keyframes[index], mapper.num_classes)
 
 
-def _units_in_folder(
-    keyframes: Sequence[dict], mapper: ActionDatasetMapper, num_variants: int, folder: Path
+def _units_of_videos(
+    keyframes: Sequence[dict], mapper: ActionDatasetMapper, num_variants: int, settings: str
 ) -> list[_Unit]:
     """Divide the clips so that what is in a file does not depend on other videos or on runs."""
-    videos: dict[str, list[int]] = {}
-    times, shown = [], []
+    videos: dict[str, list[tuple[float, int, str]]] = {}
     for i in range(len(keyframes)):
         keyframe = keyframes[i]
-        videos.setdefault(keyframe["file_name"], []).append(i)
-        times.append(keyframe["timestamp"])
-        shown.append(_what_is_shown(keyframe, mapper))
+        place = (keyframe["timestamp"], i, _what_is_shown(keyframe, mapper))
+        videos.setdefault(keyframe["file_name"], []).append(place)
     units = []
-    for file_name, rows in videos.items():
+    for file_name, places in videos.items():
+        places.sort()
         video = _fingerprint(Path(file_name))
-        rows.sort(key=times.__getitem__)
-        for variant in range(num_variants):
-            for start in range(0, len(rows), CLIPS_AT_ONCE):
-                chunk = rows[start : start + CLIPS_AT_ONCE]
-                content = {"variant": variant, "video": video, "clips": [shown[i] for i in chunk]}
-                name = state_checksum(content)[:16]
-                seed = int(name, 16)
-                places = [(i, seed + n) for n, i in enumerate(chunk)]
-                units.append(_Unit(places, seed, folder / f"{name}.pth"))
+        for variant, start in itertools.product(
+            range(num_variants), range(0, len(places), CLIPS_AT_ONCE)
+        ):
+            _, rows, shown = zip(*places[start : start + CLIPS_AT_ONCE])
+            content = {"settings": settings, "variant": variant, "video": video, "clips": shown}
+            name = state_checksum(content)
+            seed = int(name[:16], 16)
+            units.append(_Unit([(i, seed + n) for n, i in enumerate(rows)], seed, name))
     return units
 
 
 def _what_is_shown(keyframe: dict, mapper: ActionDatasetMapper) -> str:
     """What decides the pictures and boxes of a keyframe, as a checksum."""
-    values = {k: x for k, x in keyframe.items() if k in ("timestamp", "span", "frame_rate")}
-    values["boxes"] = AnnotatedPersons.of(keyframe).boxes
-    found = ("objects", "hands", "persons") if mapper.negative_persons else ("objects", "hands")
-    values |= {name: keyframe[name] for name in found if name in keyframe}
-    return state_checksum(_plain(values))
-
-
-def _plain(value: Any) -> Any:
-    """Make a value of nested dicts, tensors and simple values, as `state_checksum` wants it."""
-    if is_dataclass(value):
-        return _plain({f.name: getattr(value, f.name) for f in fields(value)})
-    if isinstance(value, dict):
-        return {key: _plain(x) for key, x in value.items()}
-    return torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+    found: list = [keyframe.get(name) for name in ("span", "frame_rate", "objects", "hands")]
+    if mapper.negative_persons:
+        found.append(keyframe["persons"].above(mapper.choice.min_person_score))
+    content = keyframe["timestamp"], AnnotatedPersons.of(keyframe).boxes, found
+    return hashlib.sha256(pickle.dumps(content, protocol=4)).hexdigest()
 
 
 def _fingerprint(path: Path) -> str:
@@ -271,23 +230,6 @@ def _expected_bytes(model: ActionRCNN, mapper: ActionDatasetMapper, keyframe: di
     return _BYTES_BESIDES + vectors * heads.num_channels * DTYPE.itemsize
 
 
-def _read(unit: _Unit) -> list[dict]:
-    """Read a unit's clips, mapped from the file; none when it is not there.
-
-    A file that the disk has spoilt is removed, to be made anew.
-    """
-    assert unit.path is not None
-    try:
-        with torch.serialization.safe_globals([ClipFeatures, Instances, Boxes]):
-            return torch.load(unit.path, weights_only=True, mmap=True)
-    except FileNotFoundError:
-        return []
-    except Exception as error:  # torch.load raises nearly anything on a damaged file
-        logger.warning("%s: damaged (%s), computed anew", unit.path, type(error).__name__)
-        unit.path.unlink(missing_ok=True)
-        return []
-
-
 def _as_annotated(stored: dict, keyframe: dict, num_classes: int) -> dict:
     """Complete a stored clip by who the keyframe's persons are and what they do."""
     instances = copy.copy(stored["instances"])
@@ -298,21 +240,25 @@ def _as_annotated(stored: dict, keyframe: dict, num_classes: int) -> dict:
 
 
 def _extracted(
-    model: ActionRCNN, loader: TrainLoader, units: Sequence[_Unit], clip_seed: int
+    model: ActionRCNN,
+    loader: TrainLoader,
+    units: Sequence[_Unit],
+    clip_seed: int,
+    files: FeatureFiles | None = None,
 ) -> Iterator[tuple[_Unit, list[dict]]]:
     """This process's share of units, and their inputs with features in place of pictures.
 
     Those whose file is there, perhaps by now, are left out.
     """
     mine = units[comm.get_rank() :: comm.get_world_size()]
-    if mine and mine[0].path is not None:  # runs that begin together share the work
+    if mine and files is not None:  # runs that begin together share the work
         turn = os.getpid() % len(mine)
         mine = [*mine[turn:], *mine[:turn]]
     begun: deque[tuple[int, _Unit]] = deque()
 
     def places() -> Iterator[list[Place]]:
         for number, unit in enumerate(mine, 1):
-            if unit.path is None or not unit.path.exists():
+            if files is None or not files.path(unit.name).exists():
                 begun.append((number, unit))
                 yield unit.places
 

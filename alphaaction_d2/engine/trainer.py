@@ -37,6 +37,7 @@ from ..tracking import build_identity_linker, link_dataset
 from .checks import check_run_keys
 from .classes import with_classes
 from .distributed.exchange import wait_for_all
+from .feature_files import FeatureFiles
 from .hooks import BestCheckpoint, MemoryHook, ProgressWriter, RepeatablePreciseBN
 from .inference import (
     DelayedInference,
@@ -47,7 +48,7 @@ from .inference import (
 )
 from .memory_fill import build_training_pool, fill_memory, frozen_origin
 from .solver import build_optimizer, scale_to_batch
-from .stored_features import features_folder, store_features
+from .stored_features import store_features
 from .train_loop import ActionTrainLoop, TrainStep
 
 logger = logging.getLogger(__name__)
@@ -128,7 +129,8 @@ class Trainer(DefaultTrainer):
         if cfg.DATALOADER.STORED_VARIANTS > 0 and not stands_still(backbone):
             raise ValueError(
                 "DATALOADER.STORED_VARIANTS needs a backbone that stands still: set "
-                "MODEL.SLOWFAST.FROZEN True, or STORED_VARIANTS 0"
+                "MODEL.SLOWFAST.FROZEN True (of other libraries' networks "
+                "MODEL.VIDEO_BACKBONE.FROZEN), or STORED_VARIANTS 0"
             )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
@@ -162,19 +164,20 @@ class Trainer(DefaultTrainer):
         # Now, when all weights have been loaded; not for a run that only has to be tested.
         if self.cfg.DATALOADER.STORED_VARIANTS > 0 and self.start_iter < self.max_iter:
             model, loader = unwrap(self.model), self._trainer.data_loader
-            folder = features_folder(self.cfg, model)
-            store_features(model, loader, self.cfg.DATALOADER.STORED_VARIANTS, folder)
+            files = FeatureFiles.of(self.cfg, model)
+            store_features(model, loader, self.cfg.DATALOADER.STORED_VARIANTS, files)
         super().before_train()
 
     def _provide_frozen_memory(self, pool: MemoryPool, fill: bool) -> None:
         """Have the frozen network fill the pool, once for all checkpoints of a run."""
         assert self.pool is not None
         path = Path(self.cfg.OUTPUT_DIR, "frozen.memory")
-        pool.origin = frozen_origin(self.cfg)
+        network = build_frozen_model(self.cfg)
+        pool.origin = frozen_origin(self.cfg, network)
         if not fill:
             pool.load(path)
             return
-        fill_memory(self.cfg, build_frozen_model(self.cfg), pool, self._keyframes, tag=1.0)
+        fill_memory(self.cfg, network, pool, self._keyframes, tag=1.0)
         if comm.is_main_process():
             pool.save(path)
 
@@ -284,6 +287,7 @@ class Trainer(DefaultTrainer):
             compare_class_names(cfg, network)
             if hasattr(network, "extract"):
                 model = build_delayed_inference(cfg, network)
+                model.keep_features(cfg)
             else:
                 model = build_plain_inference(cfg, network)
         share_buffers(model)

@@ -14,10 +14,11 @@ from detectron2.engine import HookBase
 from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2.data.train_loader import TrainLoader
+from alphaaction_d2.engine import Trainer
+from alphaaction_d2.engine.feature_files import FeatureFiles
 from alphaaction_d2.engine.stored_features import (
     _BYTES_BESIDES,
     _expected_bytes,
-    features_folder,
     store_features,
 )
 from alphaaction_d2.structures import ClipFeatures
@@ -338,14 +339,15 @@ def test_what_another_network_or_clip_says_has_another_folder(folder, tmp_path, 
     second = make_trainer(folder, tmp_path, *option, *(() if "weights" in options else options))
     if "weights" in options:
         next(second.model.backbone.parameters()).data[0] += 1e-3
-    names = [features_folder(x.cfg, x.model) for x in (first, first, second)]
+    files = [FeatureFiles.of(x.cfg, x.model) for x in (first, first, second)]
+    names = [(x.folder, x.clips) for x in files]
     assert names[0] == names[1] != names[2]
 
 
 def test_a_full_disk_is_told_before_work(folder, tmp_path, monkeypatch):
     trainer, counted = begin(folder, tmp_path / "a", tmp_path / "store")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: mock.Mock(free=70_000))
-    with pytest.raises(ValueError, match=r"24 clips need 0\.1 MB, the disk has 0\.1 MB left"):
+    with pytest.raises(ValueError, match=r"24 clips x 4\.\d kB = 0\.1 MB, the disk has 0\.1"):
         trainer.before_train()
     assert not counted.asked
 
@@ -364,3 +366,23 @@ def test_the_size_is_told_beforehand(folder, tmp_path, interaction, caplog):
     assert 0.6 * expected < size <= expected
     features = sum(x["features"].num_bytes for x in stored_clips(trainer))
     assert features == expected - VARIANTS * len(loader.keyframes) * _BYTES_BESIDES
+
+
+def test_clips_of_testing_are_computed_once(folder, tmp_path, monkeypatch):
+    """Evaluation with files gives what it gives without, and runs no backbone the second time."""
+    test = ("DATASETS.TEST", f"('{folder.name}_val',)", "SOLVER.MAX_ITER", 1)
+    detections = []
+    for name, options in (("without", ()), ("first", ("store",)), ("second", ("store",))):
+        option = [x for y in options for x in ("DATALOADER.STORED_FOLDER", str(tmp_path / y))]
+        trainer = make_trainer(folder, tmp_path / name, *test, *option)
+        if name == "second":
+            monkeypatch.setattr(type(trainer.model), "_pool", None)
+        Trainer.test(trainer.cfg, trainer.model)
+        detections.append((tmp_path / name / "ava_detections.csv").read_bytes())
+    assert detections[0] == detections[1] == detections[2]
+
+
+def test_a_backbone_that_trains_keeps_no_features_of_testing(folder, tmp_path):
+    options = ("MODEL.SLOWFAST.FROZEN", False, "DATALOADER.STORED_VARIANTS", 0)
+    trainer = make_trainer(folder, tmp_path, *options, "DATALOADER.STORED_FOLDER", str(tmp_path))
+    assert FeatureFiles.of(trainer.cfg, trainer.model) is None
