@@ -3,6 +3,7 @@
 
     python tools/benchmark.py
     python tools/benchmark.py --rows interaction backbone --json benchmark.json
+    python tools/benchmark.py profile --help    where the time of a training step goes
 
 Every area (a module in tools/benchmarks) has several rows. The exit code is 0 when all limits are
 kept, 1 when one is missed.
@@ -23,7 +24,8 @@ from tabulate import tabulate
 
 from alphaaction_d2.apps.command_line import run_tool, tool_parser
 
-NOT_AREAS = {"__init__", "measure"}
+COMMANDS = ("profile",)  # modules of tools/benchmarks that are commands of their own
+NOT_AREAS = {"__init__", "measure", *COMMANDS}
 
 
 def area_names() -> list[str]:
@@ -103,4 +105,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        command = importlib.import_module(f"benchmarks.{sys.argv[1]}")
+        sys.exit(run_tool(lambda: command.main(sys.argv[2:])))
     sys.exit(run_tool(lambda: main(parse_args())))

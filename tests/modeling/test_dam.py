@@ -209,22 +209,22 @@ def test_eq_8_by_hand():
 
 
 def test_eq_3_by_hand():
-    x, weights = torch.randn(2, 5, 3, 3), torch.rand(2, 3, 3)
-    expected = (x * weights[:, None]).sum(dim=(2, 3)) / 9
+    x, weights = torch.randn(2, 9, 5), torch.rand(2, 3, 3)
+    expected = (x * weights.flatten(1)[..., None]).sum(dim=1) / 9
     torch.testing.assert_close(dam.attended_mean(x, weights), expected)
     assert dam.attended_mean(x[:0], weights[:0]).shape == (0, 5)
 
 
 def test_weighted_mean():
     """Normalised weights say which cells, not how much: their scale does not matter."""
-    x, weights = torch.randn(2, 5, 3, 3), torch.rand(2, 3, 3)
+    x, weights = torch.randn(2, 9, 5), torch.rand(2, 3, 3)
     result = dam.attended_mean(x, weights, normalize=True)
-    expected = (x * weights[:, None]).sum(dim=(2, 3)) / weights.sum(dim=(1, 2))[:, None]
+    expected = (x * weights.flatten(1)[..., None]).sum(dim=1) / weights.sum(dim=(1, 2))[:, None]
     torch.testing.assert_close(result, expected)
     torch.testing.assert_close(dam.attended_mean(x, weights / 50, normalize=True), expected)
     one_cell = torch.zeros(2, 3, 3)
     one_cell[:, 1, 2] = 0.3
-    torch.testing.assert_close(dam.attended_mean(x, one_cell, normalize=True), x[:, :, 1, 2])
+    torch.testing.assert_close(dam.attended_mean(x, one_cell, normalize=True), x[:, 5])
     assert not dam.attended_mean(x, torch.zeros(2, 3, 3), normalize=True).any(), "and finite"
     assert dam.attended_mean(x[:0], weights[:0], normalize=True).shape == (0, 5)
 
@@ -246,7 +246,7 @@ def by_definition(module: DualAttentionModule, clips: list[ClipFeatures], graph:
             reduced = module.reduce(graph[start + i])[:, None, None].expand(-1, GRID, GRID)
             f = torch.cat([x.roi_maps[i], geometry[i], reduced])
             semantic, identity = (
-                torch.sigmoid(network[2](F.relu(network[0](f[None]))))[0, 0]
+                network(f.flatten(1).t()).sigmoid().reshape(GRID, GRID)
                 for network in (module.attention.semantic, module.attention.identity)
             )
             f_sem = module.projections["sem"]((f * semantic).mean(dim=(1, 2)))
@@ -424,7 +424,8 @@ def test_one_attention_alone(attentions):
     only = maps.semantic if attentions[0] else maps.identity
     assert (maps.identity if attentions[0] else maps.semantic) is None
     (projection,) = module.projections.values()
-    torch.testing.assert_close(result, projection((x * only[:, None]).mean(dim=(2, 3))))
+    weighted = x * only.flatten(1)[..., None]
+    torch.testing.assert_close(result, projection(weighted.mean(dim=1)))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import benchmark as tool  # noqa: E402
-from benchmarks import interaction, training  # noqa: E402
+from benchmarks import interaction, profile, training  # noqa: E402
 from benchmarks.measure import Row, interleaved_medians, num_threads  # noqa: E402
 
 
@@ -186,3 +186,18 @@ def test_the_demo_in_time_and_memory(measured):
         for part in ("predicting", "drawing"):
             row = only(rows, "memory", part)
             assert row["unit"] == "MB" and row["value"] > 50 and row["yardstick"] > 50
+
+
+# ---------------------------------------------------------------------------------------- commands
+
+
+@pytest.mark.parametrize(
+    "config", ["Small/aia", pytest.param("Puppets/igmn", marks=pytest.mark.slow)]
+)
+def test_the_parts_of_a_step(config, tmp_path):
+    opts = ["INPUT.MIN_SIZE_TRAIN", "(48,)", "SOLVER.IMS_PER_BATCH", "2"]
+    cfg = profile.training_cfg(config, tmp_path, (64, 48), opts)
+    seconds = profile.profile(cfg, 2)
+    assert list(seconds) == list(profile.PARTS)
+    stored = cfg.DATALOADER.STORED_VARIANTS > 0
+    assert all((x == 0) is (stored and part in ("backbone", "RoI")) for part, x in seconds.items())

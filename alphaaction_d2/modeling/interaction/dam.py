@@ -177,19 +177,27 @@ class DualAttention(nn.Module):
 
     @staticmethod
     def _network(dim_in: int, dim_inner: int) -> nn.Sequential:
-        first, second = nn.Conv2d(dim_in, dim_inner, 1), nn.Conv2d(dim_inner, 1, 1)
+        first, second = _CellConv(dim_in, dim_inner, 1), _CellConv(dim_inner, 1, 1)
         weight_init.c2_msra_fill(first)
         nn.init.normal_(second.weight, std=0.01)
         nn.init.zeros_(second.bias)  # type: ignore[arg-type]  # it has one
         return nn.Sequential(first, nn.ReLU(), second)
 
     def forward(self, x: Tensor) -> AttentionMaps:
-        """Find the maps of f_dam (R, dim_in, K, K)."""
+        """Find the maps of f_dam (R, KK, dim_in), cell by cell."""
+        grid = math.isqrt(x.shape[1])
         maps = [
-            None if network is None else network(x)[:, 0].sigmoid()
+            None if network is None else network(x)[..., 0].unflatten(1, (grid, grid)).sigmoid()
             for network in (self.semantic, self.identity)
         ]
         return AttentionMaps(*maps)
+
+
+class _CellConv(nn.Conv2d):
+    """A 1x1 convolution of cells (R, KK, C): a product of matrices, whatever R is."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.flatten(1), self.bias)
 
 
 class DualAttentionModule(nn.Module):
@@ -326,8 +334,9 @@ class DualAttentionModule(nn.Module):
         points = cell_centres(pooled, grid)  # N x P x K x K x 2
         geometry = self.geometry_scale * geometry_channels(points, boxes, mask)
         geometry = geometry[mask]
-        reduced = self.reduce(graph_features)[..., None, None].expand(-1, -1, grid, grid)
-        x = torch.cat([maps, geometry.to(maps.dtype), reduced.to(maps.dtype)], dim=1)
+        cells = [y.flatten(2).transpose(1, 2) for y in (maps, geometry)]  # R x KK x ...
+        cells.append(self.reduce(graph_features)[:, None].expand(-1, grid**2, -1))
+        x = torch.cat([y.to(maps.dtype) for y in cells], dim=2)
 
         attention = self.attention(x)
         weights = {"idt": attention.own_action, "sem": attention.semantic}
@@ -372,7 +381,7 @@ class DualAttentionModule(nn.Module):
 
 
 def attended_mean(x: Tensor, weights: Tensor, normalize: bool = False) -> Tensor:
-    """Compute Eq. 3: the mean over the grid of x (R, C, K, K) times weights (R, K, K): (R, C).
+    """Compute Eq. 3: the mean over the cells of x (R, KK, C) times weights (R, K, K): (R, C).
 
     The paper divides by the number of cells, not by the sum of the weights: a map that picks few
     cells makes what it has picked fainter. A product of matrices, so that the weighted features are
@@ -384,7 +393,7 @@ def attended_mean(x: Tensor, weights: Tensor, normalize: bool = False) -> Tensor
     """
     cells = weights.flatten(1)  # R x KK
     shares = cells / (cells.sum(dim=1, keepdim=True) + EPSILON if normalize else cells.shape[1])
-    return torch.matmul(x.flatten(2), shares[..., None].to(x.dtype))[..., 0]
+    return torch.bmm(shares[:, None].to(x.dtype), x)[:, 0]
 
 
 def original_boxes(clip: ClipFeatures, training: bool) -> Tensor:
