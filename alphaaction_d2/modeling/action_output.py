@@ -58,13 +58,11 @@ def action_scores(logits: Tensor, groups: list[ClassGroup]) -> Tensor:
 
 
 def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Sum cross entropy (gamma 0, alpha < 0) or its focal form over persons.
+    """Sum cross entropy (gamma 0, alpha < 0) or its focal form over persons, for (R, K) of one
+    exclusive group.
 
     A person without any label has no loss; of several labels the first counts. With alpha >= 0
     class 0 is weighted 1 - alpha and every other class alpha, as the released AIA model does.
-
-    Args:
-        logits, gt_classes: (R, K) of one exclusive group.
     """
     label = gt_classes.argmax(dim=1)
     log_p = F.log_softmax(logits, dim=1).gather(1, label[:, None])[:, 0]
@@ -79,11 +77,8 @@ def softmax_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float)
 
 
 def sigmoid_loss(logits: Tensor, gt_classes: Tensor, gamma: float, alpha: float) -> Tensor:
-    """Sum binary cross entropy (gamma 0, alpha < 0) or focal loss (Lin et al., ICCV 2017).
-
-    Args:
-        logits, gt_classes: (R, K); classes are independent of each other.
-    """
+    """Sum binary cross entropy (gamma 0, alpha < 0) or focal loss (Lin et al., ICCV 2017) over (R,
+    K), whose classes are independent of each other."""
     loss = F.binary_cross_entropy_with_logits(logits, gt_classes, reduction="none")
     if gamma > 0:
         p = logits.sigmoid()
@@ -101,12 +96,12 @@ def action_inference(
     Args:
         persons: the clip's persons with `person_ids` (Ri,).
         boxes: their Ri boxes as they are reported.
-        scores: (Ri, K).
-        score_thresh: actions below it are left out (0: all Ri * K rows).
+        scores: (Ri, K); actions below `score_thresh` are left out (0: all Ri * K rows).
 
     Returns:
         `Instances` with `pred_boxes`, `scores`, `pred_classes` (0-based), `person_ids`,
-        `person_index` (row of the person in its clip) and `action_scores` (K,) of the row's person.
+            `person_index` (row of the person in its clip) and `action_scores` (K,) of the row's
+            person.
     """
     index, classes = (scores >= score_thresh).nonzero(as_tuple=True)
     result = Instances(persons.image_size)
@@ -135,14 +130,11 @@ class ActionOutputLayers(nn.Module):
         score_thresh: float = 0.0,
         multiply_person_score: bool = False,
     ) -> None:
-        """
-        Args:
-            input_dim: width of the features.
-            groups: class groups that cover classes 0 .. K - 1 in order.
-            dropout: before the classifier.
-            loss: "bce" or "focal".
-            multiply_person_score: an action counts as much as its person was found for sure, by
-                `objectness_logits`, which are scores.
+        """Args:
+        groups: class groups that cover classes 0 .. K - 1 in order.
+        loss: "bce" or "focal".
+        multiply_person_score: an action counts as much as its person was found for sure, by
+            `objectness_logits`, which are scores.
         """
         super().__init__()
         if loss not in ("bce", "focal"):
@@ -187,16 +179,11 @@ class ActionOutputLayers(nn.Module):
         return self.cls_score(self.dropout(features))
 
     def losses(self, logits: Tensor, gt_classes: Tensor) -> Losses:
-        """Give one weighted loss a group: sum over its classes, mean over persons.
+        """Give one weighted loss a group, `loss_<group>`, of logits and multi-hot classes (R, K):
+        sum over its classes, mean over persons; zeros connected to `logits` when there are none.
 
         The mean is over all persons, also those whom a softmax group leaves out for want of a
         label: loss weights, ours and those of the released AIA model, are meant for it.
-
-        Args:
-            logits: (R, K). gt_classes: (R, K) of 0 and 1, float.
-
-        Returns:
-            `loss_<group>`; zeros connected to `logits` when there are no persons.
         """
         losses = Losses()
         for group in self.groups:
@@ -207,21 +194,11 @@ class ActionOutputLayers(nn.Module):
         return losses
 
     def scores(self, logits: Tensor) -> Tensor:
-        """Turn logits into scores (R, K).
-
-        Raises:
-            FloatingPointError: the network gives NaN or infinity; its weights are broken.
-        """
+        """Turn logits into scores (R, K); FloatingPointError where the network gives NaN or
+        infinity, since its weights are broken."""
         if not logits.isfinite().all():
             raise FloatingPointError("the network's logits are not finite: are its weights sound?")
         return action_scores(logits.float(), self.groups)
-
-    def inference(
-        self, logits: Tensor, persons: list[Instances], boxes: list[Boxes]
-    ) -> list[Instances]:
-        """List results per clip from the logits (R, K) of all; see :func:`action_inference`."""
-        scores = self.scores(logits).split([len(x) for x in persons])
-        return [self.list_actions(*clip) for clip in zip(persons, boxes, scores)]
 
     def list_actions(self, persons: Instances, boxes: Boxes, scores: Tensor) -> Instances:
         """List one clip's actions by its scores (Ri, K), see :func:`action_inference`."""

@@ -50,11 +50,8 @@ def has_rf_detr() -> bool:
 
 
 def rf_detr_name(name: str) -> str:
-    """Give the full name of what `transformers:` names: "rf-detr-nano" is Roboflow's.
-
-    Raises:
-        ValueError: a size of RF-DETR that has no free license, or that there is not.
-    """
+    """Give the full name of what `transformers:` names: "rf-detr-nano" is Roboflow's; ValueError
+    for a size of RF-DETR that has no free license, or that there is not."""
     full = name if "/" in name or not name.lower().startswith("rf-detr-") else f"Roboflow/{name}"
     if full.lower().startswith(RF_DETR.lower()):
         size = full[len(RF_DETR) :].lower()
@@ -106,17 +103,9 @@ class TorchvisionDetector:
     def __init__(
         self, name: str, *, device: str, score_threshold: float, short_side: int = 0
     ) -> None:
-        """Build it; the weights are random until they are loaded into `model`.
-
-        Args:
-            name: of its builder, such as "fasterrcnn_resnet50_fpn_v2".
-            device: "cuda", "cpu" ...
-            score_threshold: boxes with a lower score are left out.
-            short_side: pixels to which pictures are scaled; 0: as torchvision does.
-
-        Raises:
-            ValueError: torchvision has no detector of that name.
-        """
+        """Build what torchvision calls so, ValueError if it has none; the weights of `model` are
+        random until they are loaded. Boxes below the threshold are left out; `short_side` 0 scales
+        as torchvision does."""
         known = list_models(module=torchvision_detection)
         if name not in known:
             raise ValueError(f"{TORCHVISION}{name}: torchvision has {', '.join(known)}")
@@ -163,13 +152,8 @@ class TransformersDetector:
     """A detector that transformers loads by its name at Hugging Face, or from a folder."""
 
     def __init__(self, model: Any, processor: Any, *, device: str, score_threshold: float) -> None:
-        """
-        Args:
-            model: gives `logits` and `pred_boxes`, such as `RfDetrForObjectDetection`.
-            processor: scales pictures for it, and turns its answer into boxes.
-            device: "cuda", "cpu" ...
-            score_threshold: boxes with a lower score are left out.
-        """
+        """Take a model that gives `logits` and `pred_boxes`, such as `RfDetrForObjectDetection`,
+        and what scales pictures for it and turns its answer into boxes."""
         self.model = model.to(device).eval()
         self.processor = processor
         self.score_threshold = score_threshold

@@ -54,14 +54,12 @@ class Detector:
         score_threshold: float,
         with_features: bool = False,
     ) -> None:
-        """
-        Args:
-            model: detectron2's contract: `{"image", "height", "width"}` in, `{"instances"}` out.
-            augmentations: deterministic, such as scaling.
-            channel_order: "RGB" or "BGR", what the model was trained with.
-            class_names: of the model's classes; the one called "person" is a person.
-            score_threshold: boxes with a lower score are left out.
-            with_features: give what the box head says of each box, too.
+        """Args:
+        model: detectron2's contract: `{"image", "height", "width"}` in, `{"instances"}` out.
+        augmentations: deterministic, such as scaling.
+        channel_order: "RGB" or "BGR", what the model was trained with.
+        class_names: of the model's classes; the one called "person" is a person.
+        with_features: give what the box head says of each box, too.
         """
         if channel_order not in ("RGB", "BGR"):
             raise ValueError(f"INPUT.FORMAT {channel_order!r} of the detector: use RGB or BGR")
@@ -148,7 +146,7 @@ def load_detector(
             "torchvision:fasterrcnn_resnet50_fpn_v2" and the like, "transformers:rf-detr-nano" and
             the like, or "auto", see `choose_detector`.
         weights: a file or an address; may be left out for a model that has a name.
-        device: "cuda", "cpu" ...; default: a GPU if there is one.
+        device: default: a GPU if there is one.
         score_threshold: boxes with a lower score are left out.
         short_side: pixels to which pictures are scaled; 0: what the configuration says.
         class_names: default: those of the configuration's test set.

@@ -36,13 +36,9 @@ class PictureBoxes:
 
         Args:
             boxes: (n, 4) XYXY pixels of a picture of `size`, its width and height.
-            scores: (n,).
-            classes: (n,) indices into `names`.
-            names: see :func:`name_classes`.
+            classes: (n,) indices into `names`, see :func:`name_classes`; ValueError outside of
+                these.
             features: (n, C), if there are any.
-
-        Raises:
-            ValueError: a class lies outside `names`.
         """
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
         if len(classes) and classes.max() >= len(names):

@@ -27,13 +27,9 @@ class RoIPooler(nn.Module):
     def __init__(
         self, resolution: int, strides: Sequence[float], sampling_ratio: int, pooler_type: str
     ) -> None:
-        """
-        Args:
-            resolution: cells along each side of a RoI, K.
-            strides: pixels of the picture between the cells of each map.
-            sampling_ratio: samples along each side of a cell; 0: as many as it has pixels.
-            pooler_type: a key of ALIGNED.
-        """
+        """Pool K x K cells, K = `resolution`, of maps at strides in pixels of the picture;
+        `sampling_ratio` 0 takes as many samples along a cell as it has pixels. `pooler_type` is a
+        key of ALIGNED."""
         super().__init__()
         if pooler_type not in ALIGNED:
             raise ValueError(
@@ -43,14 +39,8 @@ class RoIPooler(nn.Module):
         self.options = [(1 / x, sampling_ratio, ALIGNED[pooler_type]) for x in strides]
 
     def forward(self, maps: Sequence[Tensor], boxes: Sequence[Boxes]) -> Tensor:
-        """
-        Args:
-            maps: each (N, Cj, Hj, Wj).
-            boxes: of N pictures, in their pixels.
-
-        Returns:
-            (R, sum of Cj, K, K) of all R boxes in order.
-        """
+        """Pool all R boxes of N pictures, in their pixels and in order, from maps (N, Cj, Hj, Wj):
+        (R, sum of Cj, K, K)."""
         rois = [x.tensor.to(maps[0].dtype) for x in boxes]
         pooled = [
             _RoIAlign.apply(x, self.output_size[0], *options, *rois)

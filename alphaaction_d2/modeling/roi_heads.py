@@ -222,9 +222,7 @@ class ActionROIHeads(nn.Module):
 
         `memory` as in :meth:`losses`.
         """
-        logits, _ = self._predict(clips, memory)
-        persons = [clip.persons for clip in clips]
-        return self.predictor.inference(logits, persons, [x.proposal_boxes for x in persons])
+        return [self.list_actions(*x) for x in zip(clips, self.score(clips, memory))]
 
     def score(self, clips: list[ClipFeatures], memory: MemoryWindow | None = None) -> list[Tensor]:
         """Score clips, (Ri, K) each; :meth:`list_actions` makes of them what :meth:`classify` is.

@@ -130,7 +130,9 @@ def check_scores(case: GoldenCase) -> None:
     layers = ActionOutputLayers(input_dim=1, groups=groups)
     persons = persons_of_clips(case.image_size, case["in/boxes"], case.counts("in/counts"))
     boxes = [x.proposal_boxes for x in persons]
-    compare_results(case, layers.inference(case["in/logits"], persons, boxes), pose + other)
+    scores = layers.scores(case["in/logits"]).split([len(x) for x in persons])
+    results = [layers.list_actions(*clip) for clip in zip(persons, boxes, scores)]
+    compare_results(case, results, pose + other)
 
 
 def compare_results(case: GoldenCase, results: list, num_classes: int) -> None:

@@ -72,7 +72,7 @@ def test_an_action_counts_as_much_as_its_person(multiply):
     persons.objectness_logits = torch.tensor([0.5, 1.0])
     boxes = Boxes(torch.rand(2, 4))
     logits = torch.randn(2, 2)
-    (found,) = layers.inference(logits, [persons], [boxes])
+    found = layers.list_actions(persons, boxes, layers.scores(logits))
     factors = torch.tensor([[0.5], [1.0]]) if multiply else 1.0
     torch.testing.assert_close(found.scores.view(2, 2), logits.sigmoid() * factors)
     torch.testing.assert_close(found.action_scores[::2], logits.sigmoid() * factors)

@@ -177,15 +177,11 @@ class InteractionAggregation(InteractionModule):
     def aggregate(
         self, query: Tensor, mask: Tensor, sets: dict[str, tuple[Tensor, Tensor | None]]
     ) -> Tensor:
-        """Run the blocks.
+        """Run the blocks on the projected persons (N, P, D) with their mask (N, P): (N, P,
+        dim_out).
 
-        Args:
-            query: (N, P, D) projected persons. mask: (N, P).
-            sets: type -> (others (N, J, D), mask (N, J) or None); "P" only for first blocks, and
-                hands for :meth:`_person_set`.
-
-        Returns:
-            (N, P, dim_out)
+        `sets` are type -> (others (N, J, D), mask (N, J) or None); "P" only for first blocks, and
+        hands for :meth:`_person_set`.
         """
 
     # With ATTEND_PADDING the sets are what they were when the released models were trained, empty

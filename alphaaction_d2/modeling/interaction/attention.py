@@ -15,16 +15,10 @@ from torch import Tensor, nn
 
 
 def pad_sets(x: Tensor, counts: list[int], size: int | None = None) -> tuple[Tensor, Tensor]:
-    """Turn the concatenated sets of N clips into one zero-padded tensor.
+    """Turn the concatenated sets of N clips, `counts` of the rows (R, ...) each, into one zero-
+    padded tensor (N, J, ...) and its mask (N, J), which takes the rows out of it again.
 
-    Args:
-        x: (R, ...) rows of clip 0, then of clip 1, and so on.
-        counts: N numbers that add up to R.
-        size: padded length J; None: the largest count, at least 1. Of a larger set the first J
-            stay.
-
-    Returns:
-        (N, J, ...) and its mask (N, J), which takes the rows out of it again.
+    J is `size`, of which a larger set loses the rest, or the largest count, at least 1.
     """
     size = max([1, *counts]) if size is None else size
     mask = torch.arange(size, device=x.device) < torch.tensor(counts, device=x.device)[:, None]
@@ -42,14 +36,9 @@ class AttentionWeights(nn.Module):
     """
 
     def forward(self, logits: Tensor, mask: Tensor | None) -> Tensor:
-        """
-        Args:
-            logits: (N, P, J).
-            mask: (N, J), (N, P, J) when queries see different others, or None: every row counts.
-
-        Returns:
-            (N, P, J); a query's weights add up to 1, or to 0 when it sees nobody.
-        """
+        """Weigh by logits (N, P, J): a query's weights add up to 1, or to 0 when it sees nobody.
+        The mask is (N, J), (N, P, J) when queries see different others, or None: every row
+        counts."""
         if mask is None:
             return logits.softmax(dim=-1)
         if mask.dim() == 2:
@@ -118,16 +107,11 @@ class InteractionBlock(nn.Module):
         init_projection(self.out, 0.0)
 
     def forward(self, query: Tensor, others: Tensor, mask: Tensor | None = None) -> Tensor:
-        """
-        Args:
-            query: (N, P, dim_query); or (N, P, K, dim_query) with K places a person, which attend
-                each for itself and are normalised together.
-            others: (N, J, dim_other); with temporal positions J = S * M, slots outermost.
-            mask: (N, J), or (N, P, J) when queries see different others, or None (every row of
-                `others` takes part).
+        """Attend (N, P, dim_query) to (N, J, dim_other): (N, P, dim_out).
 
-        Returns:
-            (N, P, dim_out), or (N, P, K, dim_out)
+        Queries (N, P, K, dim_query) are K places a person, which attend each for itself and are
+        normalised together. With temporal positions J = S * M, slots outermost. The mask is as in
+        :class:`AttentionWeights`.
         """
         persons = query.shape[1:-1]
         query = query.flatten(1, -2)
@@ -156,13 +140,11 @@ class InteractionBlock(nn.Module):
 
 
 def initial_positions(num_slots: int, dim: int) -> Tensor:
-    """Compute sines and cosines of a slot's distance from the middle of the window.
+    """Compute sines and cosines, (num_slots, dim), of a slot's distance from the middle of the
+    window.
 
     Wavelengths run from twice the window, in which the sine tells before from after, down to four
     slots.
-
-    Returns:
-        (num_slots, dim)
     """
     distance = torch.arange(num_slots) - (num_slots - 1) / 2
     lowest, highest = math.pi / num_slots, math.pi / 2

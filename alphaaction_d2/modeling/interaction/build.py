@@ -72,14 +72,10 @@ class InteractionModule(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
-        """
-        Args:
-            clips: of the N clips, in training with `gt_classes` and `gt_boxes`.
-            memory: of the N clips, its centre slot filled.
+        """Relate the persons of N clips (in training with `gt_classes` and `gt_boxes`) to the rest.
 
-        Returns:
-            (R, dim_out) for all persons of the batch, who may be none, and auxiliary losses
-            (`loss_*`), already weighted; none in testing.
+        `memory` has its centre slot filled. Returns (R, dim_out) for all persons of the batch, who
+        may be none, and auxiliary losses (`loss_*`), already weighted; none in testing.
         """
 
     def memory_attention(self) -> list[MemoryAttention]:

@@ -66,11 +66,8 @@ def polar_angles(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def interferers(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
-    """Find p_j of every cell: (N, P, P, K, K) bool, the point of i lies in the box of j != i.
-
-    Args:
-        points: (N, P, K, K, 2). boxes: (N, P, 4) original ones. mask: (N, P).
-    """
+    """Find p_j of every cell: (N, P, P, K, K) bool, the point (N, P, K, K, 2) of i lies in the
+    original box (N, P, 4) of j != i; the mask is (N, P)."""
     num_persons = boxes.shape[1]
     others = mask[:, None] & ~torch.eye(num_persons, dtype=torch.bool, device=mask.device)
     return points_inside(points[:, :, None], boxes[:, None]) & others[..., None, None]
@@ -102,11 +99,9 @@ def interference(points: Tensor, boxes: Tensor, mask: Tensor) -> Tensor:
 
 # ------------------------------------------------------------------ losses
 def relaxation(boxes: Tensor, gt_classes: Tensor) -> Tensor:
-    """Compute E (Eq. 4): (N, P, B), the largest IoU with a person of the clip who does the action.
-
-    Args:
-        boxes: (N, P, 4) original ones. gt_classes: (N, P, B) of 0 and 1; rows of padding are 0.
-    """
+    """Compute E (Eq. 4): (N, P, B), the largest IoU of original boxes (N, P, 4) with a person of
+    the clip who does the action, by `gt_classes` (N, P, B) of 0 and 1, where rows of padding are
+    0."""
     iou = torch.stack([pairwise_iou(Boxes(x), Boxes(x)) for x in boxes])  # N x P x P
     return (iou[..., None] * gt_classes[:, None]).amax(dim=2)
 
@@ -117,12 +112,10 @@ def relaxed_bce(
     relaxed: Tensor | None = None,
     class_weights: Tensor | None = None,
 ) -> Tensor:
-    """Sum every person's binary cross entropy over classes: (R,) (Eq. 4; Eq. 5 without E).
+    """Sum every person's binary cross entropy over classes, (R, B) -> (R,) (Eq. 4; Eq. 5 without
+    E).
 
-    Args:
-        logits, gt_classes: (R, B).
-        relaxed: E (R, B); the negative term counts 1 - E. None: fully.
-        class_weights: (B,) factors of the classes. None: 1.
+    The negative term counts 1 - E of `relaxed` E (R, B); the classes have weights (B,), or 1 each.
     """
     positive = gt_classes * F.softplus(-logits)
     negative = (1 - gt_classes) * F.softplus(logits)
@@ -316,14 +309,11 @@ class DualAttentionModule(nn.Module):
         }
 
     def forward(self, clips: list[ClipFeatures], graph_features: Tensor) -> tuple[Tensor, Losses]:
-        """
-        Args:
-            clips: persons have `roi_maps` (Ri, C, K, K); in training clips have `gt_classes`
-                (Ri, A) and `gt_boxes` (else the proposals count as original).
-            graph_features: (R, D), mean over the graph's layers.
+        """Give f_idt (R, dim_out), and in training the auxiliary losses, weighted.
 
-        Returns:
-            f_idt (R, dim_out), and in training the auxiliary losses, weighted.
+        Persons have `roi_maps` (Ri, C, K, K); in training clips have `gt_classes` (Ri, A) and
+        `gt_boxes` (else the proposals count as original). The graph's features (R, D) are the mean
+        over its layers.
         """
         persons = [clip.persons for clip in clips]
         counts = [len(x) for x in persons]
@@ -384,12 +374,9 @@ def attended_mean(x: Tensor, weights: Tensor, normalize: bool = False) -> Tensor
     """Compute Eq. 3: the mean over the cells of x (R, KK, C) times weights (R, K, K): (R, C).
 
     The paper divides by the number of cells, not by the sum of the weights: a map that picks few
-    cells makes what it has picked fainter. A product of matrices, so that the weighted features are
-    never written down.
-
-    Args:
-        normalize: divide by the sum of the weights instead of the number of cells. What is picked
-            then keeps its size, whether from all cells or from one.
+    cells makes what it has picked fainter. To `normalize` is to divide by the sum: what is picked
+    then keeps its size, whether from all cells or from one. A product of matrices, so that the
+    weighted features are never written down.
     """
     cells = weights.flatten(1)  # R x KK
     shares = cells / (cells.sum(dim=1, keepdim=True) + EPSILON if normalize else cells.shape[1])

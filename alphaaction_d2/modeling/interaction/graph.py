@@ -35,11 +35,8 @@ class TrackGraph:
 
 
 def build_graph(ids: Tensor, slots: Tensor, valid: Tensor) -> TrackGraph:
-    """Link the same track in neighbouring slots.
-
-    Args:
-        ids: (N, J). slots: (J,) in any order, J >= 1. valid: (N, J).
-    """
+    """Link the same track in neighbouring slots, of nodes with ids and validity (N, J) in slots
+    (J,), J >= 1, in any order."""
     tracks = _sort_by_track(ids, slots, valid)
     # The candidate of a node is the first node of its track in the last slot that is not its own.
     candidates = _last_where(tracks.leads)[:, :-1]
@@ -86,15 +83,13 @@ def actor_distances(graph: TrackGraph) -> Tensor:
 
 
 def down_sample(graph: TrackGraph, keep_unreachable: bool = False) -> tuple[TrackGraph, Tensor]:
-    """Make the next level: nodes at even distance of the actor, linked across those between.
-
-    Args:
-        keep_unreachable: nodes that reach no actor stay when their slot is even, instead of never.
+    """Make the next level: nodes at even distance of the actor, linked across those between. Nodes
+    that reach no actor go, or with `keep_unreachable` stay when their slot is even.
 
     Returns:
         The graph, whose steps are twice as long, and the index (J',) of its nodes in the old
-        layout: that of even slots, in which all nodes that stay lie. Those that do not are no
-        longer valid.
+            layout: that of even slots, in which all nodes that stay lie. Those that do not are no
+            longer valid.
     """
     distance = actor_distances(graph)
     even = graph.slots % 2 == 0

@@ -98,12 +98,8 @@ class GraphLayer(nn.Module):
         update_memory: bool,
         exclude_self: bool,
     ) -> None:
-        """
-        Args:
-            tracks: of AGGREGATORS, or None.
-            intra_clip, inter_clip: attention inside a slot, and to the memory.
-            update_memory, exclude_self: see :class:`HGNN`.
-        """
+        """Take messages along tracks, of AGGREGATORS or None, and attention inside a slot and to
+        the memory; the rest as in :class:`HGNN`."""
         super().__init__()
         self.tracks, self.intra_clip, self.inter_clip = tracks, intra_clip, inter_clip
         self.update_memory = update_memory
@@ -112,15 +108,8 @@ class GraphLayer(nn.Module):
     def forward(
         self, actors: Tensor, memory: Tensor, graph: TrackGraph, max_persons: int
     ) -> tuple[Tensor, Tensor]:
-        """
-        Args:
-            actors: (N, P, D). memory: (N, S * M, D).
-            graph: of the P + S * M nodes.
-            max_persons: M.
-
-        Returns:
-            Both, updated.
-        """
+        """Update actors (N, P, D) and memory (N, S * M, D), in a graph of P + S * M nodes, M =
+        `max_persons`."""
         num_actors = actors.shape[1]
         here, there = slice(None, num_actors), slice(num_actors, None)
         # 1. Intra-actor.

@@ -43,13 +43,8 @@ def record_attention(
             results = model(batched_inputs)
         for result, attention in zip(results, clips): ...
 
-    Args:
-        interaction: of INTERACTION_REGISTRY. Of None, or of a module that has no attention, nothing
-            is recorded.
-        slots_per_second: the clock of the memory.
-
-    Yields:
-        A list that gets an entry per clip, in the order of the calls and in each of its clips.
+    The list gets an entry per clip, in the order of the calls and in each of its clips;
+    `slots_per_second` is the clock of the memory.
     """
     recorded: list[ClipAttention] = []
     heard: dict[nn.Module, tuple[tuple, Any]] = {}  # inputs and output of this call

@@ -41,11 +41,9 @@ class NonLocalInteraction(InteractionModule):
         init_std: float = 0.01,
         **of_block: Any,
     ) -> None:
-        """
-        Args:
-            dim_in, dim_inner, dim_out: C, D and the width of the result.
-            dropout, init_std: of projections and block.
-            of_block: further options of :class:`InteractionBlock`.
+        """Args:
+        dim_in, dim_inner, dim_out: C, D and the width of the result.
+        of_block: further options of :class:`InteractionBlock`.
         """
         super().__init__()
         self.dim_out = dim_out
