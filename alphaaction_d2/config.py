@@ -96,7 +96,7 @@ def _add_data_sets(cfg: CN) -> None:
     cfg.DATASETS.UCF101_24 = CN()
     cfg.DATASETS.UCF101_24.TRAIN_FRAME_STRIDE = 5
 
-    # With a frozen backbone (MODEL.SLOWFAST.FROZEN): compute the features of every training
+    # With a frozen backbone (FROZEN in its section): compute the features of every training
     # keyframe once, in this many augmented variants, and train on these. Steps then cost next to
     # nothing, and all features stay in memory (how much is told). 0: videos are read in every step.
     cfg.DATALOADER.STORED_VARIANTS = 0
@@ -449,8 +449,8 @@ _UNREAD = {
         "MODEL.ROI_BOX_HEAD": "MODEL.ROI_ACTION_HEAD has the keys of pooling and layers",
     },
     "backbone": {
-        "MODEL.BACKBONE.FREEZE_AT": "MODEL.SLOWFAST.FROZEN freezes the backbone",
-        "MODEL.RESNETS": "MODEL.SLOWFAST has the keys of this backbone",
+        "MODEL.BACKBONE.FREEZE_AT": "FROZEN of MODEL.SLOWFAST or VIDEO_BACKBONE freezes it all",
+        "MODEL.RESNETS": "MODEL.SLOWFAST and VIDEO_BACKBONE have the keys of backbones",
     },
 }
 

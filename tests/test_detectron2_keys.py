@@ -28,7 +28,7 @@ from tests.helpers import model_input, small_cfg
         ("MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE", 64, "neither sampled"),
         ("MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION", 7, "MODEL.ROI_ACTION_HEAD"),
         ("MODEL.RESNETS.DEPTH", 101, "MODEL.SLOWFAST"),
-        ("MODEL.BACKBONE.FREEZE_AT", 5, "MODEL.SLOWFAST.FROZEN"),
+        ("MODEL.BACKBONE.FREEZE_AT", 5, "FROZEN of MODEL.SLOWFAST"),
     ],
 )
 def test_a_key_that_nothing_reads_is_refused(key, value, named):

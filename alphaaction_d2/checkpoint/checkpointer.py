@@ -50,8 +50,15 @@ class _StrictCheckpointer(DetectionCheckpointer):
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
+        self._source, self._left_over = None, {}
+        for part, module in self.model.named_modules():
+            convert_own = getattr(module, "convert", None)  # a backbone that knows its library's
+            if convert_own is not None and (found := convert_own(checkpoint["model"])) is not None:
+                prefix = f"{part}." if part else ""
+                checkpoint["model"] = {f"{prefix}{x}": y for x, y in found.weights.items()}
+                self._left_over = found.left_over
+                return checkpoint
         self._source = recognise(checkpoint["model"])
-        self._left_over: dict[str, str] = {}
         if self._source is not None:
             checkpoint["model"], self._left_over = convert(checkpoint["model"], self._source)
             logger.info("%s: weights of %s", filename, self._source)

@@ -120,17 +120,17 @@ class Trainer(DefaultTrainer):
             trainer=weakref.proxy(self),
         )
         backbone = getattr(model, "backbone", model)
-        if has_frozen_normalisation(backbone) and not cfg.MODEL.WEIGHTS:
+        weights = cfg.MODEL.WEIGHTS or cfg.MODEL.VIDEO_BACKBONE.WEIGHTS
+        if has_frozen_normalisation(backbone) and not weights:
             logger.warning(
                 "MODEL.WEIGHTS is empty and the backbone's normalisation is frozen "
-                "(MODEL.SLOWFAST.NORM FrozenBN): such a network hardly learns from nothing; give "
+                "(NORM FrozenBN in its section): such a network hardly learns from nothing; give "
                 "Kinetics weights or use BN."
             )
         if cfg.DATALOADER.STORED_VARIANTS > 0 and not stands_still(backbone):
             raise ValueError(
                 "DATALOADER.STORED_VARIANTS needs a backbone that stands still: set "
-                "MODEL.SLOWFAST.FROZEN True (of other libraries' networks "
-                "MODEL.VIDEO_BACKBONE.FROZEN), or STORED_VARIANTS 0"
+                "FROZEN True in its section, such as MODEL.SLOWFAST, or STORED_VARIANTS 0"
             )
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER

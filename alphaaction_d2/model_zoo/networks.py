@@ -6,6 +6,8 @@ What a configuration leaves open (None) of a network's layer and clips is filled
 from __future__ import annotations
 
 import difflib
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 _IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _KINETICS = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
+_UNIT = (0.0,) * 3, (1.0,) * 3
 _GREY = (0.45,) * 3, (0.225,) * 3
 
 
@@ -25,6 +28,8 @@ class Network(NamedTuple):
         clip: frames of a clip, every how many-th frame, frames a second.
         short_side: of its pictures, in pixels.
         mean, std: of grey levels from 0 to 1, by colour.
+        type, config: of transformers: type of the model, and how it differs from what the type's
+            configuration says by itself.
     """
 
     library: str
@@ -33,6 +38,8 @@ class Network(NamedTuple):
     short_side: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    type: str = ""
+    config: dict[str, int] = {}
 
 
 NETWORKS = {
@@ -48,15 +55,64 @@ NETWORKS = {
     "mvit_v2_s": Network("torchvision", "norm", (16, 1, 7.5), 256, *_GREY),
 }
 
-_BUILDER = "build_{}_video_backbone"
+for _name, _layer, _frames, _side in (  # all of pytorchvideo's are trained at 30 frames a second
+    ("c2d_r50", "blocks.5", (8, 8), 256),
+    ("i3d_r50", "blocks.5", (8, 8), 256),
+    ("csn_r101", "blocks.4", (32, 2), 256),
+    ("r2plus1d_r50", "blocks.4", (16, 4), 256),
+    ("x3d_xs", "blocks.4", (4, 12), 182),
+    ("x3d_s", "blocks.4", (13, 6), 182),
+    ("x3d_m", "blocks.4", (16, 5), 256),
+    ("x3d_l", "blocks.4", (16, 5), 356),
+    ("mvit_base_16x4", "norm_embed", (16, 4), 256),
+    ("mvit_base_32x3", "norm_embed", (32, 3), 256),
+):
+    NETWORKS[_name] = Network("pytorchvideo", _layer, (*_frames, 30.0), _side, *_GREY)
+
+# transformers'. V-JEPA 2 is trained at 4 frames a second; of VideoPrism no rate is published, so
+# that its clips span two seconds is ours.
+_LARGE = {"hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+_HUGE = {"hidden_size": 1280, "num_hidden_layers": 32}
+for _name, _clip, _side, _colours, _type, _config in (
+    ("videoprism_b", (16, 4, 30.0), 288, _UNIT, "videoprism_vision_model", {}),
+    (
+        *("videoprism_l", (8, 8, 30.0), 288, _UNIT, "videoprism_vision_model"),
+        {**_LARGE, "num_spatial_layers": 24, "num_frames": 8},
+    ),
+    ("vjepa2_l", (64, 1, 4.0), 256, _IMAGENET, "vjepa2", {}),
+    (
+        "vjepa2_h",
+        (64, 1, 4.0),
+        256,
+        _IMAGENET,
+        "vjepa2",
+        {"hidden_size": 1280, "num_hidden_layers": 32},
+    ),
+    ("videomae_b", (16, 4, 30.0), 224, _IMAGENET, "videomae", {}),
+    ("videomae_l", (16, 4, 30.0), 224, _IMAGENET, "videomae", {**_LARGE, "num_hidden_layers": 24}),
+):
+    NETWORKS[_name] = Network("transformers", "", _clip, _side, *_colours, _type, _config)
 
 
 def find_network(name: str, library: str = "") -> Network:
     """Find the description of a network by its name.
 
+    Args:
+        name: in NETWORKS; or a folder with a config.json of transformers, of a type in there.
+
     Raises:
         ValueError: there is none of this name, or not in the library.
     """
+    file = Path(name, "config.json")
+    if name and file.is_file():
+        described = json.loads(file.read_text(encoding="utf-8"))
+        types = {x.type: x for x in NETWORKS.values() if x.type}
+        if (kind := described.get("model_type")) not in types:
+            raise ValueError(f"{file}: model_type {kind!r}: expected one of {', '.join(types)}")
+        network = types[kind]
+        frames = described.get("num_frames", described.get("frames_per_clip", network.clip[0]))
+        side = described.get("image_size", described.get("crop_size", network.short_side))
+        return network._replace(clip=(frames, *network.clip[1:]), short_side=side)
     known = [x for x, network in NETWORKS.items() if library in ("", network.library)]
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)

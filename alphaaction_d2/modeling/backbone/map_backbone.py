@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from .layers import FrozenBatchNorm3d
+from ...checkpoint.sources import Converted
+from ...checkpoint.sources.source import FOREIGN_LAYER
+from .layers import FrozenBatchNorm3d, LongConv3d
 from .video_backbone import VideoBackbone
 
 Grid = tuple[int, int, int]
@@ -24,6 +26,7 @@ Grid = tuple[int, int, int]
 # has to be set and gives the parameters that take the place of others.
 Fit = Callable[[nn.Module, Mapping[str, Tensor], Grid], dict[str, Tensor]]
 
+BEHIND = "what lies behind the layer that is used"
 _REDUCTIONS = (1, 2, 4, 8, 16, 32)  # of patches to cells, along a side
 
 
@@ -43,6 +46,7 @@ class MapBackbone(VideoBackbone):
         num_frames: int,
         name: str = "",
         frames_first: bool = False,
+        options: Mapping[str, Any] | None = None,
         fit: Fit | None = None,
         norm: str = "FrozenBN",
         frozen: bool = False,
@@ -52,7 +56,8 @@ class MapBackbone(VideoBackbone):
             network: takes clips (N, 3, T, H, W), or with `frames_first` (N, T, 3, H, W).
             layer: its name in the network; "": what the network itself gives.
             num_frames: T of all clips to come.
-            name: of the network, for messages.
+            name: of the network in its library, if it is of one.
+            options: further arguments of the network.
             fit: see :data:`Fit`; None: the network takes clips of any size as it is.
             norm: "FrozenBN" keeps batch normalisation as it was loaded, "BN" trains it.
             frozen: nothing in here trains, only what follows.
@@ -62,21 +67,19 @@ class MapBackbone(VideoBackbone):
                 clips of `num_frames`.
         """
         super().__init__()
-        self.name = name or type(network).__name__
+        self.name, self.is_known = name or type(network).__name__, bool(name)
         self.num_frames, self.frames_first, self.fit = num_frames, frames_first, fit
+        self.options = dict(options or {})
         self.network = network.eval()  # as the dummy clip wants it, which is alone in its batch
         if layer:
             self._find(layer).register_forward_hook(_stop)
-        # no module of ours: a checkpoint would have its weights twice
-        first = next(m for m in network.modules() if isinstance(m, nn.Conv3d))
-        object.__setattr__(self, "patches", first)
-        try:
+        conv: Any = next(m for m in network.modules() if isinstance(m, nn.Conv3d))
+        self.first_conv = tuple(zip(conv.kernel_size, conv.stride, conv.padding))
+        with torch.enable_grad():
             self.removed = self._measure(layer)
-        except (RuntimeError, IndexError, AssertionError) as error:  # what networks raise
-            raise ValueError(
-                f"INPUT.NUM_FRAMES {num_frames}: {self.name} takes no such clips, its layers say: "
-                f"{str(error).partition(chr(10))[0]}; give it longer ones"
-            ) from error
+        for module in network.modules():
+            if isinstance(module, nn.Conv3d):
+                module.__class__ = LongConv3d  # which has nothing of its own but `forward`
         if norm == "FrozenBN":
             _freeze_normalisation(network)
         self.train()
@@ -101,34 +104,47 @@ class MapBackbone(VideoBackbone):
             )
         return {"map": self._map(clips, dict(self.network.named_parameters()))}
 
+    def convert(self, weights: Mapping[str, Tensor]) -> Converted | None:
+        """Turn weights of the bare network, as its library names them, into this backbone's.
+
+        Returns:
+            None where they are of something else, or the network is of no library.
+        """
+        if not self.is_known:
+            return None
+        mine, left_over, converted = self.state_dict().keys(), {}, {}
+        for name, value in weights.items():
+            ours = f"network.{name}"
+            if ours in mine or name.endswith("num_batches_tracked"):
+                converted[ours] = value
+            else:
+                is_behind = any(f"{name}.".startswith(f"{x}.") for x in self.removed)
+                left_over[name] = BEHIND if is_behind else FOREIGN_LAYER
+        return Converted(converted, left_over) if 2 * len(converted) > len(mine) else None
+
     def _map(self, clips: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         grid = self._grid(clips)
         if self.fit is not None:
             parameters = {**parameters, **self.fit(self.network, parameters, grid)}
         clips = clips.transpose(1, 2) if self.frames_first else clips
         try:
-            output = functional_call(self.network, parameters, (clips,))
+            output = functional_call(self.network, parameters, (clips,), self.options)
         except _Reached as reached:
             output = reached.output
         return as_map(output, grid)
 
     def _grid(self, clips: Tensor) -> Grid:
         """Count the patches of clips, or what the first convolution makes of them."""
-        conv: Any = self.patches
-        if conv.kernel_size == conv.stride:  # patches: what is left over would be cut off
-            for n, size, key in zip(clips.shape[2:], conv.stride, ("NUM_FRAMES", *"HW")):
-                if n % size:
-                    what, remedy = (
-                        (f"INPUT.NUM_FRAMES {n}", "")
-                        if key == "NUM_FRAMES"
-                        else (
-                            f"pictures with a side of {n}",
-                            "; MODEL.PAD_TO_STRIDE True pads them",
-                        )
-                    )
-                    raise ValueError(f"{what}: {self.name} takes multiples of {size}{remedy}")
-        sizes = zip(clips.shape[2:], conv.kernel_size, conv.stride, conv.padding)
-        t, h, w = ((n + 2 * p - k) // s + 1 for n, k, s, p in sizes)
+        sizes = clips.shape[2:]
+        for n, (kernel, stride, _), what in zip(
+            sizes, self.first_conv, ("frames", "rows", "columns")
+        ):
+            if kernel == stride and n % stride:  # patches: what is left over would be cut off
+                remedy = "INPUT.NUM_FRAMES" if what == "frames" else "MODEL.PAD_TO_STRIDE True"
+                raise ValueError(
+                    f"clips of {n} {what}: {self.name} takes multiples of {stride}: see {remedy}"
+                )
+        t, h, w = ((n + 2 * p - k) // s + 1 for n, (k, s, p) in zip(sizes, self.first_conv))
         return t, h, w
 
     def _find(self, layer: str) -> nn.Module:
@@ -149,14 +165,20 @@ class MapBackbone(VideoBackbone):
         Returns:
             Names of the modules that were removed.
         """
-        side = 64 * max(self.patches.stride)
+        side = 64 * max(stride for _, stride, _ in self.first_conv)
         clip = torch.empty(1, 3, self.num_frames, side, side // 2, device="meta")
         trained = dict(self.network.named_parameters())
         dummies = {
             key: torch.empty_like(x, device="meta", requires_grad=key in trained)
             for key, x in itertools.chain(trained.items(), self.network.named_buffers())
         }
-        found = self._map(clip, dummies)
+        try:
+            found = self._map(clip, dummies)
+        except (RuntimeError, IndexError, AssertionError) as error:  # what networks raise
+            raise ValueError(
+                f"INPUT.NUM_FRAMES {self.num_frames}: {self.name} takes no such clips, its layers "
+                f"say: {str(error).partition(chr(10))[0]}; give it longer ones"
+            ) from error
         stride, remainder = divmod(side, found.shape[3])
         if remainder or found.shape[4] * stride != side // 2:
             raise ValueError(
