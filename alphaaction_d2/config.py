@@ -241,7 +241,7 @@ def _add_interaction(cfg: CN) -> None:
     """What relates persons to each other, to objects and to the memory (AIA)."""
     cfg.MODEL.INTERACTION = CN()
     # "" for none, or a name in INTERACTION_REGISTRY: SerialInteraction, DenseSerialInteraction,
-    # ParallelInteraction (AIA), HGNN, IGMN, NonLocalInteraction.
+    # ParallelInteraction (AIA), HGNN, IGMN, NonLocalInteraction. "A + B" adds what both find.
     cfg.MODEL.INTERACTION.NAME = ""
     cfg.MODEL.INTERACTION.DIM = 1024  # inner width d
     cfg.MODEL.INTERACTION.DIM_OUT = 0  # output width; 0: the width of the person features

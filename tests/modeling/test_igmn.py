@@ -16,6 +16,7 @@ from alphaaction_d2.memory.window import empty_window
 from alphaaction_d2.modeling.interaction.dam import LOSSES
 from alphaaction_d2.modeling.interaction.hgnn import HGNN
 from alphaaction_d2.modeling.interaction.igmn import IGMN
+from alphaaction_d2.modeling.interaction.inspection import record_attention
 from alphaaction_d2.modeling.roi_heads import extend_boxes
 from tests.helpers import model_input, small_cfg, write_dataset
 
@@ -89,6 +90,38 @@ def test_result_is_the_graph_plus_the_attention():
         torch.testing.assert_close(result, module.hgnn(clips, memory)[0] + context)
     assert losses == {} and layers.shape == (3, 3, cfg.MODEL.INTERACTION.DIM)
     assert result.shape == (3, module.dim_out)
+
+
+def test_a_sum_of_modules_is_what_each_of_them_finds():
+    torch.manual_seed(0)
+    cfg = igmn_cfg(None, "DenseSerialInteraction + IGMN")
+    model = build_model(cfg)
+    module = model.roi_heads.interaction
+    aia, igmn = module.parts
+    assert module.needs_memory and module.needs_roi_maps and not module.takes_segments
+    xs = [training_input(cfg, n) for n in (2, 0, 3)]
+    losses = model(xs)
+    assert set(losses) == {"loss_pose", "loss_object"} | LOSS_NAMES
+    sum(losses.values()).backward()
+    assert not [name for name, p in model.named_parameters() if p.grad is None]
+
+    windows = [replace(x["memory"], features=x["memory"].features.float()) for x in xs]
+    memory = type(windows[0]).stack(windows)
+    model.eval()
+    with torch.no_grad(), record_attention(module) as attention:
+        clips = model.extract(xs)
+        result, losses = module(clips, memory)
+        expected = [part(clips, memory)[0] for part in (aia, igmn)]
+    torch.testing.assert_close(result, expected[0] + expected[1])
+    assert losses == {} and result.shape == (5, module.dim_out) and expected[0].abs().max() > 0
+    assert len(attention[0].memory) == len(aia.memory_attention()) + 3
+    assert len(attention[0].clip) == len(aia.clip_attention()) + 3
+    assert set(attention[0].maps) == {"semantic", "identity"}
+
+
+def test_every_module_of_a_sum_must_be_known():
+    with pytest.raises(KeyError, match="NAME 'Nobody' is not registered; known: .*HGNN"):
+        build_model(igmn_cfg(None, "HGNN + Nobody"))
 
 
 @pytest.mark.parametrize(

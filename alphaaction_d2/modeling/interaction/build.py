@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from detectron2.config import CfgNode
@@ -92,6 +93,39 @@ class InteractionModule(nn.Module, ABC):
         return None
 
 
+class InteractionSum(InteractionModule):
+    """Several modules side by side, each on the same persons and memory: their results, added.
+
+    "DenseSerialInteraction + IGMN" is both papers together. Ours.
+    """
+
+    def __init__(self, parts: Sequence[InteractionModule]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.dim_out = parts[0].dim_out  # of all: MODEL.INTERACTION.DIM_OUT, or the persons' width
+        self.needs_roi_maps = any(x.needs_roi_maps for x in parts)
+        self.needs_scene = any(x.needs_scene for x in parts)
+        self.needs_memory = any(x.needs_memory for x in parts)
+        self.takes_segments = all(x.takes_segments for x in parts)
+
+    def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
+        results, losses = zip(*(part(clips, memory) for part in self.parts))
+        for others in losses[1:]:
+            losses[0].merge(others)
+        return sum(results[1:], results[0]), losses[0]
+
+    def memory_attention(self) -> list[MemoryAttention]:
+        return [x for part in self.parts for x in part.memory_attention()]  # type: ignore
+
+    def clip_attention(self) -> list[AttentionInClip]:
+        return [x for part in self.parts for x in part.clip_attention()]  # type: ignore
+
+    @property
+    def map_attention(self) -> nn.Module | None:
+        maps = (part.map_attention for part in self.parts)  # type: ignore
+        return next((x for x in maps if x is not None), None)  # type: ignore
+
+
 def common_options(cfg: CfgNode, num_channels: int) -> dict:
     """Read the widths, and what every `InteractionBlock` is made with."""
     node = cfg.MODEL.INTERACTION
@@ -124,17 +158,20 @@ def build_interaction(cfg: CfgNode, num_channels: int) -> InteractionModule | No
         },
     )
     check_keys(cfg, "MODEL.MEMORY", WINDOW_KEYS)
-    if name not in INTERACTION_REGISTRY:
-        known = ", ".join(sorted(key for key, _ in INTERACTION_REGISTRY))
-        raise KeyError(f"MODEL.INTERACTION.NAME {name!r} is not registered; known: {known}")
-    kind = INTERACTION_REGISTRY.get(name)
+    kinds = []
+    for part in (x.strip() for x in name.split("+")):
+        if part not in INTERACTION_REGISTRY:
+            known = ", ".join(sorted(key for key, _ in INTERACTION_REGISTRY))
+            raise KeyError(f"MODEL.INTERACTION.NAME {part!r} is not registered; known: {known}")
+        kinds.append(INTERACTION_REGISTRY.get(part))
     of_segments = (cfg.MODEL.MEMORY.DETECTOR_CHANNELS > 0, cfg.INPUT.MAX_HANDS > 0)
-    if any(of_segments) and not getattr(kind, "takes_segments", False):
+    if any(of_segments) and not all(getattr(x, "takes_segments", False) for x in kinds):
         raise ValueError(
             f"MODEL.INTERACTION.NAME {name!r} needs persons, their boxes and their memory: hands "
             "(INPUT.MAX_HANDS) and a detector's memory (MODEL.MEMORY.DETECTOR_CHANNELS) are for AIA"
         )
-    return kind(cfg, num_channels)
+    parts = [kind(cfg, num_channels) for kind in kinds]
+    return parts[0] if len(parts) == 1 else InteractionSum(parts)
 
 
 def memory_channels(cfg: CfgNode, num_channels: int) -> int:
