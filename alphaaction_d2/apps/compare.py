@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,38 +28,58 @@ SECONDS = "s a step"  # the column of the table that is no AP
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Runs that begin alike."""
+class Method:
+    """A row: a configuration of Puppets.
 
-    title: str  # of the chart
-    # name of a row -> configuration of Puppets. The others start from the weights that the first
-    # one leaves; a frozen memory is filled by them, too.
-    methods: dict[str, str]
-    is_row: bool = True  # whether the first one is a row of the table itself
+    Attributes:
+        tests: row whose networks are tested by this configuration; nothing is trained then.
+    """
+
+    config: str
+    tests: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that begin alike.
+
+    Attributes:
+        title: of the chart.
+        start: configuration whose training all begin with, once for all seeds; a frozen memory is
+            filled by it, too. Empty: the backbone that is kept beside the configurations.
+        methods: by the name of the row, those that others test before them.
+    """
+
+    title: str
+    start: str
+    methods: dict[str, Method]
 
 
 COMPARISONS = {
     "ideas": Comparison(
         "What each idea is good for",
+        "",
         {
-            "none": "none",
-            "AIA without memory": "aia_without_memory",
-            "AIA": "aia",
-            "HGNN-s": "hgnn_s",
-            "HGNN": "hgnn",
-            "IGMN": "igmn",
+            "none": Method("without_interaction"),
+            "AIA without memory": Method("aia_without_memory"),
+            "AIA": Method("aia"),
+            "HGNN-s": Method("hgnn_s"),
+            "HGNN": Method("hgnn"),
+            "IGMN": Method("igmn"),
+            "IGMN, tracked": Method("igmn_tracked", tests="IGMN"),
+            "IGMN, paper's Eq. 3": Method("igmn_paper"),
+            "AIA + HGNN": Method("aia_identities"),
         },
     ),
     "update": Comparison(
         "What updating the memory is good for",
+        "update/start",
         {
-            "start": "update/start",
-            "no memory": "update/none",
-            "frozen memory": "update/frozen",
-            "updated": "update/updated",
-            "updated, reweighted": "update/reweighted",
+            "no memory": Method("update/none"),
+            "frozen memory": Method("update/frozen"),
+            "updated": Method("update/updated"),
+            "updated, reweighted": Method("update/reweighted"),
         },
-        is_row=False,
     ),
 }
 
@@ -79,33 +100,40 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     unknown = [name for name in args.methods or () if name not in methods]
     if unknown:
         parser.error(f"--methods {unknown[0]!r}: table {args.table!r} has {', '.join(methods)}")
-    first = next(iter(methods))
-    args.methods = [first, *(x for x in args.methods or methods if x != first)]
+    wanted = args.methods or list(methods)
+    wanted = [*wanted, *(methods[name].tests for name in wanted)]
+    args.methods = [name for name in methods if name in wanted]
     return args
 
 
-def run(name: str, start: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> Path:
-    """Train one configuration, or find the results of a finished run.
+def run(
+    method: Method, weights: str, seed: int, puppets: Path, output: Path, opts: list[str]
+) -> Path:
+    """Train and test one configuration, or find the results of a finished run.
 
     Args:
-        name: of the configuration; all but `start` begin with the weights that `start` leaves.
+        weights: to begin with, or to test; empty for nothing.
 
     Returns:
         The folder of the run.
     """
     cfg = experiment_cfg(
-        PUPPETS_CONFIGS / f"{name}.yaml", opts, puppets, _folder(output, name, seed)
+        PUPPETS_CONFIGS / f"{method.config}.yaml", opts, puppets, _folder(output, method, seed)
     )
-    if name != start:
-        cfg.MODEL.WEIGHTS = str(_folder(output, start, seed) / "model_final.pth")
-        if cfg.MODEL.MEMORY.FROZEN_WEIGHTS:
-            cfg.MODEL.MEMORY.FROZEN_WEIGHTS = cfg.MODEL.WEIGHTS
+    cfg.MODEL.WEIGHTS = weights
+    if cfg.MODEL.MEMORY.FROZEN_WEIGHTS:
+        cfg.MODEL.MEMORY.FROZEN_WEIGHTS = weights
+    cfg.DATALOADER.STORED_FOLDER = str(output / "features")
     cfg.SEED = seed
-    return run_experiment(cfg).parent
+    return run_experiment(cfg, train=not method.tests).parent
 
 
-def _folder(output: Path, name: str, seed: int) -> Path:
-    return output / f"{name.replace('/', '_')}_seed{seed}"
+def _folder(output: Path, method: Method, seed: int) -> Path:
+    return output / f"{method.config.replace('/', '_')}_seed{seed}"
+
+
+def _weights(folder: Path) -> str:
+    return str(folder / "model_final.pth")
 
 
 def group_aps(folder: Path) -> dict[str, float]:
@@ -115,7 +143,9 @@ def group_aps(folder: Path) -> dict[str, float]:
 
 
 def seconds_a_step(folder: Path) -> float:
-    """Read the median of a run's times of a step."""
+    """Read the median of a run's times of a step; NaN where nothing was trained."""
+    if not (folder / "metrics.json").is_file():
+        return math.nan
     lines = (folder / "metrics.json").read_text(encoding="utf-8").splitlines()
     return float(np.median([x["time"] for x in map(json.loads, lines) if "time" in x]))
 
@@ -126,15 +156,21 @@ def main(args: argparse.Namespace) -> int:
     setup_console(output)
     puppets = generate_puppets(datasets_root() / "puppets")
     comparison = COMPARISONS[args.table]
-    start = next(iter(comparison.methods.values()))
+    begin = str(PUPPETS_CONFIGS / "backbone.pth")
+    if comparison.start:
+        begin = _weights(run(Method(comparison.start), "", 1, puppets, output, args.opts))
     table: dict[str, dict[str, list[float]]] = {}
-    for method in args.methods:
-        name = comparison.methods[method]
-        folders = [run(name, start, s, puppets, output, args.opts) for s in args.seeds]
-        if name == start and not comparison.is_row:
-            continue
-        runs = [{**group_aps(x), SECONDS: seconds_a_step(x)} for x in folders]
-        table[method] = {column: [r[column] for r in runs] for column in runs[0]}
+    folders: dict[str, list[Path]] = {}
+    for name in args.methods:
+        method = comparison.methods[name]
+        weights = [begin] * len(args.seeds)
+        if method.tests:
+            weights = [_weights(x) for x in folders[method.tests]]
+        folders[name] = [
+            run(method, w, seed, puppets, output, args.opts) for w, seed in zip(weights, args.seeds)
+        ]
+        runs = [{**group_aps(x), SECONDS: seconds_a_step(x)} for x in folders[name]]
+        table[name] = {column: [r[column] for r in runs] for column in runs[0]}
 
     columns = list(next(iter(table.values())))
     digits = {SECONDS: 3}
@@ -160,5 +196,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _cell(values: list[float], digits: int) -> str:
+    if math.isnan(values[0]):
+        return "-"
     spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
     return f"{np.mean(values):.{digits}f}{spread}"

@@ -31,7 +31,7 @@ def experiment_cfg(
     return cfg
 
 
-def run_experiment(cfg: CfgNode, result: str = "ava_results.json") -> Path:
+def run_experiment(cfg: CfgNode, result: str = "ava_results.json", train: bool = True) -> Path:
     """Train and evaluate, or take the results of the same run from `cfg.OUTPUT_DIR`.
 
     An interrupted run is resumed. What another configuration left in the folder is not used.
@@ -39,6 +39,7 @@ def run_experiment(cfg: CfgNode, result: str = "ava_results.json") -> Path:
     Args:
         cfg: with one test set, or none; `cfg.SEED` >= 0 makes the run repeatable.
         result: file that the evaluator writes.
+        train: False tests `cfg.MODEL.WEIGHTS` as they are.
 
     Returns:
         Where the evaluator's `result` is, if there is a test set.
@@ -59,7 +60,7 @@ def run_experiment(cfg: CfgNode, result: str = "ava_results.json") -> Path:
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=same)
-    trainer.train()
+    trainer.train() if train else trainer.test(cfg, trainer.model)
     return results
 
 

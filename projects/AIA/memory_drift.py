@@ -53,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.SOLVER.BASE_LR = rate
         rates[rate] = {"factor": cfg.SOLVER.INTERACTION_LR_FACTOR, **measure(cfg, args.start)}
         change = rates[rate]["change_when_read"]
-        print(f"rate {rate:g}: slots are read {rates[rate]['age']:.0f} steps old, change {change:.2f}")
+        print(
+            f"rate {rate:g}: slots are read {rates[rate]['age']:.0f} steps old, change {change:.2f}"
+        )
     result = {"first_step": args.start, "batch": cfg.SOLVER.IMS_PER_BATCH, "rates": rates}
     (args.output / "memory_drift.json").write_text(json.dumps(result, indent=1) + "\n")
     draw(result, args.output / "memory_drift.png")
@@ -90,13 +92,7 @@ def measure(cfg: CfgNode, start: int) -> dict:
     watch = Watch(start)
     trainer.register_hooks([watch])
     trainer.train()
-    before = watch.looks[0]
-    spread = (before - before.mean(dim=0)).pow(2).sum(dim=1).mean()
-    # The mean square difference of two persons drawn at random is twice the variance.
-    change = {0: 0.0}
-    for age in AGES:
-        moved = (watch.looks[age] - before).pow(2).sum(dim=1).mean()
-        change[age] = float((moved / (2 * spread)).sqrt())
+    change = {age: change_of(watch.looks[0], x) for age, x in sorted(watch.looks.items())}
     ages = np.concatenate(watch.ages)
     mean = float(ages.mean())
     return {
@@ -105,6 +101,14 @@ def measure(cfg: CfgNode, start: int) -> dict:
         "change": change,
         "change_when_read": float(np.interp(mean, list(change), list(change.values()))),
     }
+
+
+def change_of(before: Tensor, now: Tensor) -> float:
+    """Compare features (R, C) of the same persons: 0 for no change, 1 for that to others."""
+    moved = (now - before).pow(2).sum(dim=1).mean()
+    spread = (before - before.mean(dim=0)).pow(2).sum(dim=1).mean()
+    # The mean square difference of two persons drawn at random is twice the variance.
+    return float((moved / (2 * spread)).sqrt())
 
 
 class Watch(HookBase):
@@ -142,9 +146,13 @@ class Watch(HookBase):
 
     @torch.no_grad()
     def look(self) -> Tensor:
-        """Compute (R, C): the persons of the clips, by a copy whose statistics nobody keeps."""
-        model = copy.deepcopy(self.trainer.model).train()
-        return torch.cat([x.persons.roi_features for x in model.extract(self.clips)])
+        """Compute (R, C): the persons of the clips, with the batch's statistics, as in training."""
+        model = self.trainer.model
+        running = {name: x.clone() for name, x in model.named_buffers()}
+        persons = [x.persons.roi_features for x in model.extract(self.clips)]
+        for name, x in model.named_buffers():  # nobody has looked
+            x.copy_(running[name])
+        return torch.cat(persons)
 
 
 def draw(result: dict, path: Path) -> None:

@@ -60,12 +60,32 @@ def test_methods_are_compared_per_group(puppets, tmp_path):
         mock.patch.object(compare, "generate_puppets", return_value=puppets),
         loaded_tool(TOOLS / "compare.py") as run,
     ):
-        assert run("--methods", "AIA", "--seeds", 1, 2, "--output", tmp_path, *SHORT) == 0
+        options = ("--methods", "AIA", "IGMN, tracked", "--seeds", 1, 2, "--output", tmp_path)
+        assert run(*options, *SHORT) == 0
+        with mock.patch.object(compare, "run_experiment", side_effect=finished) as again:
+            assert run(*options, *SHORT) == 0
+    assert len(again.call_args_list) == 6
     table = json.loads((tmp_path / "compare.json").read_text())
-    assert list(table) == ["none", "AIA"]
+    assert list(table) == ["AIA", "IGMN", "IGMN, tracked"]  # whose networks it tests
     assert all(len(aps) == 2 for groups in table.values() for aps in groups.values())
-    assert "| AIA " in (tmp_path / "compare.md").read_text()
+    text = (tmp_path / "compare.md").read_text()
+    assert "| AIA " in text
+    assert text.splitlines()[-1].split("|")[-2].strip() == "-"  # of "tracked" no step was taken
     assert cv2.imread(str(tmp_path / "compare.png")) is not None
+    for seed in (1, 2):
+        cfg = (tmp_path / f"aia_seed{seed}" / "config.yaml").read_text()
+        assert str(PUPPETS_CONFIGS / "backbone.pth") in cfg
+        cfg = (tmp_path / f"igmn_tracked_seed{seed}" / "config.yaml").read_text()
+        assert str(tmp_path / f"igmn_seed{seed}" / "model_final.pth") in cfg
+    assert not list(tmp_path.glob("igmn_tracked_seed*/*.pth"))
+
+
+def finished(cfg, train):
+    """Run nothing: it must have been there before."""
+    path = Path(cfg.OUTPUT_DIR)
+    assert (path / "config.yaml").read_text() == cfg.dump()
+    assert train == ("tracked" not in path.name)
+    return path / "ava_results.json"
 
 
 def test_ways_to_keep_the_memory_are_compared(puppets, tmp_path):
@@ -73,13 +93,14 @@ def test_ways_to_keep_the_memory_are_compared(puppets, tmp_path):
         mock.patch.object(compare, "generate_puppets", return_value=puppets),
         loaded_tool(TOOLS / "compare.py") as run,
     ):
-        options = ("--table", "update", "--methods", "frozen memory", "--output", tmp_path)
-        assert run(*options, *SHORT) == 0
+        options = ("--table", "update", "--methods", "frozen memory", "--seeds", 2, 3)
+        assert run(*options, "--output", tmp_path, *SHORT) == 0
         with pytest.raises(SystemExit):
             run("--table", "update", "--methods", "IGMN", "--output", tmp_path)
     table = json.loads((tmp_path / "compare.json").read_text())
     assert list(table) == ["frozen memory"]  # not the run that it starts from
     assert set(table["frozen memory"]) > {"memory", "s a step"}
-    cfg = (tmp_path / "update_frozen_seed1" / "config.yaml").read_text()
     start = tmp_path / "update_start_seed1" / "model_final.pth"
-    assert cfg.count(str(start)) == 2  # the model and its memory begin with the same weights
+    for seed in (2, 3):
+        cfg = (tmp_path / f"update_frozen_seed{seed}" / "config.yaml").read_text()
+        assert cfg.count(str(start)) == 2  # the model and its memory begin with the same weights
