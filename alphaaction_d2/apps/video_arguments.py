@@ -30,6 +30,8 @@ WHOLE_FRAME = "whole-frame"
 # The best published detector for AVA that a CPU computes in about a second for each second of video
 # and whose weights can be downloaded under a free license.
 DEFAULT_MODEL = "AVA/published/pytorchvideo_slowfast_R50_8x8"
+# The best ones whose weights are free: for a GPU, and for a CPU with patience.
+BEST_MODELS = ("AVA/published/umt_vit_L", "AVA/published/umt_vit_B")
 PERSON_SCORE = "INPUT.PERSON_SCORE_THRESH_TEST"
 DETECTOR_HELP = (
     "auto (the default), torchvision:NAME, transformers:NAME, or a detectron2 configuration (file "
@@ -40,7 +42,10 @@ DETECTOR_HELP = (
 def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
     """Arguments that say which model, and where the persons are."""
     parser.add_argument(
-        "--config-file", default=DEFAULT_MODEL, help=f"of the model; default: {DEFAULT_MODEL}"
+        "--config-file",
+        default=DEFAULT_MODEL,
+        help=f"of the model; default: {DEFAULT_MODEL}, which is fast; best: {BEST_MODELS[0]}, then "
+        f"{BEST_MODELS[1]}",
     )
     parser.add_argument(
         "--weights",
@@ -66,7 +71,8 @@ def model_cfg(args: argparse.Namespace) -> CfgNode:
     """The configuration that was asked for; ValueError if there are no weights for it, and random
     ones were not asked for."""
     cfg = setup_cfg(args.config_file, args.opts)
-    if args.config_file == DEFAULT_MODEL and not args.opts and _computes_bfloat16(cfg.MODEL.DEVICE):
+    is_known = args.config_file in (DEFAULT_MODEL, *BEST_MODELS)  # to lose nothing by it
+    if is_known and not args.opts and _computes_bfloat16(cfg.MODEL.DEVICE):
         cfg.TEST.DTYPE, cfg.MODEL.CHANNELS_LAST = "bfloat16", True  # half the time
     published = find(args.config_file)
     if published is not None and not cfg.MODEL.WEIGHTS:

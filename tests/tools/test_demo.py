@@ -19,6 +19,7 @@ from alphaaction_d2.apps import demo as demo_app
 from alphaaction_d2.apps import video_arguments
 from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.model_zoo import download
+from alphaaction_d2.model_zoo.table import find
 from alphaaction_d2.modeling import coco_detectors
 from tests.detectors import write_detector
 from tests.helpers import loaded_tool
@@ -291,6 +292,11 @@ def test_the_default_model_takes_what_the_cpu_computes(monkeypatch, computes, dt
     cfg = demo_app.model_cfg(demo_app.parse_args(["x.mp4"]))
     assert cfg.TEST.DTYPE == dtype
     assert cfg.MODEL.WEIGHTS == video_arguments.DEFAULT_MODEL
+    for name in (video_arguments.DEFAULT_MODEL, *video_arguments.BEST_MODELS):
+        cfg = demo_app.model_cfg(demo_app.parse_args(["x.mp4", "--config-file", name]))
+        assert cfg.TEST.DTYPE == dtype and cfg.MODEL.WEIGHTS == name
+        # what is recommended may be used by everybody
+        assert find(name).licence.startswith(("MIT ", "Apache-2.0 ")), name
     own = demo_app.model_cfg(
         demo_app.parse_args(["x.mp4", "--config-file", str(CONFIG), "--random"])
     )
