@@ -32,6 +32,7 @@ def add_alphaaction_config(cfg: CN) -> None:
     _add_detector(cfg)
     _add_slowfast(cfg)
     _add_video_backbone(cfg)
+    _add_joined_backbone(cfg)
     _add_action_head(cfg)
     _add_interaction(cfg)
     _add_hgnn(cfg)
@@ -201,6 +202,17 @@ def _add_video_backbone(cfg: CN) -> None:
     cfg.MODEL.VIDEO_BACKBONE.VIT.TUBELET = 2  # frames that become one map; UMT: 1
 
 
+def _add_joined_backbone(cfg: CN) -> None:
+    """The backbone that is several: build_joined_backbone."""
+    cfg.MODEL.JOINED_BACKBONE = CN()
+    # A configuration and its weights ("": those that it names itself) for every network; of the
+    # configurations backbone, colours and clips count. Their frames are taken from the clips of
+    # INPUT here, which have to hold them.
+    cfg.MODEL.JOINED_BACKBONE.NETWORKS = ()
+    # Train only what follows; else what each configuration says.
+    cfg.MODEL.JOINED_BACKBONE.FROZEN = False
+
+
 def _add_action_head(cfg: CN) -> None:
     """From maps and boxes to scores of actions."""
     cfg.MODEL.ROI_ACTION_HEAD = CN()
@@ -342,6 +354,10 @@ def _add_memory(cfg: CN) -> None:
     # memory once and for all (the long-term feature bank, AIA, Table 1e: "w/o AMU"). Empty: the
     # memory is updated asynchronously by the network that is being trained.
     cfg.MODEL.MEMORY.FROZEN_WEIGHTS = ""
+    # A configuration whose network fills the memory in its place, of any backbone: it takes its
+    # frames from the same clips, and the width of the memory is its own. Without FROZEN_WEIGHTS it
+    # has the weights that it names itself.
+    cfg.MODEL.MEMORY.FROZEN_CONFIG = ""
     # The memory is what a detector has said of the objects around (AIA, Sec. 6: nouns), in files
     # that never change: the width of these features, and the files; (): those of the data sets.
     # Width 0: the memory is of the model's own features.

@@ -15,6 +15,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.structures import Boxes, Instances
 
+from ..formats.config_files import setup_cfg
 from ..formats.writing import write_atomically
 from ..memory.file import state_checksum
 from ..modeling.meta_arch import ActionRCNN
@@ -31,16 +32,24 @@ _OF_TESTING = {"MAX_OPEN_VIDEOS", "MIN_SIZE_TEST", "MAX_SIZE_TEST", "PERSON_SCOR
 
 def network_checksum(cfg: CfgNode, model: ActionRCNN) -> str:
     """Tell a network from all others that may see something else in the same clip and boxes."""
-    nodes = (cfg.MODEL.BACKBONE, cfg.MODEL.SLOWFAST, cfg.MODEL.VIDEO_BACKBONE)
     head = cfg.MODEL.ROI_ACTION_HEAD
     settings = [
-        *({k: x for k, x in node.items() if k not in _WITHOUT_EFFECT} for node in nodes),
-        *(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.MODEL.PAD_TO_STRIDE, cfg.TEST.DTYPE),
-        *(head.POOLER_RESOLUTION, head.POOLER_SAMPLING_RATIO, head.POOLER_TYPE),
+        *map(_settings, [cfg, *(setup_cfg(x) for x, _ in cfg.MODEL.JOINED_BACKBONE.NETWORKS)]),
+        *(head.POOLER_RESOLUTION, head.POOLER_SAMPLING_RATIO, head.POOLER_TYPE, cfg.TEST.DTYPE),
         *(head.BOX_EXTEND_TEST, head.POOL_TO_LAST_PIXEL, cfg.MODEL.ROI_HEADS.NAME),
     ]
     weights = {name: x.cpu() for name, x in model.backbone.state_dict().items()}
     return state_checksum({"weights": weights, "settings": as_text(settings)})
+
+
+def _settings(cfg: CfgNode) -> list:
+    """List what a configuration says of how its backbone sees clips."""
+    nodes = (cfg.MODEL.BACKBONE, cfg.MODEL.SLOWFAST, cfg.MODEL.VIDEO_BACKBONE)
+    return [
+        *({k: x for k, x in node.items() if k not in _WITHOUT_EFFECT} for node in nodes),
+        *(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, cfg.MODEL.PAD_TO_STRIDE),
+        *(cfg.INPUT.NUM_FRAMES, cfg.INPUT.SAMPLING_RATE, cfg.INPUT.CLIP_FPS),
+    ]
 
 
 def as_text(settings: object) -> str:

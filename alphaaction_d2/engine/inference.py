@@ -35,7 +35,7 @@ from ..config import (
 from ..data.dataset_mapper import ActionDatasetMapper, build_views
 from ..data.samplers import WholeVideoSampler
 from ..formats.config_files import setup_cfg
-from ..memory.pool import MemoryPool
+from ..memory.pool import MemoryPool, has_frozen_memory
 from ..modeling.interaction.inspection import record_attention
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import ClipFeatures, MemoryWindow
@@ -195,7 +195,7 @@ class DelayedInference(nn.Module):
             if member.model is self.model:  # others have a configuration of their own
                 member.files = FeatureFiles.of(cfg, member.model)
                 if member.memory_model is not None:
-                    member.memory_files = FeatureFiles.of(cfg, member.memory_model)
+                    member.memory_files = FeatureFiles.of(frozen_cfg(cfg), member.memory_model)
 
     def train(self, mode: bool = True) -> DelayedInference:
         """See torch. Raises ValueError when somebody, such as detectron2's `inference_on_dataset`,
@@ -410,18 +410,30 @@ def build_memory_pool(cfg: CfgNode, model: ActionRCNN) -> MemoryPool | None:
         return None
     if cfg.MODEL.MEMORY.DETECTOR_CHANNELS:
         return build_detector_memory(cfg, cfg.DATASETS.TEST)
-    return MemoryPool(cfg, model.roi_heads.num_channels)
+    return MemoryPool(cfg, model.roi_heads.memory_channels)
 
 
 def build_frozen_model(cfg: CfgNode) -> ActionRCNN:
-    """Build the network that fills a frozen memory: this configuration without interaction."""
+    """Build the network that fills a frozen memory, with its weights."""
+    model = build_model(frozen_cfg(cfg)).eval()
+    if not cfg.MODEL.MEMORY.FROZEN_CONFIG:
+        with files_of("MODEL.MEMORY.FROZEN_WEIGHTS"):
+            load_for_inference(model, cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
+    return model.requires_grad_(False)
+
+
+def frozen_cfg(cfg: CfgNode) -> CfgNode:
+    """Configure the network that fills a frozen memory: this one without interaction, or with the
+    backbone of `MODEL.MEMORY.FROZEN_CONFIG`, joined with nothing."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.INTERACTION.NAME = ""
-    model = build_model(cfg).eval()
-    with files_of("MODEL.MEMORY.FROZEN_WEIGHTS"):
-        load_for_inference(model, cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
-    return model.requires_grad_(False)
+    memory = cfg.MODEL.MEMORY
+    if memory.FROZEN_CONFIG:
+        cfg.MODEL.BACKBONE.NAME = "build_joined_backbone"
+        cfg.MODEL.JOINED_BACKBONE.NETWORKS = ((memory.FROZEN_CONFIG, memory.FROZEN_WEIGHTS),)
+        cfg.MODEL.WEIGHTS = memory.FROZEN_CONFIG = ""
+    return cfg
 
 
 def build_delayed_inference(
@@ -438,7 +450,7 @@ def build_delayed_inference(
     delay = 0 if from_detector else cfg.MODEL.MEMORY.DELAY
     members: list[Member] = []
     for node, network in [(cfg, model), *build_ensemble(cfg)]:
-        frozen = bool(node.MODEL.MEMORY.FROZEN_WEIGHTS) and uses_memory(network)
+        frozen = has_frozen_memory(node) and uses_memory(network)
         memory_model = build_frozen_model(node) if frozen else None
         pool = None
         for view in range(len(build_views(cfg))):

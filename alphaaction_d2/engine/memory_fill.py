@@ -16,7 +16,7 @@ from detectron2.structures import Instances
 from detectron2.utils import comm
 from torch import nn
 
-from ..memory.pool import MemoryPool, MemoryWrite
+from ..memory.pool import MemoryPool, MemoryWrite, has_frozen_memory
 from ..memory.slots import Clock
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, Losses
@@ -24,7 +24,7 @@ from .detector_memory import build_detector_memory
 from .distributed.exchange import gather_numbers, store_everywhere
 from .distributed.shared_tensors import shared_zeros
 from .feature_files import FeatureFiles, as_text, network_checksum
-from .inference import build_frozen_model, build_stream, extract, uses_memory
+from .inference import build_frozen_model, build_stream, extract, frozen_cfg, uses_memory
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def build_training_pool(
         places.append((str(keyframe["video_id"]), keyframe["timestamp"], persons))
     pool = MemoryPool(
         cfg,
-        model.roi_heads.num_channels,
+        model.roi_heads.memory_channels,
         keyframes=places,
         allocate=shared_zeros,
         writes=comm.get_local_rank() == 0,
@@ -59,8 +59,8 @@ def build_training_pool(
 
 def frozen_origin(cfg: CfgNode, model: ActionRCNN) -> str:
     """What decides the features of a frozen memory, its network and what it sees, as a text."""
-    keys = ("NUM_FRAMES", "SAMPLING_RATE", "CLIP_FPS", "MIN_SIZE_TEST", "MAX_SIZE_TEST")
-    return f"{network_checksum(cfg, model)} {as_text([cfg.INPUT[key] for key in keys])}"
+    sizes = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST
+    return f"{network_checksum(cfg, model)} {as_text(sizes)}"
 
 
 def attach_memory(
@@ -85,9 +85,9 @@ def attach_memory(
     pool = build_training_pool(cfg, network, keyframes)
     if pool is None:
         return None
-    frozen = bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS)
+    frozen = has_frozen_memory(cfg)
     if frozen:
-        fill_memory(cfg, build_frozen_model(cfg), pool, keyframes, tag=1.0)
+        fill_memory(frozen_cfg(cfg), build_frozen_model(cfg), pool, keyframes, tag=1.0)
     kept: list[Instances] = []
 
     def trains() -> bool:

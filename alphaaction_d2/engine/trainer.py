@@ -30,7 +30,7 @@ from ..data.train_loader import TrainLoader, repeats_from_config
 from ..evaluation import UCF_PROTOCOLS, AVAEvaluator, UCFEvaluator
 from ..evaluation.epic55_evaluation import EPICEvaluator
 from ..formats.label_map import LABEL_MAP, LabelMap, write_label_map
-from ..memory.pool import MemoryPool
+from ..memory.pool import MemoryPool, has_frozen_memory
 from ..modeling import ActionRCNN
 from ..modeling.backbone import has_frozen_normalisation, stands_still
 from ..tracking import build_identity_linker, link_dataset
@@ -45,6 +45,7 @@ from .inference import (
     build_frozen_model,
     build_plain_inference,
     build_stream,
+    frozen_cfg,
 )
 from .memory_fill import build_training_pool, fill_memory, frozen_origin
 from .solver import build_optimizer, scale_to_batch
@@ -109,7 +110,7 @@ class Trainer(DefaultTrainer):
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         keep_class_names(cfg, model)
         memory = cfg.MODEL.MEMORY
-        self.fills_once = self.pool is not None and bool(memory.FROZEN_WEIGHTS)
+        self.fills_once = self.pool is not None and has_frozen_memory(cfg)
         stands_by = self.fills_once or memory.DETECTOR_CHANNELS > 0
         # The pool that changes with the weights: of AMU.
         self.changing_pool = None if stands_by else self.pool
@@ -173,11 +174,12 @@ class Trainer(DefaultTrainer):
         assert self.pool is not None
         path = Path(self.cfg.OUTPUT_DIR, "frozen.memory")
         network = build_frozen_model(self.cfg)
-        pool.origin = frozen_origin(self.cfg, network)
+        cfg = frozen_cfg(self.cfg)
+        pool.origin = frozen_origin(cfg, network)
         if not fill:
             pool.load(path)
             return
-        fill_memory(self.cfg, network, pool, self._keyframes, tag=1.0)
+        fill_memory(cfg, network, pool, self._keyframes, tag=1.0)
         if comm.is_main_process():
             pool.save(path)
 

@@ -156,7 +156,7 @@ class MemoryPool:
         check_keys(cfg, "MODEL.MEMORY", WINDOW_KEYS)
         check_keys(cfg, "MODEL.MEMORY", {"SLOTS_PER_SECOND": number(0, 1000, above=True)})
         node = cfg.MODEL.MEMORY
-        frozen = bool(node.FROZEN_WEIGHTS) or node.DETECTOR_CHANNELS > 0
+        frozen = has_frozen_memory(cfg) or node.DETECTOR_CHANNELS > 0
         return {
             "num_channels": num_channels,
             "window": tuple(node.WINDOW),
@@ -402,3 +402,8 @@ def _compare_slots(theirs: dict, mine: dict) -> None:
         theirs["starts"], mine["starts"]
     ):
         raise MemoryFileError("memory of the same videos with other keyframes or persons")
+
+
+def has_frozen_memory(cfg: CfgNode) -> bool:
+    """Tell whether a network fills the memory once and for all."""
+    return bool(cfg.MODEL.MEMORY.FROZEN_WEIGHTS or cfg.MODEL.MEMORY.FROZEN_CONFIG)

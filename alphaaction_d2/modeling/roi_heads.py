@@ -78,6 +78,7 @@ class ActionROIHeads(nn.Module):
         self.head = head
         self.predictor = predictor
         self.num_channels = num_channels
+        self.memory_channels: int = window.get("num_channels", num_channels)
         self.empty_memory: Callable[..., MemoryWindow] = functools.partial(
             empty_window, **{"num_channels": num_channels, **window}
         )
@@ -129,7 +130,7 @@ class ActionROIHeads(nn.Module):
                 "max_persons": memory.MAX_PERSONS,
                 "stride": memory.STRIDE,
                 "num_channels": memory_channels(cfg, channels),
-                "fresh_centre": not memory.DETECTOR_CHANNELS,
+                "fresh_centre": not (memory.DETECTOR_CHANNELS or memory.FROZEN_CONFIG),
             },
             "box_extend_test": tuple(node.BOX_EXTEND_TEST),
             "pool_to_last_pixel": node.POOL_TO_LAST_PIXEL,

@@ -1,5 +1,6 @@
 """Video backbones, registered in detectron2's BACKBONE_REGISTRY, and what others know of one."""
 
+from .joined import JoinedBackbone, build_joined_backbone
 from .map_backbone import MapBackbone
 from .networks import (
     build_pytorchvideo_backbone,
@@ -11,6 +12,8 @@ from .video_backbone import VideoBackbone, has_frozen_normalisation, stands_stil
 from .video_transformer import build_video_transformer_backbone
 
 __all__ = [
+    "JoinedBackbone",
+    "build_joined_backbone",
     "MapBackbone",
     "Slow",
     "SlowFast",

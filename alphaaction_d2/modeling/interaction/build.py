@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.modeling import build_backbone
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
-from ...config import WIDTH, check_keys, number, one_of, several, whole
+from ...config import WIDTH, check_keys, files_of, number, one_of, several, whole
+from ...formats.config_files import setup_cfg
 from ...memory.window import WINDOW_KEYS
 from ...structures import ClipFeatures, Losses, MemoryWindow
 
@@ -177,4 +179,9 @@ def build_interaction(cfg: CfgNode, num_channels: int) -> InteractionModule | No
 def memory_channels(cfg: CfgNode, num_channels: int) -> int:
     """Give the width of the remembered features; `num_channels` is that of the persons'."""
     check_keys(cfg, "MODEL.MEMORY", {"DETECTOR_CHANNELS": whole(0, 2**14)})
+    if cfg.MODEL.MEMORY.FROZEN_CONFIG:
+        with files_of("MODEL.MEMORY.FROZEN_CONFIG"):
+            node = setup_cfg(cfg.MODEL.MEMORY.FROZEN_CONFIG, ["MODEL.WEIGHTS", "not needed"])
+            with torch.device("meta"):  # shapes are all that is asked for
+                return sum(spec.channels for spec in build_backbone(node).output_shape().values())
     return cfg.MODEL.MEMORY.DETECTOR_CHANNELS or num_channels

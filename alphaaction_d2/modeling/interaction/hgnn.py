@@ -23,6 +23,7 @@ from .build import (
     InteractionModule,
     MemoryAttention,
     common_options,
+    memory_channels,
 )
 from .graph import NOBODY, TrackGraph, build_graph, down_sample, same_track, track_starts
 
@@ -168,6 +169,7 @@ class HGNN(InteractionModule):
         dim_in: int,
         dim_inner: int,
         dim_out: int,
+        dim_memory: int = 0,
         num_layers: int = 3,
         aggregator: str = "ordered",
         down_sample: bool = True,
@@ -194,6 +196,7 @@ class HGNN(InteractionModule):
             window: slots before and after the clip, for temporal positions only.
             temporal_position: learned temporal positions of the memory in inter-clip attention, as
                 in AIA's M-blocks; the paper has none.
+            dim_memory: width of the memory's features, if another network has them; else 0.
             dropout, init_std: of projections, aggregators and blocks.
             of_blocks: further options of :class:`InteractionBlock`.
         """
@@ -207,6 +210,9 @@ class HGNN(InteractionModule):
         self.down_sample = down_sample
         self.keep_unreachable = keep_unreachable
         self.projection = projection(dim_in, dim_inner, init_std)
+        self.memory_projection = None
+        if dim_memory not in (0, dim_in):
+            self.memory_projection = projection(dim_memory, dim_inner, init_std)
         self.dropout = nn.Dropout(dropout)
 
         def attention(num_slots: int) -> InteractionBlock:
@@ -243,6 +249,7 @@ class HGNN(InteractionModule):
             **common_options(cfg, num_channels),
             **{key.lower(): value for key, value in cfg.MODEL.HGNN.items()},
             "window": tuple(cfg.MODEL.MEMORY.WINDOW),
+            "dim_memory": memory_channels(cfg, num_channels),
         }
 
     def memory_attention(self) -> list[MemoryAttention]:
@@ -273,7 +280,7 @@ class HGNN(InteractionModule):
         max_persons = memory.valid.shape[2]
         remembered = memory.features.detach().to(features.dtype).flatten(1, 2)  # N x SM x C
         actors, _ = pad_sets(self.dropout(self.projection(features)), counts)
-        nodes = self.dropout(self.projection(remembered))
+        nodes = self.dropout((self.memory_projection or self.projection)(remembered))
         outputs = []
         for i, layer in enumerate(self.layers):
             if i and self.down_sample:
