@@ -65,7 +65,9 @@ def _digest(value: object, digest: hashlib._Hash) -> None:
             _digest(value[key], digest)
     elif isinstance(value, Tensor):
         digest.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        data = value.contiguous().reshape(-1).view(torch.uint8).numpy().data
+        # A copy, for of a single number `contiguous` leaves a stride of 0 as it is.
+        value = value.clone(memory_format=torch.contiguous_format)
+        data = value.reshape(-1).view(torch.uint8).numpy().data
         for start in range(0, len(data), _CHUNK):
             digest.update(data[start : start + _CHUNK])
     else:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.structures import Boxes, Instances
 
+from alphaaction_d2.memory.file import state_checksum
 from alphaaction_d2.memory.pool import (
     MemoryFileError,
     MemoryPool,
@@ -282,6 +283,16 @@ def persons(features: torch.Tensor, ids: list[int]) -> Instances:
         person_ids=torch.tensor(ids),
         objectness_logits=torch.ones(len(ids)),
     )
+
+
+def test_the_checksum_is_of_contents_not_of_strides():
+    for value in (torch.ones(1, 1), torch.rand(3, 4), torch.zeros(0, 4)):
+        others = [value.t().clone().t()]
+        if value.numel() == 1:
+            others.append(torch.tensor(1.0).expand(1, 1))  # stride 0
+        for other in others:
+            assert state_checksum({"x": other}) == state_checksum({"x": value})
+    assert state_checksum({"x": torch.ones(1)}) != state_checksum({"x": torch.ones(1, 1)})
 
 
 @pytest.mark.parametrize("part", ["checksum", "format", "state", "version"])
