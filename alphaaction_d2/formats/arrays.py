@@ -14,9 +14,7 @@ from .tables import DataFileError, check_unpacked_size
 def read_arrays(path: str | os.PathLike) -> dict[str, Any]:
     """Read a `.npy` file, whose one array is called "", or the arrays of an `.npz` file.
 
-    Raises:
-        ValueError: the file is neither, or damaged; in one line.
-        FileNotFoundError: there is no such file.
+    A file that is neither, or damaged, is a ValueError of one line.
     """
     try:
         if zipfile.is_zipfile(path):

@@ -76,19 +76,13 @@ _VIDEO_EXTENSION = re.compile(r"\.(mp4|mkv|webm|avi|mov|m4v|flv|wmv|mpe?g|ts|3gp
 def read_exclusions(path: str | os.PathLike) -> set[tuple[str, int]]:
     """Read a list of frames that are left out of an evaluation: rows `video_id,timestamp`.
 
-    Args:
-        path: a CSV file without header; it may be empty.
-
-    Returns:
-        The frames as (video id, second); `902` and `0902` are the same second.
-
     Raises:
         DataFileError: naming every bad row.
     """
     table = read_table(path, _KEYFRAME)
-    strict((None, table.findings))
-    videos, codes = table.words["video_id"], table.columns["video_id"].tolist()
-    seconds = table.columns["timestamp"].astype(np.int64).tolist()
+    columns = strict((table.columns, table.findings))
+    videos, codes = table.words["video_id"], columns["video_id"].tolist()
+    seconds = columns["timestamp"].astype(np.int64).tolist()
     return set(zip([videos[code] for code in codes], seconds))
 
 
@@ -106,24 +100,17 @@ def lists_keyframes(path: str | os.PathLike) -> bool:
 
 
 def read_seconds(path: str | os.PathLike) -> list[int]:
-    """Read a list of seconds, one a line, as AVA's `ava_included_timestamps`.
-
-    Returns:
-        The seconds in increasing order, each once.
+    """Read the seconds of a list, one a line (AVA's `ava_included_timestamps`), in order, once.
 
     Raises:
         DataFileError: naming every bad line.
     """
     table = read_table(path, (_SECOND,))
-    strict((None, table.findings))
-    return sorted(set(table.columns["timestamp"].tolist()))
+    return sorted(set(strict((table.columns, table.findings))["timestamp"].tolist()))
 
 
 def read_video_list(path: str | os.PathLike) -> list[str]:
-    """Read a list of videos, one a line: ids (AVA's `ava_test`) or file names.
-
-    Returns:
-        The ids in the order of the file: without the extension where a name has that of a video.
+    """Read the ids of a list of videos, one a line: ids (AVA's `ava_test`) or names of files.
 
     Raises:
         DataFileError: naming every bad line; an id that comes twice is bad.
@@ -137,10 +124,9 @@ def read_video_list(path: str | os.PathLike) -> list[str]:
         if first.setdefault(video_id, row) != row:
             again.append((row, first[video_id]))
     lines = table.lines(np.arange(len(names))) if again else []
-    told = [
-        (lines[i], f"{names[i][:80]!r}: line {lines[j]} names this video already") for i, j in again
-    ]
-    table.findings.bad_rows(told, len(told))
+    for i, j in again:
+        what = f"{names[i][:80]!r}: line {lines[j]} names this video already"
+        table.findings.bad_row(lines[i], what)
     return strict((list(first), table.findings))
 
 
@@ -149,36 +135,24 @@ def read_video_list(path: str | os.PathLike) -> list[str]:
 
 @dataclass(frozen=True)
 class AVARows:
-    """The rows of a CSV as columns, in the order of the file (N rows).
+    """The rows of a CSV as columns, in the order of the file (N rows)."""
 
-    Attributes:
-        videos: the distinct video ids.
-        video_codes: (N,) int32, index into `videos`.
-        timestamps: (N,) float64, seconds; whole numbers normally.
-        boxes: (N, 4) float64, x1 y1 x2 y2 as fractions of width and height: the doubles nearest to
-            the decimal text.
-        labels: (N,) int64. The action id, -1 of a person who does nothing of the list; in files of
-            boxes the index into `class_names`, -1 where the column is empty.
-        scores: (N,) floating. 1.0 where the file has none. Of annotations: column 8 as a number
-            (the person id) or 1.0, because that is what the official AVA evaluators take it for.
-        person_ids: (N,) int64, -1 where unknown.
-        class_names: the distinct words of the class column (files of boxes).
-        empty_frames: (video id, timestamp) of rows that have these two columns only.
-        has_scores: False if some row of a results file has no score.
-        source: the file's name for messages, "" for rows made in memory.
-    """
-
-    videos: list[str]
-    video_codes: np.ndarray
-    timestamps: np.ndarray
+    videos: list[str]  # the distinct ids
+    video_codes: np.ndarray  # (N,) int32, index into `videos`
+    timestamps: np.ndarray  # (N,) float64, seconds; whole numbers normally
+    # (N, 4) float64, x1 y1 x2 y2 as fractions of the picture: the doubles nearest to the text.
     boxes: np.ndarray
+    # (N,) int64. The action id, -1 of a person who does nothing of the list; of boxes the index
+    # into `class_names`, -1 where the column is empty.
     labels: np.ndarray
+    # (N,) floating. 1.0 where the file has none. Of annotations: column 8 as a number (the person
+    # id) or 1.0, because that is what the official AVA evaluators take it for.
     scores: np.ndarray
-    person_ids: np.ndarray
-    class_names: Sequence[str] = ()
-    empty_frames: Sequence[tuple[str, float]] = ()
-    has_scores: bool = True
-    source: str = ""
+    person_ids: np.ndarray  # (N,) int64, -1 where unknown
+    class_names: Sequence[str] = ()  # the distinct words of the class column (files of boxes)
+    empty_frames: Sequence[tuple[str, float]] = ()  # rows of a video and a time only
+    has_scores: bool = True  # False if some row of a results file has none
+    source: str = ""  # the file's name for messages
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -189,10 +163,12 @@ class AVARows:
         return np.asarray(self.videos, dtype=object)[self.video_codes]
 
 
+_COLUMNS = ("video_codes", "timestamps", "boxes", "labels", "scores", "person_ids")
+
+
 def select_rows(rows: AVARows, which: np.ndarray) -> AVARows:
     """Take the rows that a mask (N,) or an index (M,) names, in its order."""
-    columns = ("video_codes", "timestamps", "boxes", "labels", "scores", "person_ids")
-    return replace(rows, **{name: getattr(rows, name)[which] for name in columns})
+    return replace(rows, **{name: getattr(rows, name)[which] for name in _COLUMNS})
 
 
 def rename_videos(rows: AVARows, renamed: Mapping[str, str]) -> AVARows:
@@ -216,26 +192,22 @@ def concatenate_rows(tables: Sequence[AVARows]) -> AVARows:
         return tables[0]
     videos: dict[str, int] = {}
     classes: dict[str, int] = {}
-    video_codes, labels = [], []
+    parts = []
     for rows in tables:
         new = [videos.setdefault(video, len(videos)) for video in rows.videos]
-        video_codes.append(np.array(new, dtype=np.int32)[rows.video_codes])
-        new = [classes.setdefault(name, len(classes)) for name in rows.class_names]
-        named = bool(rows.class_names)
-        # the last place is that of -1, the empty class
-        labels.append(np.array([*new, -1], dtype=np.int64)[rows.labels] if named else rows.labels)
+        part = {name: getattr(rows, name) for name in _COLUMNS}
+        part["video_codes"] = np.array(new, dtype=np.int32)[rows.video_codes]
+        if rows.class_names:  # the last place is that of -1, the empty class
+            new = [classes.setdefault(name, len(classes)) for name in rows.class_names]
+            part["labels"] = np.array([*new, -1], dtype=np.int64)[rows.labels]
+        parts.append(part)
     return AVARows(
         videos=list(videos),
-        video_codes=np.concatenate(video_codes),
-        labels=np.concatenate(labels),
+        **{name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS},
         class_names=list(classes),
         empty_frames=[frame for rows in tables for frame in rows.empty_frames],
         has_scores=all(rows.has_scores for rows in tables),
         source=", ".join(rows.source for rows in tables),
-        **{
-            name: np.concatenate([getattr(rows, name) for rows in tables])
-            for name in ("timestamps", "boxes", "scores", "person_ids")
-        },
     )
 
 
@@ -277,10 +249,9 @@ def read_ava_csv(
     allow_empty_frames: bool = False,
     label_map: LabelMap | None = None,
 ) -> AVARows:
-    """Read a CSV file of AVA's family; blank lines are ignored, `.gz` files are unpacked.
+    """Read a CSV file of AVA's family.
 
     Args:
-        path: the file.
         kind: "annotations", "results" or "boxes"; see the module's table.
         check_boxes: demand what a data set should have: x1 < x2 and y1 < y2, coordinates in [0, 1]
             (an overshoot of up to 0.05 is clipped, with a warning that counts the boxes), action
@@ -292,9 +263,6 @@ def read_ava_csv(
         allow_empty_frames: accept rows `video_id,timestamp` ("nothing on this frame"), see
             `AVARows.empty_frames`.
         label_map: says which ids the names of classes stand for.
-
-    Returns:
-        The columns.
 
     Raises:
         DataFileError: one line per bad row (file, line, column, value, what was expected), at most
@@ -315,11 +283,7 @@ def read_ava_csv(
 def scan_ava_csv(
     path: str | os.PathLike, kind: str = "annotations", label_map: LabelMap | None = None
 ) -> tuple[AVARows, Findings]:
-    """Read the good rows of a data set's CSV, and say what is wrong with the others.
-
-    Raises:
-        DataFileError: the file is no text.
-    """
+    """Read the good rows of a data set's CSV, and say what is wrong with the others."""
     stub_length = 2 if kind == "annotations" else 0
     table = read_table(path, _columns(kind, label_map), stub_length=stub_length)
     return _checked(table, kind, check_boxes=True)
@@ -364,7 +328,7 @@ def _number_of(text: str) -> float | None:
 
 def _is_identity(text: str) -> bool:
     number = _number_of(text)
-    return number is None or (math.isfinite(number) and number == math.floor(number))
+    return number is None or number.is_integer()
 
 
 def _is_no_nan(text: str) -> bool:
@@ -373,29 +337,20 @@ def _is_no_nan(text: str) -> bool:
 
 
 def _person_ids(words: Sequence[str], codes: np.ndarray, videos: np.ndarray) -> np.ndarray:
-    """Give persons numbers, -1 where there is no word (or a fraction).
+    """Give persons numbers, (N,) int64, -1 where there is no word (or a fraction).
 
     Whole numbers below 2**53 stand for themselves. Any other word gets, within its video, a number
     beyond all these, in the order of the alphabet.
 
     Args:
         words: as the file has them.
-        codes: (N,) the place of each row's word.
-        videos: (N,) its video's number.
-
-    Returns:
-        (N,) int64.
+        codes, videos: (N,) the place of each row's word, and its video's number.
     """
-    numbers = [_number_of(word.strip()) for word in words]
-    whole = np.array(
-        [-1 if x is None or not _is_id(np.float64(x)) else int(x) for x in numbers], np.int64
-    )
-    is_text = np.array(
-        [bool(word.strip()) and (x is None or abs(x) >= _MAX_PERSON_ID) for word, x in
-         zip(words, numbers)],
-        bool,
-    )  # fmt: skip
-    ids = whole[codes] if len(words) else np.full(len(codes), -1)
+    numbers = [_number_of(word) for word in words]
+    # what stands for no number is infinite
+    known = np.array([math.inf if x is None else x for x in numbers], np.float64)
+    is_text = np.array([bool(x.strip()) for x in words], bool) & (np.abs(known) >= _MAX_PERSON_ID)
+    ids = _whole_or_unknown(known)[codes] if len(words) else np.full(len(codes), -1)
     rows = np.flatnonzero(is_text[codes]) if is_text.any() else ()
     if not len(rows):
         return ids
@@ -442,9 +397,9 @@ def _as_rows(table: Table, kind: str) -> AVARows:
     if kind == "annotations" and persons is not None:
         known = np.array([bool(word) for word in table.words.get("person_id", ())], bool)
         scores = np.where(known[persons], ids, math.nan) if "person_id" in table.words else persons
-    missing = np.isnan(scores) if scores is not None else np.ones(num_rows, dtype=bool)
+    missing = np.full(num_rows, True) if scores is None else np.isnan(scores)
     if scores is None or missing.any():
-        scores = np.ones(num_rows) if scores is None else np.where(missing, 1.0, scores)
+        scores = np.where(missing, 1.0, 0.0 if scores is None else scores)
     return AVARows(
         videos=list(dict.fromkeys([*table.words["video_id"], *(v for v, _ in empty_frames)])),
         video_codes=columns.pop("video_id"),
@@ -485,14 +440,11 @@ def good_rows(
     *,
     check_boxes: bool = True,
 ) -> AVARows:
-    """Leave out rows that are not what `read_ava_csv` demands of a file's.
+    """Leave out rows that are not what `read_ava_csv` demands of a file's; `findings` get them.
 
     Args:
         rows: with `boxes` as fractions.
-        kind: see `read_ava_csv`.
-        findings: get the others.
-        numbers: from places in `rows`, which increase, to the numbers that `findings` know.
-        check_boxes: see `read_ava_csv`.
+        numbers: see `passing`.
     """
     # most files are good: one demand after the other, not all at once in memory
     if all(check.good.all() for check in _checks(rows, kind, check_boxes)):
@@ -536,41 +488,31 @@ def clipped(rows: AVARows, findings: Findings) -> AVARows:
     if not outside.any():
         return rows
     boxes = rows.boxes.clip(0, 1)
-    overshoot = np.abs(rows.boxes - boxes).max()
-    findings.note(
-        f"clipped {outside.sum()} boxes that reach outside of the frame (by at most "
-        f"{overshoot:.3g} of its size)"
-    )
+    most = f"{np.abs(rows.boxes - boxes).max():.3g}"
+    what = f"clipped {outside.sum()} boxes that reach outside of the frame (by at most"
+    findings.note(f"{what} {most} of its size)")
     return replace(rows, boxes=boxes)
 
 
 # ------------------------------------------------------------------------------------------ writing
 
 
-def write_ava_results(
-    path: str | os.PathLike, rows: AVARows, *, decimals: int | None = None
-) -> None:
+def write_ava_results(path: str | os.PathLike, rows: AVARows) -> None:
     """Write detections of actions: rows `video_id,timestamp,x1,y1,x2,y2,action_id,score`.
 
-    By default every number is written with the fewest digits that read back as the same number
-    (`scores` in their own precision, so float32 scores take at most 9 digits). Fixed decimals, as
-    AlphAction (5) and PySlowFast (4) write them, make equal scores out of different ones, and the
-    order of equal scores is what an average precision is least sure of: the file would evaluate to
-    another number than the scores in memory.
+    Every number is written with the fewest digits that read back as the same number (`scores` in
+    their own precision, so float32 scores take at most 9 digits). Fixed decimals, as AlphAction (5)
+    and PySlowFast (4) write them, make equal scores out of different ones, and the order of equal
+    scores is what an average precision is least sure of: the file would evaluate to another number
+    than the scores in memory.
 
     Whole seconds are written as `%04d`; others as they are, which only the protocol official2020
     can read.
-
-    Args:
-        path: the file to write or replace; on failure the old one stays as it was.
-        rows: the detections; `videos`, `video_codes`, `timestamps`, `boxes`, `labels` and `scores`
-            are used.
-        decimals: round boxes and scores to so many decimals first.
     """
-    write_atomically(path, lambda file: _write_rows(file, rows, decimals))
+    write_atomically(path, lambda file: _write_rows(file, rows))
 
 
-def _write_rows(file: IO[bytes], rows: AVARows, decimals: int | None) -> None:
+def _write_rows(file: IO[bytes], rows: AVARows) -> None:
     seconds, second_codes = np.unique(rows.timestamps, return_inverse=True)
     second_texts = pa.array([_timestamp_text(second) for second in seconds.tolist()], pa.string())
     videos = pa.array([_quoted(video) for video in rows.videos], pa.string())
@@ -579,15 +521,12 @@ def _write_rows(file: IO[bytes], rows: AVARows, decimals: int | None) -> None:
     writer = None
     for start in range(0, len(rows), _WRITE_CHUNK):
         part = slice(start, start + _WRITE_CHUNK)
-        boxes, scores = rows.boxes[part], rows.scores[part]
-        if decimals is not None:
-            boxes, scores = boxes.round(decimals), scores.round(decimals)
         columns = {
             "video_id": videos.take(pa.array(rows.video_codes[part])),
             "timestamp": second_texts.take(pa.array(second_codes[part])),
-            **{name: pa.array(boxes[:, i].copy()) for i, name in enumerate(_BOX)},
+            **{name: pa.array(rows.boxes[part, i].copy()) for i, name in enumerate(_BOX)},
             "action_id": pa.array(rows.labels[part]),
-            "score": pa.array(scores),
+            "score": pa.array(rows.scores[part]),
         }
         table = pa.table(columns)
         if needs_quotes:  # pyarrow quotes all text or none

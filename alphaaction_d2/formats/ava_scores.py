@@ -27,14 +27,9 @@ def write_ava_scores(path: str | os.PathLike, rows: AVARows) -> None:
 
 
 def read_ava_scores(path: str | os.PathLike) -> AVARows:
-    """Read a file of :func:`write_ava_scores`, or else a CSV of results.
-
-    Raises:
-        ValueError: the file is neither; in one line.
-        FileNotFoundError: there is no such file.
-    """
+    """Read a file of :func:`write_ava_scores`, or else a CSV of results; ValueError for others."""
     if not str(path).endswith(".npz"):
-        return read_ava_csv(path, "results", check_boxes=False, integer_timestamps=False)
+        return read_ava_csv(path, "results", check_boxes=False)
     arrays = read_arrays(path)
     if missing := sorted(set(_ARRAYS) - arrays.keys()):
         raise ValueError(f"{path}: no ava_detections.npz of an evaluation: no {missing[0]} in it")
@@ -54,13 +49,10 @@ def read_ava_scores(path: str | os.PathLike) -> AVARows:
 
 
 def average_scores(tables: Sequence[AVARows]) -> AVARows:
-    """Average the scores of tables whose rows are of the same persons and actions, in one order.
-
-    Returns:
-        The first table, with the means, float64.
+    """Give the first of tables with the means of all their scores, float64.
 
     Raises:
-        ValueError: rows differ; names the first.
+        ValueError: rows are not of the same persons and actions, in one order; names the first.
     """
     first, *others = tables
     for other in others:
@@ -70,11 +62,10 @@ def average_scores(tables: Sequence[AVARows]) -> AVARows:
 
 
 def _compare(a: AVARows, b: AVARows) -> None:
-    differ = np.zeros(min(len(a), len(b)), dtype=bool)
-    for mine, theirs in ((x(a), x(b)) for x in _KEYS):
-        differ |= mine[: len(differ)] != theirs[: len(differ)]
-    far = np.abs(a.boxes[: len(differ)] - b.boxes[: len(differ)]).max(axis=1, initial=0)
-    differ |= far > _SAME_BOX
+    both = slice(0, min(len(a), len(b)))
+    differ = np.abs(a.boxes[both] - b.boxes[both]).max(axis=1, initial=0) > _SAME_BOX
+    for name in ("video_ids", "timestamps", "labels"):
+        differ |= getattr(a, name)[both] != getattr(b, name)[both]
     if not differ.any() and len(a) == len(b):
         return
     row = int(differ.argmax()) if differ.any() else len(differ)
@@ -83,9 +74,6 @@ def _compare(a: AVARows, b: AVARows) -> None:
         f"on: {_text(a, row)}, and {_text(b, row)}; expected results of the same persons, with "
         "all their actions (MODEL.ROI_ACTION_HEAD.SCORE_THRESH_TEST 0)"
     )
-
-
-_KEYS = (lambda x: x.video_ids, lambda x: x.timestamps, lambda x: x.labels)
 
 
 def _text(rows: AVARows, row: int) -> str:

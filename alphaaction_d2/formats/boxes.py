@@ -30,29 +30,22 @@ is larger: AlphAction's key frames.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import re
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .ava import (
-    AVARows,
-    clipped,
-    duplicates,
-    good_rows,
-    read_video_list,
-    scan_ava_csv,
-    select_rows,
-)
-from .pickles import UnsafePickleError, loads_numbers
-from .tables import MAX_KEPT, DataFileError, Findings, gunzipping, strict
+from .ava import AVARows, clipped, duplicates, good_rows, read_video_list, scan_ava_csv, select_rows
+from .pickles import read_numbers
+from .tables import DataFileError, Findings, gunzipping, strict
 
 _STARTS = 512  # bytes that tell a file's form
 VIDEO_LISTS = ("ava_file_names_trainval_v2.1.txt", "video_list.txt")
@@ -69,28 +62,17 @@ SizeOf = Callable[[str], "tuple[int, int] | None"]
 
 @dataclass(frozen=True)
 class BoxFile:
-    """Boxes of a file, and what they are measured in.
+    """Boxes of a file, and what they are measured in."""
 
-    Attributes:
-        rows: persons have label -1, other rows the index of their class.
-        short_side: None if the boxes are fractions of the picture; otherwise they are in pixels of
-            the picture as it is when scaled down to this short side (inf: not scaled).
-    """
-
-    rows: AVARows
+    rows: AVARows  # persons have label -1, other rows the index of their class
+    # None if the boxes are fractions of the picture; otherwise they are in pixels of the picture
+    # as it is when scaled down to this short side (inf: not scaled).
     short_side: float | None = None
 
-    def pixels_per_unit(self, width: int, height: int) -> np.ndarray:
-        """(4,) factors that turn boxes of this file into pixels of a (width, height) picture."""
-        if self.short_side is None:
-            return np.array([width, height, width, height], dtype=np.float64)
-        return np.full(4, max(1.0, min(width, height) / self.short_side))
-
     def as_fractions(self, size_of: SizeOf) -> BoxFile:
-        """Give the same boxes as fractions, checked; rows of videos without a size become NaN.
+        """Give the same boxes as fractions, checked: DataFileError if they do not fit in a video.
 
-        Raises:
-            DataFileError: boxes do not fit into their videos.
+        Rows of videos without a size become NaN.
         """
         if self.short_side is None:
             return self
@@ -98,7 +80,7 @@ class BoxFile:
         for code in np.unique(self.rows.video_codes).tolist():
             size = size_of(self.rows.videos[code])
             if size is not None:
-                factors[code] = self.pixels_per_unit(*size) / (size * 2)
+                factors[code] = max(1.0, min(size) / self.short_side) / np.array(size * 2)
         factors = factors[self.rows.video_codes]
         rows = replace(self.rows, boxes=self.rows.boxes * factors)
         known = np.flatnonzero(np.isfinite(factors[:, 0]))
@@ -117,26 +99,20 @@ def read_boxes(path: str | os.PathLike, role: str | None = None) -> BoxFile:
     behind in json and pickle files, are left out. Both are counted in the log.
 
     Args:
-        path: the file.
         role: "persons" refuses boxes of anything else; "objects" leaves persons out, with a
             warning that counts them; None takes both.
 
     Raises:
         DataFileError: the file is none of these, or rows in it are wrong: a line of text for each,
             at most 20.
-        FileNotFoundError: there is no such file.
     """
     return strict(scan_boxes(path, role))
 
 
 def scan_boxes(path: str | os.PathLike, role: str | None = None) -> tuple[BoxFile, Findings]:
-    """Read what is good of a file of boxes, see `read_boxes`, and say what is left out.
-
-    Raises:
-        DataFileError: the file is none of these.
-        FileNotFoundError: there is no such file.
-    """
-    start = _content(path, _STARTS)
+    """Read what is good of a file of boxes, see `read_boxes`, and say what is left out."""
+    with gunzipping(path) as file:
+        start = file.read(_STARTS)
     if _is_pickle(start):
         boxes, findings = _read_pickle(path)
     elif re.match(rb'(\xef\xbb\xbf)?\s*(\{\s*["}]|\[\s*[\[{\]]|[\[{]\s*\Z)', start):
@@ -266,19 +242,26 @@ def _checked(rows: AVARows, findings: Findings, numbers: np.ndarray) -> AVARows:
 def _table(
     findings: Findings,
     videos: Mapping[str, int],
-    columns: Mapping[str, np.ndarray],
-    class_names: list[str] | None = None,
+    keyframes: np.ndarray,
+    boxes: np.ndarray,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    class_names: Sequence[str] = (),
 ) -> tuple[AVARows, np.ndarray]:
-    """Make rows of a json or pickle file, without those that have no area, and their numbers."""
+    """Make rows of a json or pickle file, without those that have no area, and their numbers.
+
+    Args:
+        keyframes: (N, 2) place in `videos` and second of each row.
+    """
     rows = AVARows(
         videos=list(videos),
-        video_codes=columns["videos"].astype(np.int32),
-        timestamps=columns["seconds"].astype(np.float64),
-        boxes=columns["boxes"],
-        labels=columns["labels"].astype(np.int64),
-        scores=columns["scores"],
-        person_ids=np.full(len(columns["labels"]), -1),
-        class_names=class_names or [],
+        video_codes=keyframes[:, 0].astype(np.int32),
+        timestamps=keyframes[:, 1].astype(np.float64),
+        boxes=boxes,
+        labels=labels,
+        scores=scores,
+        person_ids=np.full(len(labels), -1),
+        class_names=class_names,
         source=str(findings.path),
     )
     x1, y1, x2, y2 = rows.boxes.T
@@ -287,14 +270,6 @@ def _table(
         findings.note(f"left out {empty.sum()} boxes without area")
         rows = select_rows(rows, ~empty)
     return rows, np.flatnonzero(~empty)
-
-
-# --------------------------------------------------------------------------------------- bytes
-
-
-def _content(path: str | os.PathLike, size: int = -1) -> bytes:
-    with gunzipping(path) as file:
-        return file.read(size)
 
 
 def _is_pickle(start: bytes) -> bool:
@@ -306,10 +281,7 @@ def _is_pickle(start: bytes) -> bool:
 
 
 def _read_pickle(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
-    try:
-        entries = loads_numbers(_content(path))
-    except UnsafePickleError as error:
-        raise DataFileError(path, str(error)) from None
+    entries = read_numbers(path)
     if isinstance(entries, list) and entries and all(map(_is_acar, entries)):
         entries = _from_acar(entries)
     if not isinstance(entries, dict):
@@ -319,7 +291,7 @@ def _read_pickle(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
     bad_entries = Findings(path, lambda entry: f"{path}: entry {_short(keys[entry])}")
     bad_entries.num_rows = len(keys)
     videos: dict[str, int] = {}
-    codes, seconds, tables = [], [], []
+    keyframes, tables = [np.zeros((0, 2), np.int64)], [np.zeros((0, 5))]
     for number, (key, value) in enumerate(entries.items()):
         place = _keyframe_of(key)
         if place is None:
@@ -331,22 +303,15 @@ def _read_pickle(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
             bad_entries.bad_row(number, str(error))
             continue
         if len(table):
-            codes.append(np.full(len(table), videos.setdefault(place[0], len(videos))))
-            seconds.append(np.full(len(table), place[1]))
+            code = videos.setdefault(place[0], len(videos))
+            keyframes.append(np.full((len(table), 2), (code, place[1])))
             tables.append(table)
     bad_entries.raise_if_wrong()
-    boxes = np.concatenate([np.zeros((0, 5)), *tables])
-    columns = {
-        "videos": np.concatenate([np.zeros(0, np.int64), *codes]),
-        "seconds": np.concatenate([np.zeros(0, np.int64), *seconds]),
-        "boxes": boxes[:, :4],
-        "scores": boxes[:, 4],
-        "labels": np.full(len(boxes), -1),
-    }
-    notes = Findings(path)
-    rows, _ = _table(notes, videos, columns)
-    findings = Findings(path, _row_namer(rows))
-    findings.notes = notes.notes
+    boxes, findings = np.concatenate(tables), Findings(path)
+    labels = np.full(len(boxes), -1)
+    columns = np.concatenate(keyframes), boxes[:, :4], labels, boxes[:, 4]
+    rows, _ = _table(findings, videos, *columns)
+    findings.where = _row_namer(rows)
     return BoxFile(_checked(rows, findings, np.arange(len(rows)))), findings
 
 
@@ -395,18 +360,11 @@ _PROPOSALS = "expected an array (n, 5) of x1 y1 x2 y2 score"
 
 
 def _proposals(value: object) -> np.ndarray:
-    """(n, 5) float64; n boxes without scores get 1.
-
-    Raises:
-        ValueError: it is neither, or has a text that is no number.
-    """
+    """(n, 5) float64, n boxes without scores get 1; ValueError for anything else."""
     if isinstance(value, list):
         rows = [item.tolist() if isinstance(item, np.ndarray) else item for item in value]
-        if not all(isinstance(row, list | tuple) for row in rows):
-            raise ValueError(_PROPOSALS)
-        if len({len(row) for row in rows}) > 1:
-            raise ValueError(_PROPOSALS)
-        if rows and len(rows[0]) not in (0, 4, 5):
+        lengths = {len(row) if isinstance(row, list | tuple) else -1 for row in rows}
+        if len(lengths) > 1 or not lengths <= {0, 4, 5}:
             raise ValueError(_PROPOSALS)
         names = ("x1", "y1", "x2", "y2", "score")
         numbers = [[_as_number(x, name) for x, name in zip(row, names)] for row in rows]
@@ -429,10 +387,9 @@ def _as_number(value: object, name: str) -> float:
     if isinstance(value, bytes):
         value = value.decode("latin1")
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError):
             return float(value)
-        except ValueError:
-            raise ValueError(f"column {name}: text {value[:40]!r}: expected a number") from None
+        raise ValueError(f"column {name}: text {value[:40]!r}: expected a number")
     if not _is_number(value):
         raise ValueError(f"column {name}: {_short(value)}: expected a finite number")
     return float(value)  # type: ignore[arg-type]
@@ -453,7 +410,8 @@ def _read_json(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
     try:
         # The detections are taken out while the text is parsed: as dicts, those of AVA take
         # gigabytes.
-        rest = json.loads(_content(path).decode("utf-8-sig"), object_hook=detections.take)
+        with gunzipping(path) as file:
+            rest = json.loads(file.read().decode("utf-8-sig"), object_hook=detections.take)
     except UnicodeDecodeError as error:
         raise DataFileError(path, f"not a text file (expected UTF-8: {error.reason})") from None
     except (ValueError, RecursionError) as error:
@@ -461,19 +419,13 @@ def _read_json(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
             raise
         text = " ".join(str(error).split())[:120]
         raise DataFileError(path, f"not a json file ({text})") from None
-    images: object = []
-    categories: object = []
-    if isinstance(rest, dict):
-        images, categories = rest.get("images", []), rest.get("categories", [])
-        rest = rest.get("annotations")
+    parts = rest if isinstance(rest, dict) else {"annotations": rest}
+    rest = parts.get("annotations")
     if not isinstance(rest, list) or any(item is not _TAKEN for item in rest):
-        raise DataFileError(
-            path,
-            "expected a list of detections (image_id, category_id, bbox, score), or a COCO file "
-            'with "images" and "annotations"',
-        )
-    boxes = detections.build(_by_id(path, "images", images), _by_id(path, "categories", categories))
-    return boxes, detections.findings
+        what = "expected a list of detections (image_id, category_id, bbox, score), or a COCO file "
+        raise DataFileError(path, f'{what}with "images" and "annotations"')
+    names = (_by_id(path, name, parts.get(name, [])) for name in ("images", "categories"))
+    return detections.build(*names), detections.findings
 
 
 _TAKEN = object()  # stands where a detection was
@@ -508,26 +460,27 @@ class _Detections:
         if not ("bbox" in entry and "image_id" in entry):
             return entry
         number, self.count = self.count, self.count + 1
-        image, category = entry["image_id"], entry.get("category_id")
+        image, category = entry["image_id"], entry.get("category_id")  # type: Any, Any
         box, score = entry["bbox"], entry.get("score", 1.0)
+        wrong = ""
         if isinstance(image, bool) or not isinstance(image, int | str):
-            self.findings.bad_row(number, f"image_id {_short(image)}: expected a number or a text")
+            wrong = f"image_id {_short(image)}: expected a number or a text"
         elif not isinstance(category, int) or not _is_number(category):
-            self.findings.bad_row(number, f"category_id {_short(category)}: expected a number")
+            wrong = f"category_id {_short(category)}: expected a number"
         elif not (isinstance(box, list) and len(box) == 4 and all(map(_is_number, box))):
-            self.findings.bad_row(
-                number, "bbox: expected four finite numbers, [x, y, width, height]"
-            )
+            wrong = "bbox: expected four finite numbers, [x, y, width, height]"
         elif box[2] < 0 or box[3] < 0:
-            self.findings.bad_row(number, f"bbox {box}: expected a width and a height from 0 on")
+            wrong = f"bbox {box}: expected a width and a height from 0 on"
         elif not _is_number(score):
-            self.findings.bad_row(number, f"score {_short(score)}: expected a finite number")
-        else:
-            self.numbers.append(number)
-            self.image_codes.append(self.images.setdefault(image, len(self.images)))
-            self.labels.append(self.categories.setdefault(category, len(self.categories)))
-            self.boxes.extend(box)
-            self.scores.append(score)
+            wrong = f"score {_short(score)}: expected a finite number"
+        if wrong:
+            self.findings.bad_row(number, wrong)
+            return _TAKEN
+        self.numbers.append(number)
+        self.image_codes.append(self.images.setdefault(image, len(self.images)))
+        self.labels.append(self.categories.setdefault(category, len(self.categories)))
+        self.boxes.extend(box)
+        self.scores.append(score)
         return _TAKEN
 
     def build(self, images: dict[int | str, dict], categories: dict[int | str, dict]) -> BoxFile:
@@ -537,20 +490,15 @@ class _Detections:
         numbers = np.array(self.numbers, dtype=np.int64)
         boxes = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
         unknown = {code: name for name, code in self.images.items() if places[code] is None}
-        is_unknown = np.isin(codes, list(unknown))
-        told = [
-            (int(numbers[row]), f"image_id {_short(unknown[codes[row]])}: {_IMAGE_HINT}")
-            for row in np.flatnonzero(is_unknown)[:MAX_KEPT].tolist()
-        ]
-        self.findings.bad_rows(told, int(is_unknown.sum()))
+        for row in np.flatnonzero(np.isin(codes, list(unknown))).tolist():
+            what = f"image_id {_short(unknown[codes[row]])}: {_IMAGE_HINT}"
+            self.findings.bad_row(int(numbers[row]), what)
         self.findings.raise_if_wrong()
 
         known = [place for place in places if place is not None]  # all those of a box are
         videos: dict[str, int] = {}
-        of_image = np.array(
-            [(videos.setdefault(p.video, len(videos)), p.second) for p in known],
-            dtype=np.int64,
-        ).reshape(-1, 2)
+        of_image = [(videos.setdefault(p.video, len(videos)), p.second) for p in known]
+        keyframes = np.array(of_image, dtype=np.int64).reshape(-1, 2)[codes]
         short_side: float | None = None
         boxes[:, 2:] += boxes[:, :2]
         sizes = [p.size * 2 for p in known if p.size is not None]
@@ -562,14 +510,10 @@ class _Detections:
         class_names, label_of = _class_names(list(self.categories), categories)
         if self.images and all(_own_keyframe(x, images.get(x, {})) for x in self.images):
             class_names, label_of = [], np.full(len(label_of), -1)  # what persons do
-        columns = {
-            "videos": of_image[codes, 0],
-            "seconds": of_image[codes, 1],
-            "boxes": boxes,
-            "scores": np.array(self.scores, dtype=np.float64),
-            "labels": label_of[np.array(self.labels, dtype=np.int64)],
-        }
-        rows, kept = _table(self.findings, videos, columns, class_names)
+        labels = label_of[np.array(self.labels, dtype=np.int64)]
+        scores = np.array(self.scores, dtype=np.float64)
+        columns = keyframes, boxes, labels, scores
+        rows, kept = _table(self.findings, videos, *columns, class_names)
         if short_side is None:
             rows = _checked(rows, self.findings, numbers[kept])
         return BoxFile(rows, short_side)

@@ -51,7 +51,6 @@ def setup_cfg(config_file: str, opts: Sequence[object] = ()) -> CfgNode:
     Raises:
         ConfigError, YAMLFileError: the file or an override is not what it should be.
         UnknownKeyError: a key does not exist.
-        FileNotFoundError: there is no such file.
     """
     cfg = get_cfg()
     add_alphaaction_config(cfg)
@@ -70,23 +69,14 @@ def setup_cfg(config_file: str, opts: Sequence[object] = ()) -> CfgNode:
 
 
 def merge_config_file(cfg: CfgNode, path: str) -> None:
-    """Merge a YAML file, and the files that it names as its bases, into `cfg`.
-
-    Raises:
-        ConfigError, YAMLFileError: see :func:`setup_cfg`.
-        FileNotFoundError: there is no such file.
-    """
+    """Merge a YAML file, and the files that it names as its bases; errors as in `setup_cfg`."""
     for file, values in _files_with_bases(str(path), ()):
         for key, value in _leaves(file, cfg, values):
             _merge(cfg, key, value, file)
 
 
 def merge_overrides(cfg: CfgNode, opts: Sequence[object]) -> None:
-    """Merge KEY VALUE pairs into `cfg`; texts are read as Python values where they are such.
-
-    Raises:
-        ConfigError: they are no pairs, or one cannot be used.
-    """
+    """Merge KEY VALUE pairs into `cfg`; texts are read as Python values where they are such."""
     opts = list(opts)
     if opts[:1] == ["--"]:
         opts = opts[1:]
@@ -140,9 +130,9 @@ _NOTHING = object()
 
 
 def _value_at(cfg: CfgNode, key: str) -> Any:
-    """What stands at a key; _NOTHING where there is no such key."""
+    """What stands at a key, all at ""; _NOTHING where there is no such key."""
     value: Any = cfg
-    for name in key.split("."):
+    for name in key.split(".") if key else ():
         if not isinstance(value, CfgNode) or name not in value:
             return _NOTHING
         value = value[name]
@@ -153,19 +143,14 @@ def _check_leaf(cfg: CfgNode, key: str, value: object, source: str) -> None:
     """Refuse keys that are not there, and values in the place of sections or the other way."""
     current = _value_at(cfg, key)
     if current is _NOTHING:
-        if _takes_new_keys(cfg, key):
+        section = _value_at(cfg, key.rpartition(".")[0])
+        if isinstance(section, CfgNode) and section.is_new_allowed():  # any key may be in it
             return
         raise UnknownKeyError(f"{source}: there is no key {key}{_meant(cfg, key)}")
     if isinstance(current, CfgNode):
         raise ConfigError(f"{source}: {key}: {short(value)}: expected a section with keys")
     if isinstance(value, dict):
         raise ConfigError(f"{source}: {key}: a section; expected a value like {short(current)}")
-
-
-def _takes_new_keys(cfg: CfgNode, key: str) -> bool:
-    """Whether the section that a key would be in is open to any key."""
-    parent = _value_at(cfg, key.rpartition(".")[0]) if "." in key else cfg
-    return isinstance(parent, CfgNode) and parent.is_new_allowed()
 
 
 def _meant(cfg: CfgNode, key: str) -> str:
@@ -189,7 +174,7 @@ def all_keys(cfg: CfgNode, prefix: str = "") -> Iterator[str]:
 def _merge(cfg: CfgNode, key: str, value: object, source: str) -> None:
     """Set one key to a value of the kind that it has."""
     section, _, name = key.rpartition(".")
-    node = _value_at(cfg, section) if section else cfg
+    node = _value_at(cfg, section)
     assert isinstance(node, CfgNode), key
     if name not in node:  # in a section that is open to any key
         node[name] = CfgNode(value) if isinstance(value, dict) else _literal(value)
@@ -198,15 +183,15 @@ def _merge(cfg: CfgNode, key: str, value: object, source: str) -> None:
     try:
         node[name] = _of_kind(value, current)
     except TypeError:
-        raise ConfigError(
-            f"{source}: {key}: {short(value)}: expected {_kind(current)} like {short(current)}"
-        ) from None
+        kinds = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+        expected = f"{kinds.get(type(current), 'a list')} like {short(current)}"
+        raise ConfigError(f"{source}: {key}: {short(value)}: expected {expected}") from None
 
 
 def _of_kind(value: object, current: object) -> object:
     """A value of the type of the current one; TypeError where it has none.
 
-    As yacs, but that a whole number is a number, and that a text is a text whatever it looks like.
+    As yacs, but a whole number is a number, and a text is a text whatever it looks like.
     """
     plain = _literal(value)
     if isinstance(current, str) and isinstance(value, str):
@@ -230,8 +215,3 @@ def _literal(value: object) -> object:
     if value is not None and type(value) not in (bool, int, float, str, tuple, list):
         raise TypeError
     return value
-
-
-def _kind(value: object) -> str:
-    names = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
-    return names.get(type(value), "a list")

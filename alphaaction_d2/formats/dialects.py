@@ -7,12 +7,13 @@ is what is expected; anything else must read better to be taken.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .tables import Column
@@ -30,71 +31,54 @@ _CONTROL = bytes(x for x in range(32) if x not in b"\t\n\f\r\x1a")  # bytes that
 # (separator, decimal point) in the order of preference
 _WRITINGS = tuple((x[0], x[1]) for x in (",.", ";.", ";,", "\t.", "\t,", "|.", "|,", " .", ",,"))
 # What else a header may call a column; the first that is there counts.
-_BOX = {
+_SYNONYMS = {
     f"{axis}{i}": [
         *(f"{axis}_{i}", f"{axis}{end}", f"{axis}_{end}", f"{end}{axis}", f"{end}_{axis}", side),
         *(f"{what}_{axis}{i}" for what in ("box", "bbox", "entity_box", "person_box")),
     ]
-    for axis, i, end, side in (
-        *(("x", 1, "min", "left"), ("y", 1, "min", "top")),
-        *(("x", 2, "max", "right"), ("y", 2, "max", "bottom")),
+    for (axis, i), end, side in (
+        *(("x1", "min", "left"), ("y1", "min", "top")),
+        *(("x2", "max", "right"), ("y2", "max", "bottom")),
     )
 }
-_SYNONYMS = {
-    **_BOX,
-    "video_id": "video video_name videoid vid file_name filename file video_file clip".split(),
-    "video": "video_id video_name videoid vid file_name filename".split(),
-    "timestamp": (
-        "frame_timestamp second seconds sec time time_s time_sec timestamp_s timestamp_sec "
-        "middle_frame_timestamp keyframe"
-    ).split(),
-    "frame": "frame_id frame_number frame_index frame_no".split(),
-    "action_id": (
-        "label_id class_id category_id action_label action label class category action_name "
-        "label_name class_name activity"
-    ).split(),
-    "class": "class_name category label object class_id category_id category_name".split(),
-    "person_id": (
-        "entity_id track_id track person identity id_person object_id tracking_id actor_id actor"
-    ).split(),
-    "score": "confidence conf probability prob".split(),
+_SYNONYMS |= {
+    name: known.split()
+    for name, known in {
+        "video_id": "video video_name videoid vid file_name filename file video_file clip",
+        "video": "video_id video_name videoid vid file_name filename",
+        "timestamp": "frame_timestamp second seconds sec time time_s time_sec timestamp_s "
+        "timestamp_sec middle_frame_timestamp keyframe",
+        "frame": "frame_id frame_number frame_index frame_no",
+        "action_id": "label_id class_id category_id action_label action label class category "
+        "action_name label_name class_name activity",
+        "class": "class_name category label object class_id category_id category_name",
+        "person_id": "entity_id track_id track person identity id_person object_id tracking_id "
+        "actor_id actor",
+        "score": "confidence conf probability prob",
+    }.items()
 }
 _SIZES = ("w", "h", "width", "height", "box_w", "box_h", "bbox_w", "bbox_h")
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a table is written.
+    """How a table is written."""
 
-    Attributes:
-        encoding: a codec of Python.
-        delimiter, decimal: what separates cells, and the whole part of a number from the rest.
-        skip: lines before the first row.
-        places: where the columns stand in a row, by name; empty: in the order that is expected.
-        num_cells: of every row; 0 without names.
-        unread: what the header calls the other columns, in lower case.
-        notes: what was guessed.
-    """
-
-    encoding: str = "utf-8-sig"
-    delimiter: str = ","
-    decimal: str = "."
-    skip: int = 0
+    encoding: str = "utf-8-sig"  # a codec of Python
+    delimiter: str = ","  # between cells
+    decimal: str = "."  # between the whole part of a number and the rest
+    skip: int = 0  # lines before the first row
+    # Where the columns stand in a row, by name; None: in the order that is expected.
     places: dict[str, int] | None = None
-    num_cells: int = 0
-    unread: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    num_cells: int = 0  # of every row; 0 without names
+    unread: tuple[str, ...] = ()  # what the header calls the other columns, in lower case
+    notes: tuple[str, ...] = ()  # what was guessed
 
 
 def text_encoding(file: IO[bytes], whole: bool = True) -> tuple[str, str]:
-    """Find the codec of a text, and what to tell of it if it is a guess.
+    """Find the codec of a text, by all of it or its head, and what to tell of it if it is a guess.
 
-    Args:
-        file: the text's bytes from its start on.
-        whole: False looks at the head only.
-
-    Raises:
-        UnicodeDecodeError: it is no text.
+    What is no text is a UnicodeDecodeError.
     """
     chunk = file.read(HEAD)
     for bom, name in _BOMS:
@@ -114,11 +98,8 @@ def text_encoding(file: IO[bytes], whole: bool = True) -> tuple[str, str]:
         data = chunk or last
         if data.translate(None, _CONTROL) != data:
             raise error
-        try:
-            data.decode("cp1252")
-            name = "cp1252"
-        except UnicodeDecodeError:
-            name = "latin-1"
+        # the five bytes that Windows' own codec does not have
+        name = "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
         return name, f"is not UTF-8 ({error.reason}): read as {name}"
     return "utf-8-sig", ""
 
@@ -130,9 +111,7 @@ def find_dialect(
 
     Args:
         head: its first lines; all of it if `line_ends`, else the last line may be cut off.
-        columns: that it should have, in the order of a table without a header.
-        has_header: it must have one.
-        stub_length: rows of just so many cells are right, too.
+        columns, has_header, stub_length: see `read_table`.
 
     Raises:
         ValueError: there is a header, and a column that is needed is not in it.
@@ -165,15 +144,11 @@ def find_dialect(
 
 def _rows(lines: list[str], delimiter: str, start: int) -> list[tuple[int, list[str]]]:
     reader = csv.reader(itertools.islice(lines, start, None), delimiter=delimiter)
-    found = []
-    try:
+    found: list[tuple[int, list[str]]] = []
+    with contextlib.suppress(csv.Error):  # told by who reads all rows
         for cells in reader:
-            if any(cell.strip() for cell in cells):
+            if any(cell.strip() for cell in cells) and len(found) < _NUM_ROWS:
                 found.append((reader.line_num + start, cells))
-                if len(found) == _NUM_ROWS:
-                    break
-    except csv.Error:  # told by who reads all rows
-        pass
     return found
 
 
@@ -203,11 +178,10 @@ def _number_cells(
 
 
 def _is_number(cell: str, decimal: str) -> bool:
-    try:
+    with contextlib.suppress(ValueError):
         float(cell.replace(decimal, "."))
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _with_header(
@@ -225,13 +199,11 @@ def _with_header(
         if place is not None and place not in places.values():
             places[column.name] = place
     missing = [c.name for c in columns if c.required and not c.may_lack and c.name not in places]
-    values: dict[str, Any] = {"encoding": dialect.encoding, "delimiter": dialect.delimiter}
-    values |= {"decimal": dialect.decimal, "skip": line}
     if not missing and (required or len(columns) > 1):
         unread = tuple(name for i, name in enumerate(names) if i not in places.values())
         notes = (f"columns that are not read: {', '.join(unread)[:200]}",) if unread else ()
-        notes = () if required else notes
-        return Dialect(**values, places=places, num_cells=len(first), unread=unread, notes=notes)
+        found = replace(dialect, skip=line, places=places, num_cells=len(first), unread=unread)
+        return found if required else replace(found, notes=notes)
     if required:
         return dialect
     numbers = _number_cells(first, None, columns)
@@ -247,4 +219,4 @@ def _with_header(
         what = f"column {(strange or moved)[0]!r} in the header, which lacks {missing[0]!r}"
         raise ValueError(f"{what}; expected {expected}")
     note = f"line {line} is taken for a header ({','.join(first)[:80]}); expected {expected}"
-    return Dialect(**values, notes=(note,))
+    return replace(dialect, skip=line, notes=(note,))

@@ -11,8 +11,8 @@ import numpy as np
 
 from .arrays import read_arrays
 from .ava import read_video_list
-from .pickles import UnsafePickleError, loads_numbers
-from .tables import Column, DataFileError, gunzipping, read_table, strict
+from .pickles import read_numbers
+from .tables import Column, DataFileError, read_table, strict
 
 NUM_VERBS, NUM_NOUNS = 125, 352
 LAST_TRAINING_PARTICIPANT = 25  # P26 to P31 are LFB's validation part
@@ -23,14 +23,8 @@ FEATURE_FPS = 30.0  # in which LFB counts frames
 class EPICSegments:
     """Segments (N) of the annotation file, in its order.
 
-    Attributes:
-        uids: (N,) int64.
-        participants: (N,) int64, the number in `P01`.
-        verbs: (N,) int64.
-        nouns: (N,) int64.
-        source: the file's name for messages.
-        videos: (N,) of text such as `P01_01`; empty text in a file without this column.
-        starts, stops: (N,) float64 seconds; NaN in a file without these columns.
+    The columns are (N,): `videos` of text such as `P01_01`, empty in a file without this column;
+    `starts` and `stops` float64 seconds, NaN in a file without these; the others int64.
     """
 
     uids: np.ndarray
@@ -58,13 +52,11 @@ def read_epic_segments(path: str | os.PathLike) -> EPICSegments:
 
     Raises:
         DataFileError: one line per bad row.
-        FileNotFoundError: there is no such file.
     """
     table = read_table(path, _COLUMNS, has_header=True)
     columns = strict((table.columns, table.findings))
-    uids, first, counts = np.unique(columns["uid"], return_index=True, return_counts=True)
-    if (counts > 1).any():
-        raise DataFileError(path, f"the segment (uid) {uids[counts > 1][0]} comes more than once")
+    if twice := _comes_twice(columns["uid"]):
+        raise DataFileError(path, twice)
     numbers = [int(word.removeprefix("P")) for word in table.words["participant_id"]]
     videos = np.array(table.words.get("video_id", [""]))
     unknown = np.full(len(table.columns["uid"]), np.nan)
@@ -85,6 +77,12 @@ def read_epic_segments(path: str | os.PathLike) -> EPICSegments:
     )
 
 
+def _comes_twice(uids: np.ndarray) -> str:
+    values, counts = np.unique(uids, return_counts=True)
+    twice = values[counts > 1]
+    return f"the segment (uid) {twice[0]} comes more than once" if len(twice) else ""
+
+
 def split_segments(segments: EPICSegments) -> tuple[EPICSegments, EPICSegments]:
     """LFB's training part (P01 to P25) and validation part (P26 to P31)."""
     is_training = segments.participants <= LAST_TRAINING_PARTICIPANT
@@ -96,7 +94,6 @@ def read_epic_classes(path: str | os.PathLike) -> list[str]:
 
     Raises:
         DataFileError: a bad row, or ids that are not 0, 1, 2, ...
-        FileNotFoundError: there is no such file.
     """
     kind = "noun" if "noun" in Path(path).name else "verb"
     number = Column(f"{kind}_id", int)
@@ -156,14 +153,8 @@ def read_detected_features(path: str | os.PathLike) -> dict[str, dict[int, np.nd
 
     Raises:
         DataFileError: it is something else.
-        FileNotFoundError: there is no such file.
     """
-    with gunzipping(path) as file:
-        content = file.read()
-    try:
-        loaded = loads_numbers(content)
-    except UnsafePickleError as error:
-        raise DataFileError(path, str(error)) from None
+    loaded = read_numbers(path)
     if isinstance(loaded, list):
         folder, name = Path(path).resolve().parent.parent, Path(path).name.partition(".")[0]
         video_list = folder / "frame_lists" / f"{name.removesuffix('_lfb')}.csv"
@@ -224,7 +215,6 @@ def read_epic_scores(
 
     Raises:
         ValueError: the file is something else, or has other segments; in one line.
-        FileNotFoundError: there is no such file.
     """
     content = read_arrays(path)
     if "" in content:
@@ -246,10 +236,9 @@ def read_epic_scores(
         raise ValueError(
             f"{path}: uids {uids.shape}; expected {segments.uids.shape}, one for each row of logits"
         )
-    values, counts = np.unique(uids, return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"{path}: the segment (uid) {values[counts > 1][0]} comes more than once")
-    if not np.array_equal(values, np.sort(segments.uids)):
+    if twice := _comes_twice(uids):
+        raise ValueError(f"{path}: {twice}")
+    if not np.array_equal(np.sort(uids), np.sort(segments.uids)):
         strange = sorted(set(segments.uids.tolist()) - set(uids.tolist()))
         raise ValueError(f"{path}: has no scores for the segments (uids) {strange[:5]} ...")
     order = np.empty(len(segments), dtype=np.int64)

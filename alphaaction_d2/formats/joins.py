@@ -7,18 +7,18 @@ nothing joins, or hardly anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import numpy as np
 
 from .ava import AVARows, select_rows
+from .tables import listed
 
 MOST = 0.5  # the share of rows from which on a reason is told
 IOU = 0.5
 PERSON_KEY = "INPUT.PERSON_SCORE_THRESH_TEST"
 _BEYOND = 1.05  # a coordinate above is none of a fraction
-_SHOWN = 3
 _LOOKS = 2000  # annotated rows that are looked at box by box
 
 # How people write a box besides left, top, right, bottom; to these from theirs.
@@ -47,14 +47,15 @@ def why_unjoined(
     if not len(truth):
         return []
     told = _of_boxes(found, what)
-    videos, known = set(truth.videos), np.isin(found.video_codes, _codes(found, truth.videos))
+    videos, places = set(truth.videos), _places(found, truth.videos)
+    known = places >= 0
     if _mostly(~known):
         foreign = [v for v in found.videos if v not in videos]
         share = _share(~known, what, "is of a video", "are not of a video")
-        there = f"{_listed(foreign)}; the ground truth has {_listed(truth.videos)}"
+        there = f"{listed(foreign)}; the ground truth has {listed(truth.videos)}"
         return [f"{share} of the ground truth ({there})", *told]
     mine, theirs = (np.round(x.timestamps, 6) for x in (found, truth))
-    at = np.isin(_places(found, truth.videos), _places(truth, truth.videos))
+    at = np.isin(places, _places(truth, truth.videos))
     if _mostly(~at[known]):
         share = _share(~at[known], what, "is at", "are not at")
         late = mine[known].min() - theirs.min()
@@ -68,7 +69,7 @@ def why_unjoined(
     if classes:
         unknown = ~np.isin(found.labels, list(classes))
         if _mostly(unknown):
-            ids = _listed(map(str, np.unique(found.labels[unknown]).tolist()))
+            ids = listed(np.unique(found.labels[unknown]))
             share = _share(unknown, what, "has a class", "have no class")
             told.append(f"{share} of the label map (ids {ids})")
     if len(truth) > _LOOKS:  # enough to tell, where all would take minutes
@@ -96,8 +97,7 @@ def why_unjoined(
 def odd_scores(found: AVARows) -> list[str]:
     """Say what is odd about detections' scores and ids, however well they join."""
     told = []
-    zero = np.count_nonzero(found.labels == 0)
-    if zero:
+    if zero := np.count_nonzero(found.labels == 0):
         told.append(f"{zero} rows have action_id 0: ids begin at 1")
     if not found.has_scores:
         told.append("no scores: the order of the detections is unknown, the number means little")
@@ -119,7 +119,7 @@ def odd_scores(found: AVARows) -> list[str]:
 def low_scores(scores: np.ndarray, threshold: float) -> list[str]:
     """Say how many detected persons are below the threshold, if most are."""
     below = scores < threshold
-    if not len(scores) or not _mostly(below):
+    if not _mostly(below):
         return []
     best = f"{PERSON_KEY} {threshold:g} (highest {scores.max():.2f})"
     if below.all():
@@ -128,13 +128,9 @@ def low_scores(scores: np.ndarray, threshold: float) -> list[str]:
 
 
 def why_no_persons(rows: AVARows, are_persons: np.ndarray, threshold: float) -> list[str]:
-    """Say why a file of boxes shows nobody, or hardly anybody.
-
-    Args:
-        are_persons: (N,) bool, which rows are persons.
-    """
+    """Say why a file of boxes shows nobody, or hardly anybody."""
     if len(rows) and not are_persons.any():
-        names = _listed(rows.class_names[i] for i in np.unique(rows.labels))
+        names = listed(rows.class_names[i] for i in np.unique(rows.labels))
         return [
             f"no row is a person: the class column has {names}; persons have an empty class or "
             "person"
@@ -150,12 +146,9 @@ def why_no_persons(rows: AVARows, are_persons: np.ndarray, threshold: float) -> 
 def frame_numbers(rows: AVARows) -> str:
     """Say that times are all multiples of a number, if it is one of frame rates; else ""."""
     times = np.unique(rows.timestamps)
-    if len(times) < 3 or (times != np.floor(times)).any():
-        return ""
-    step = int(np.gcd.reduce(times.astype(np.int64)))
-    if step < 5:
-        return ""
-    return f"all times are multiples of {step}: are they frame numbers?"
+    whole = len(times) > 2 and (times == np.floor(times)).all()
+    step = int(np.gcd.reduce(times.astype(np.int64))) if whole else 0
+    return f"all times are multiples of {step}: are they frame numbers?" if step > 4 else ""
 
 
 def recall(truth: AVARows, found: AVARows) -> float:
@@ -167,9 +160,8 @@ def recall(truth: AVARows, found: AVARows) -> float:
 def _hits(truth: AVARows, found: AVARows, shift: int) -> float:
     """Share of the overlapping pairs in which the found class, shifted, is the annotated one."""
     mine, theirs = _overlapping(truth, found)
-    return float((truth.labels[mine] == found.labels[theirs] + shift).sum()) / max(
-        len(np.unique(theirs)), 1
-    )
+    hits = np.count_nonzero(truth.labels[mine] == found.labels[theirs] + shift)
+    return hits / max(len(np.unique(theirs)), 1)
 
 
 def _overlapping(truth: AVARows, found: AVARows) -> tuple[np.ndarray, np.ndarray]:
@@ -183,12 +175,10 @@ def _overlapping(truth: AVARows, found: AVARows) -> tuple[np.ndarray, np.ndarray
     first = np.repeat(np.cumsum(counts) - counts, counts)
     others = order[np.repeat(starts, counts) + np.arange(len(rows)) - first]
     a, b = truth.boxes[rows], found.boxes[others]
-    common = np.prod(
-        (np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])).clip(0), axis=1
-    )
-    areas = [np.prod((x[:, 2:] - x[:, :2]).clip(0), axis=1) for x in (a, b)]
-    good = common >= IOU * (areas[0] + areas[1] - common)
-    good &= common > 0
+    sides = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
+    common = np.minimum(a[:, 2:], b[:, 2:]) - np.maximum(a[:, :2], b[:, :2])
+    one, two, both = (np.prod(x.clip(0), axis=1) for x in (*sides, common))
+    good = (both > 0) & (both >= IOU * (one + two - both))
     return rows[good], others[good]
 
 
@@ -200,11 +190,6 @@ def _places(rows: AVARows, videos: list[str], late: float = 0.0) -> np.ndarray:
     times = np.round((rows.timestamps - late) * 1e6).astype(np.int64)
     # 10^7 s are 10^13 microseconds: 900,000 videos have room
     return np.where(codes < 0, -1, codes * 10**13 + times)
-
-
-def _codes(rows: AVARows, videos: list[str]) -> list[int]:
-    known = set(videos)
-    return [code for code, video in enumerate(rows.videos) if video in known]
 
 
 def _of_boxes(rows: AVARows, what: str) -> list[str]:
@@ -227,8 +212,3 @@ def _share(missing: np.ndarray, what: str, none: str, some: str) -> str:
     if missing.all():
         return f"no {what} {none}"
     return f"{missing.sum()} of {len(missing)} {what}s {some}"
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

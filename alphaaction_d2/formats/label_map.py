@@ -27,17 +27,11 @@ _EXAMPLE = 'item { name: "run" id: 1 }'
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Names and groups of the action classes.
-
-    Attributes:
-        names: action id (1-based, as in the files) -> class name.
-        groups: action id -> group name in lower case ("pose", "object", "person" for AVA), "" where
-            the file names none.
-        exclusive: names of the groups whose classes exclude each other; None: the file is silent.
-    """
+    """Names and groups of the action classes, by action id (1-based, as in the files)."""
 
     names: dict[int, str]
-    groups: dict[int, str]
+    groups: dict[int, str]  # in lower case ("pose", "object", "person" for AVA), "" for none
+    # Names of the groups whose classes exclude each other; None: the file is silent.
     exclusive: tuple[str, ...] | None = None
 
     @property
@@ -125,12 +119,6 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
     exclude each other (in the first form: ``exclusive: true``), and lines that begin with ``#`` are
     comments. So do a table with the header ``id,name`` and lists and dicts as json.
 
-    Args:
-        path: the file; its content tells which form it is in.
-
-    Returns:
-        The label map, in the order of the file.
-
     Raises:
         DataFileError: with file and line, if the text is malformed, an entry has no name or id, an
             id or a name comes twice, an id is below 1, or there is no entry at all.
@@ -147,19 +135,16 @@ def read_label_map(path: str | os.PathLike) -> LabelMap:
     for line, entry in entries:
         group = _add_entry(label_map, names, f"{path}:{line}", entry)
         if "exclusive" in entry:
-            exclusive[group] = exclusive.get(group, False) or _is_true(f"{path}:{line}", entry)
+            said = entry["exclusive"].lower()
+            if said not in ("true", "false"):
+                what = f"exclusive {said[:80]!r}: expected true or false"
+                raise DataFileError(f"{path}:{line}", what)
+            exclusive[group] = exclusive.get(group, False) or said == "true"
     if not label_map.names:
         raise DataFileError(path, f"no classes found; expected entries like {_EXAMPLE}")
     if not exclusive:
         return label_map
     return replace(label_map, exclusive=tuple(group for group, x in exclusive.items() if x))
-
-
-def _is_true(where: str, entry: dict[str, str]) -> bool:
-    value = entry["exclusive"].lower()
-    if value not in ("true", "false"):
-        raise DataFileError(where, f"exclusive {value[:80]!r}: expected true or false")
-    return value == "true"
 
 
 def _entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -179,8 +164,7 @@ def _entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]]]:
             continue
         if token["open"]:
             if entry is not None:
-                what = f"the entry of line {entry_line} is not closed with }}"
-                raise DataFileError(where, what)
+                raise DataFileError(where, f"the entry of line {entry_line} is not closed with }}")
             entry, entry_line = {}, line
         elif entry is None:
             what = f"{token[0].strip()!r} stands outside of item {{ }} or label {{ }}"
@@ -209,9 +193,7 @@ def _plain_entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str
     lines = [(i, x) for i, x in enumerate(map(str.strip, text.splitlines()), 1) if x]
     lines = [(i, x) for i, x in lines if not x.startswith("#")]
     first = lines[0][1] if lines else ""
-    header = re.fullmatch(
-        r"(\w*id|\w*name|class|label)[,;\t](\w*id|\w*name|class|label)", first, re.I
-    )
+    header = re.fullmatch(rf"({_HEADER})[,;\t]({_HEADER})", first, re.I)
     swapped = header is not None and header[2].lower().endswith("id")
     lines = lines[1:] if header else lines
     names = [x for _, x in lines if not _is_group(x)]
@@ -252,9 +234,7 @@ def _json_entries(path: object, text: str) -> Iterator[tuple[int, dict[str, str]
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataFileError(path, f"not a json file ({str(error)[:100]})") from None
-    pairs: Any = enumerate(content, 1)
-    if isinstance(content, dict):
-        pairs = content.items()
+    pairs: Any = content.items() if isinstance(content, dict) else enumerate(content, 1)
     for key, value in pairs:
         if isinstance(value, dict):
             key, value = value.get("id", key), value.get("name")

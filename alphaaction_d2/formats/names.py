@@ -20,11 +20,7 @@ def file_name(video_id: str, reserved: Collection[str] = ()) -> str:
     cleaned, and gets a checksum, so that two ids never have one name.
 
     Args:
-        video_id: any text.
         reserved: names that something else has in the folder.
-
-    Returns:
-        A name without separators, of `MAX_BYTES` at most.
     """
     clean = "".join("_" if c in _SEPARATORS or not c.isprintable() else c for c in video_id)
     clean = clean.strip(". ")
@@ -38,12 +34,7 @@ def file_name(video_id: str, reserved: Collection[str] = ()) -> str:
 def meant_video(name: str, files: Mapping[str, Collection]) -> str:
     """Find the id that a name with a folder or an extension stands for: `clips/a.mp4` for `a`.
 
-    Args:
-        name: of a video, as a table has it.
-        files: by id what may be the video.
-
-    Returns:
-        The id, if one alone is meant and has one file; else the name.
+    It is the name, unless one id alone is meant and has one of the `files` (by id).
     """
     if name in files:
         return name

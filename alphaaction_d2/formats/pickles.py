@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import pickle
 import re
 import sys
 from typing import Any
 
 import numpy as np
+
+from .tables import DataFileError, gunzipping
 
 _DTYPE = re.compile(r"([<>|=]?)(b1|[iu][1248]|f[248]|[US]\d{1,5}|O8?)")
 _UTF_32 = {"<": "utf-32-le", ">": "utf-32-be", "=": f"utf-32-{sys.byteorder[0]}e"}
@@ -26,18 +29,22 @@ class UnsafePickleError(ValueError):
     """A pickle that is damaged, or that holds or does something else than numbers need."""
 
 
+def read_numbers(path: str | os.PathLike) -> Any:
+    """Read a pickle file, gzipped or not, as `loads_numbers` does; DataFileError for any other."""
+    with gunzipping(path) as file:
+        content = file.read()
+    try:
+        return loads_numbers(content)
+    except UnsafePickleError as error:
+        raise DataFileError(path, str(error)) from None
+
+
 def loads_numbers(data: bytes) -> Any:
     """Read a pickle of dicts, lists, tuples, text, numbers and numpy arrays of numbers.
 
-    Pickles of Python 2 and 3 and of numpy 1 and 2, of any protocol, are understood. Nothing that
-    the pickle says is imported or executed.
-
-    Args:
-        data: the pickle.
-
-    Returns:
-        The object. Dicts of any kind are plain dicts, tuples are lists; numpy's numbers are arrays
-        without axes, its text is text.
+    Pickles of Python 2 and 3 and of numpy 1 and 2, of any protocol, are understood. Dicts of any
+    kind come back as plain dicts, tuples as lists; numpy's numbers as arrays without axes, its text
+    as text.
 
     Raises:
         UnsafePickleError: with what the pickle wants, in one line.

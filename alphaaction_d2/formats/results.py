@@ -29,21 +29,13 @@ CSV_HEADER = (
 
 @dataclass(frozen=True, eq=False)
 class PersonResult:
-    """One person at one moment.
+    """One person at one moment."""
 
-    Attributes:
-        box: (4,) float, XYXY pixels.
-        person_id: identity in the video, -1 when unknown.
-        actions: (name, score) pairs, best first.
-        scores: (K,) scores of all classes.
-        truth: names of the actions that annotators saw; None where nobody knows.
-    """
-
-    box: np.ndarray
-    person_id: int
-    actions: Sequence[tuple[str, float]]
-    scores: np.ndarray
-    truth: Sequence[str] | None = None
+    box: np.ndarray  # (4,) float, XYXY pixels
+    person_id: int  # identity in the video, -1 when unknown
+    actions: Sequence[tuple[str, float]]  # (name, score) pairs, best first
+    scores: np.ndarray  # (K,) of all classes
+    truth: Sequence[str] | None = None  # actions that annotators saw; None where nobody knows
 
     def __post_init__(self) -> None:
         box = np.asarray(self.box, dtype=np.float64)
@@ -58,10 +50,8 @@ class PersonResult:
     ) -> PersonResult:
         """Build a person from the (K,) scores and the K names of the classes."""
         if len(scores) != len(class_names):
-            raise ValueError(
-                f"{len(scores)} scores for {len(class_names)} class names: one score per class "
-                "expected"
-            )
+            what = f"{len(scores)} scores for {len(class_names)} class names"
+            raise ValueError(f"{what}: one score per class expected")
         order = np.argsort(-np.asarray(scores), kind="stable")
         actions = [(class_names[k], float(scores[k])) for k in order if class_names[k]]
         return cls(box, int(person_id), actions, scores)
@@ -73,59 +63,39 @@ class PersonResult:
 
 @dataclass(frozen=True, eq=False)
 class MemoryWeights:
-    """How the persons of one keyframe share one attention among the persons in the memory.
+    """How the persons of one keyframe share one attention among the persons in the memory."""
 
-    Attributes:
-        name: of the attention, such as "layer 1".
-        step: seconds from one slot that is reached to the next.
-        offsets: (J,) seconds relative to the keyframe.
-        person_ids: (J,) who was there, -1 where unknown.
-        seen: (P, J) bool, somebody is there and counts. With `ATTEND_PADDING` attention also falls
-            on places where nobody is.
-        weights: (P, J). A person's weights add up to 1, or to 0 for who sees nobody.
-    """
-
-    name: str
-    step: float
-    offsets: np.ndarray
-    person_ids: np.ndarray
+    name: str  # of the attention, such as "layer 1"
+    step: float  # seconds from one slot that is reached to the next
+    offsets: np.ndarray  # (J,) seconds relative to the keyframe
+    person_ids: np.ndarray  # (J,) who was there, -1 where unknown
+    # (P, J) bool, somebody is there and counts. With `ATTEND_PADDING` attention also falls on
+    # places where nobody is.
     seen: np.ndarray
-    weights: np.ndarray
+    weights: np.ndarray  # (P, J). A person's add up to 1, or to 0 for who sees nobody.
 
 
 @dataclass(frozen=True, eq=False)
 class ClipWeights:
-    """How the persons of one keyframe share one attention among persons or objects of the keyframe.
+    """How the persons of one keyframe share one attention among its persons or objects."""
 
-    Attributes:
-        name: of the attention, such as "P-block 1".
-        boxes: (J, 4) of the others, XYXY as fractions of the picture's width and height.
-        weights: (P, J). What falls on empty places is left out, and a person's other weights add up
-            to 1 (AIA, Fig. 4), or to 0 for who sees nobody.
-    """
-
-    name: str
-    boxes: np.ndarray
+    name: str  # of the attention, such as "P-block 1"
+    boxes: np.ndarray  # (J, 4) of the others, XYXY as fractions of the picture's width and height
+    # (P, J). What falls on empty places is left out, and a person's other weights add up to 1
+    # (AIA, Fig. 4), or to 0 for who sees nobody.
     weights: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
 class ClipAttention:
-    """What an interaction module looked at for the persons of one keyframe.
+    """What an interaction module looked at for the persons of one keyframe."""
 
-    Attributes:
-        map_boxes: (P, 4) boxes that the maps divide, XYXY as fractions of the picture's width and
-            height.
-        maps: name -> (P, G, G) in (0, 1), rows first: "semantic" and "identity", as far as the
-            module has them. The identity map is the one in use, multiplied with the semantic one.
-        memory: one entry per attention to the memory, in order of computation.
-        clip: one entry per attention to persons or objects of the keyframe, in the same order.
-    """
-
-    map_boxes: np.ndarray
+    map_boxes: np.ndarray  # (P, 4) boxes that the maps divide, XYXY as fractions of the picture
+    # name -> (P, G, G) in (0, 1), rows first: "semantic" and "identity", as far as the module has
+    # them. The identity map is the one in use, multiplied with the semantic one.
     maps: Mapping[str, np.ndarray]
-    memory: Sequence[MemoryWeights]
-    clip: Sequence[ClipWeights] = ()
+    memory: Sequence[MemoryWeights]  # one per attention to the memory, in order of computation
+    clip: Sequence[ClipWeights] = ()  # the same of those to persons or objects of the keyframe
 
     def of(self, rows: np.ndarray) -> ClipAttention:
         """Take the persons at these rows alone."""
@@ -137,37 +107,24 @@ class ClipAttention:
 
 @dataclass(frozen=True, eq=False)
 class KeyframeResult:
-    """All persons at one keyframe.
+    """All persons at one keyframe."""
 
-    Attributes:
-        timestamp: seconds from the video's first frame.
-        persons: who is there.
-        attention: what was looked at for each of them; None where it was not recorded.
-        missed: the actions of each annotated person who was not detected.
-    """
-
-    timestamp: float
+    timestamp: float  # seconds from the video's first frame
     persons: Sequence[PersonResult]
-    attention: ClipAttention | None = None
-    missed: Sequence[Sequence[str]] = ()
+    attention: ClipAttention | None = None  # None where it was not recorded
+    missed: Sequence[Sequence[str]] = ()  # actions of each annotated person who was not detected
 
 
 @dataclass(frozen=True, eq=False)
 class VideoResult:
-    """Everything found in one video.
-
-    Attributes:
-        video_id: the video's name without its extension.
-        width, height: size of the upright picture in pixels.
-        class_names: K names, "" for a gap in the label map.
-        keyframes: in order of time. A keyframe without persons belongs in the list, too: it says
-            that nobody was there, while a missing keyframe says that nobody looked.
-    """
+    """Everything found in one video."""
 
     video_id: str
-    width: int
+    width: int  # of the upright picture in pixels
     height: int
-    class_names: Sequence[str]
+    class_names: Sequence[str]  # K names, "" for a gap in the label map
+    # In order of time. A keyframe without persons belongs in the list, too: it says that nobody
+    # was there, while a missing keyframe says that nobody looked.
     keyframes: Sequence[KeyframeResult]
 
     def __post_init__(self) -> None:
@@ -183,12 +140,10 @@ class VideoResult:
                     f"{later} s follows {earlier} s"
                 )
         for keyframe in self.keyframes:
-            for person in keyframe.persons:
-                if person.scores.shape != (len(self.class_names),):
-                    raise ValueError(
-                        f"{self.video_id} at {keyframe.timestamp} s: scores of shape "
-                        f"{person.scores.shape} for {len(self.class_names)} classes"
-                    )
+            for shape in (person.scores.shape for person in keyframe.persons):
+                if shape != (len(self.class_names),):
+                    what = f"scores of shape {shape} for {len(self.class_names)} classes"
+                    raise ValueError(f"{self.video_id} at {keyframe.timestamp} s: {what}")
 
     @property
     def period(self) -> float:
@@ -227,11 +182,7 @@ def _csv_rows(result: VideoResult) -> Iterator[tuple]:
 
 
 def write_results_json(path: str | os.PathLike, result: VideoResult) -> Path:
-    """Write everything about one video: boxes in pixels (3 decimals), all scores (6 decimals).
-
-    Raises:
-        ValueError: there are scores that are not numbers.
-    """
+    """Write everything about one video: boxes in pixels (3 decimals), all scores (6 decimals)."""
     content = {
         "format": "alphaaction_d2.video_result",
         "version": 1,
@@ -268,22 +219,14 @@ def _person_content(person: PersonResult) -> dict:
 
 @dataclass(frozen=True)
 class ClassAP:
-    """Average precision of one class.
-
-    Attributes:
-        name: the class.
-        ap: in percent; NaN when the class has no ground truth.
-        group: kind of class ("label_type" of the label map), "" when there are no groups.
-        num_boxes: ground-truth boxes of the class.
-        chance: about what random scores would get, in percent: the share of detected persons who
-            do it. NaN where that is not known.
-    """
+    """Average precision of one class."""
 
     name: str
-    ap: float
-    group: str = ""
-    num_boxes: int = 0
-    chance: float = math.nan
+    ap: float  # in percent; NaN when the class has no ground truth
+    group: str = ""  # kind of class ("label_type" of the label map)
+    num_boxes: int = 0  # of the ground truth
+    # About what random scores would get, in percent: the share of detected persons who do it.
+    chance: float = math.nan  # where that is not known
 
 
 def group_classes(classes: Sequence[ClassAP]) -> dict[str, list[ClassAP]]:
@@ -306,14 +249,11 @@ def mean_chance(classes: Sequence[ClassAP]) -> float:
 
 
 def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
-    """Read the AVA evaluator's `ava_results.json`.
+    """Read the AVA evaluator's `ava_results.json`; ValueError of one line for any other file.
 
     Returns:
         Every class of the label map, AP in per cent, NaN without ground truth; the name of the
         protocol that it was measured by.
-
-    Raises:
-        ValueError: one line, when the file is not such a file.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -339,10 +279,9 @@ def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
 
 
 def read_best_scores(path: str | os.PathLike, class_names: Sequence[str]) -> dict[str, float]:
-    """Read from `ava_results.json` from which score on a class is to be shown, as far as known.
+    """Read from `ava_results.json` from which score on a class, by name, is to be shown.
 
-    Returns:
-        Name -> score; empty where the file is missing, older, or of other classes.
+    Nothing is known where the file is missing, older, or of other classes.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))

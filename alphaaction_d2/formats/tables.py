@@ -13,6 +13,7 @@ import contextlib
 import csv
 import gzip
 import io
+import itertools
 import logging
 import math
 import os
@@ -20,7 +21,7 @@ import re
 import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import IO, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -52,17 +53,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about the data that somebody should know.
+    """One thing about the data that somebody should know."""
 
-    Attributes:
-        wrong: it has to be mended; otherwise it is unusual and may be meant.
-        where: file (with the line), split or video.
-        what: what it is, how often, and an example.
-    """
-
-    wrong: bool
-    where: str
-    what: str
+    wrong: bool  # it has to be mended; otherwise it is unusual and may be meant
+    where: str  # file (with the line), split or video
+    what: str  # it is, how often, and an example
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
@@ -76,12 +71,8 @@ class DataFileError(ValueError):
     """
 
     def __init__(self, where: object, what: str = "", findings: Sequence[Finding] = ()) -> None:
-        """
-        Args:
-            where: file, or file and line. Alone it is the whole message: so workers of a loader
-                make an error again, of its text.
-            what: is wrong.
-        """
+        # `where` alone is the whole message: so workers of a loader make an error again, of its
+        # text
         super().__init__(f"{where}: {what}" if what else str(where))
         self.findings = tuple(findings) or (Finding(True, str(where), what),)
 
@@ -99,16 +90,11 @@ class Findings:
     """
 
     def __init__(self, path: object, where: Callable[[int], str] | None = None) -> None:
-        """
-        Args:
-            path: the file, for messages.
-            where: from the number of a row to the text that says where it is; by default the
-                numbers are lines.
-        """
+        """Begin without any; `where` says where the row of a number is, by default a line."""
         self.path = path
         self.notes: list[Finding] = []
         self.num_rows = 0  # good or bad, if the reader says so
-        self._where = where or (lambda line: f"{path}:{line}")
+        self.where = where or (lambda line: f"{path}:{line}")
         self._bad: list[tuple[int, str]] = []
         self._num_bad = 0
 
@@ -132,8 +118,8 @@ class Findings:
         kept = sorted(self._bad)[:MAX_KEPT]
         if self._num_bad == self.num_rows > 2 and len({_SAID.sub("", x) for _, x in kept}) == 1:
             number, what = kept[0]
-            return [Finding(True, self._where(number), f"{what}; all {self._num_bad} rows alike")]
-        found = [Finding(True, self._where(number), what) for number, what in kept]
+            return [Finding(True, self.where(number), f"{what}; all {self._num_bad} rows alike")]
+        found = [Finding(True, self.where(number), what) for number, what in kept]
         if self._num_bad > len(kept):
             more = f"{self._num_bad - len(kept)} more rows are wrong"
             found.append(Finding(True, str(self.path), more))
@@ -149,12 +135,14 @@ class Findings:
             raise DataFileError("\n".join(lines), findings=wrong)
 
 
-def strict(found: tuple[T, Findings]) -> T:
-    """What was read of a file in which nothing is wrong; what is unusual goes into the log.
+def listed(names: Iterable[object], shown: int = 3) -> str:
+    """Name the first few of many."""
+    texts = list(map(str, names))
+    return ", ".join(texts[:shown]) + (", ..." if len(texts) > shown else "")
 
-    Raises:
-        DataFileError: rows are wrong.
-    """
+
+def strict(found: tuple[T, Findings]) -> T:
+    """Give what was read of a file, DataFileError if rows are wrong; log what is unusual."""
     read, findings = found
     findings.raise_if_wrong()
     for note in findings.notes:
@@ -175,15 +163,11 @@ class Check(NamedTuple):
 def passing(
     checks: Iterable[Check], findings: Findings, numbers: Callable[[np.ndarray], Sequence[int]]
 ) -> np.ndarray:
-    """Find the rows that pass all checks; tell of the others the first that they fail.
+    """Find, (N,) bool, the rows that pass all checks; tell of the others the first that they fail.
 
     Args:
         checks: the most telling first.
-        findings: get the bad rows.
         numbers: from places in the table, which increase, to the numbers that `findings` know.
-
-    Returns:
-        (N,) bool.
     """
     checks = list(checks)
     first = np.full(len(checks[0].good), -1)
@@ -238,21 +222,14 @@ def gunzipping(path: str | os.PathLike) -> Iterator[IO[bytes]]:
 
     Raises:
         DataFileError: it is a damaged gzip file, only called like one, or unpacks to too much.
-        FileNotFoundError: there is no such file.
     """
-    with _open_bytes(path) as binary:
+    is_gzip = _is_gzip(path)
+    with io.BufferedReader(_Unpacked(path)) if is_gzip else open(path, "rb") as binary:
         try:
             yield cast("IO[bytes]", binary)
-        except gzip.BadGzipFile as error:
-            raise DataFileError(
-                path, f"a damaged gzip file, or not a gzip file ({error})"
-            ) from None
-        except (EOFError, zlib.error) as error:
-            raise DataFileError(path, f"a damaged gzip file ({error})") from None
-
-
-def _open_bytes(path: str | os.PathLike) -> IO[bytes] | io.BufferedReader:
-    return io.BufferedReader(_Unpacked(path)) if _is_gzip(path) else open(path, "rb")
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            other = ", or not a gzip file" if isinstance(error, gzip.BadGzipFile) else ""
+            raise DataFileError(path, f"a damaged gzip file{other} ({error})") from None
 
 
 def _is_gzip(path: str | os.PathLike) -> bool:
@@ -262,33 +239,30 @@ def _is_gzip(path: str | os.PathLike) -> bool:
 
 def find_encoding(path: str | os.PathLike, whole: bool = True) -> tuple[str, str]:
     """Find the codec of a text file, see `dialects.text_encoding`."""
-    with gunzipping(path) as binary:
-        try:
-            return text_encoding(binary, whole)
-        except UnicodeDecodeError as error:
-            what = f"not a text file (expected UTF-8: {error.reason})"
-            raise DataFileError(path, what) from None
+    with gunzipping(path) as binary, _demanding_text(path, "UTF-8"):
+        return text_encoding(binary, whole)
+
+
+@contextlib.contextmanager
+def _demanding_text(path: str | os.PathLike, encoding: str) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeError as error:
+        reason = getattr(error, "reason", str(error))
+        what = f"not a text file (expected {encoding.upper()}: {reason})"
+        raise DataFileError(path, what) from None
 
 
 @contextlib.contextmanager
 def open_text(path: str | os.PathLike, encoding: str = "") -> Iterator[IO[str]]:
-    """Open a text file, gzipped or not; what is no text raises `DataFileError`.
-
-    Args:
-        encoding: its codec; by default what it looks like.
-    """
+    """Open a text file, gzipped or not, by default as what it looks like; or `DataFileError`."""
     if not encoding:
         encoding, note = find_encoding(path)
         if note:
             logger.warning("%s: %s", path, note)
-    with gunzipping(path) as binary:
+    with gunzipping(path) as binary, _demanding_text(path, encoding):
         with io.TextIOWrapper(binary, encoding=encoding, newline="") as file:
-            try:
-                yield file
-            except UnicodeError as error:
-                reason = getattr(error, "reason", str(error))
-                what = f"not a text file (expected {encoding.upper()}: {reason})"
-                raise DataFileError(path, what) from None
+            yield file
 
 
 def numbered_rows(
@@ -303,9 +277,8 @@ def numbered_rows(
                 if reader.line_num > dialect.skip and any(map(str.strip, cells)):
                     yield reader.line_num, cells
         except csv.Error as error:
-            raise DataFileError(
-                f"{path}:{reader.line_num}", f"not a row of a table ({error})"
-            ) from None
+            where = f"{path}:{reader.line_num}"
+            raise DataFileError(where, f"not a row of a table ({error})") from None
 
 
 # ---------------------------------------------------------------------------------------- tables
@@ -318,28 +291,19 @@ def not_nan(numbers: Any) -> Any:
 
 @dataclass(frozen=True)
 class Column:
-    """What the cells of a column are.
+    """What the cells of a column are."""
 
-    Attributes:
-        name: for messages, and to find it in a file with a header.
-        kind: float, int or str.
-        is_good: which values are right, if not all are; of numbers it takes one or an array of
-            them, of words one.
-        expected: what a cell should be, for messages.
-        required: False: rows may end before it, and what is missing is NaN or empty. Not of ints.
-        may_be_empty: a cell without text is NaN, and not wrong. Only of floats; words may be empty.
-        may_lack: a file with a header need not have it.
-        read: from a cell to its value, in place of `kind`; raises `ValueError`.
-    """
-
-    name: str
-    kind: type = float
+    name: str  # for messages, and to find it in a file with a header
+    kind: type = float  # or int or str
+    # Which values are right, if not all are; of numbers it takes one or an array, of words one.
     is_good: Callable[[Any], Any] | None = None
-    expected: str = ""
+    expected: str = ""  # what a cell should be, for messages
+    # False: rows may end before it, and what is missing is NaN or empty. Not of ints.
     required: bool = True
+    # A cell without text is NaN, and not wrong. Only of floats; words may be empty.
     may_be_empty: bool = False
-    may_lack: bool = False
-    read: Callable[[str], Any] | None = None
+    may_lack: bool = False  # a file with a header need not have it
+    read: Callable[[str], Any] | None = None  # in place of `kind`; raises `ValueError`
 
     def value(self, text: str, decimal: str = ".") -> Any:
         """Read a cell; raise `ValueError` with what is wrong with it."""
@@ -364,38 +328,33 @@ class Column:
         raise ValueError(f"column {self.name}: {text[:80]!r}: expected {expected}")
 
 
+@dataclass
 class Table:
     """The rows of a file as columns, in the order of the file (N rows).
 
-    Attributes:
-        columns: by name: (N,) float64 or int64; of words (N,) int32, places in `words`. Those that
-            the file lacks, where it may, are not there.
-        words: by name: the distinct words of a column, in the order of the file.
-        stubs: rows that have the first few columns only, where these may be.
-        findings: bad rows, which are left out.
+    The `findings` tell of bad rows, which are left out.
     """
 
-    def __init__(self, path: str | os.PathLike, dialect: Dialect) -> None:
-        self.columns: dict[str, np.ndarray] = {}
-        self.words: dict[str, list[str]] = {}
-        self.stubs: list[tuple] = []
-        self.findings = Findings(path)
-        self.dialect = dialect
-        self._path = path
-        self._lines: Sequence[int] | None = None  # None: nobody has counted them yet
+    path: str | os.PathLike
+    dialect: Dialect
+    # By name: (N,) float64 or int64; of words (N,) int32, places in `words`. Those that the file
+    # lacks, where it may, are not there.
+    columns: dict[str, np.ndarray] = field(default_factory=dict)
+    words: dict[str, list[str]] = field(default_factory=dict)  # the distinct ones, by column
+    stubs: list[tuple] = field(default_factory=list)  # rows that have the first few columns only
+    _lines: Sequence[int] | None = None  # None: nobody has counted them yet
+
+    def __post_init__(self) -> None:
+        self.findings = Findings(self.path)
 
     def lines(self, rows: np.ndarray) -> list[int]:
         """Find the numbers of the lines of some rows, whose places increase."""
         if self._lines is not None:
             return [self._lines[row] for row in rows.tolist()]
         wanted = set(rows.tolist())
-        found = []
-        for row, (line, _) in enumerate(numbered_rows(self._path, self.dialect)):
-            if row in wanted:
-                found.append(line)
-                if len(found) == len(wanted):
-                    break
-        return found
+        numbered = enumerate(numbered_rows(self.path, self.dialect))
+        found = (line for row, (line, _) in numbered if row in wanted)
+        return list(itertools.islice(found, len(wanted)))
 
 
 def read_table(
@@ -416,7 +375,6 @@ def read_table(
     Raises:
         DataFileError: the file is no text, or its header lacks a column. Bad rows raise nothing:
             they are among the table's findings.
-        FileNotFoundError: there is no such file.
     """
     tried = None
     for whole in (False, True):  # what the head does not show, a letter beyond UTF-8, comes later
@@ -425,7 +383,8 @@ def read_table(
         if table is not None:
             break
         tried = dialect
-    table = table or _read_slow(path, columns, dialect, stub_length)
+    if table is None:
+        table = _read_slow(path, columns, dialect, stub_length)
     for note in dialect.notes:
         table.findings.note(note)
     return table
@@ -448,9 +407,8 @@ def _dialect(
     if has_header and dialect.places is None:
         names = tuple(column.name for column in columns)
         _, first = next(numbered_rows(path, Dialect(encoding)), (0, []))
-        missing = [name for name in names if name not in first] or list(names)
-        what = f"no column {missing[0]!r}; expected a header with {names}"
-        raise DataFileError(f"{path}:1", what)
+        missing = next((name for name in names if name not in first), names[0])
+        raise DataFileError(f"{path}:1", f"no column {missing!r}; expected a header with {names}")
     notes = (note, *dialect.notes) if note else dialect.notes
     return replace(dialect, encoding=encoding, notes=notes)
 
@@ -504,24 +462,19 @@ def _read_fast(
             if cells.null_count and not column.may_be_empty:
                 return None
             values = cells.to_numpy()
-            good = (
-                column.is_good is None
-                # what is empty is NaN, which is not good either
-                or np.count_nonzero(~column.is_good(values)) == cells.null_count
-            )
+            # what is empty is NaN, which is not good either
+            if column.is_good and np.count_nonzero(~column.is_good(values)) != cells.null_count:
+                return None
         else:
             words, values = _decoded(cells)
             try:
                 known = [column.value(word, dialect.decimal) for word in words]
             except ValueError:
                 return None
-            good = True
             if column.kind is str:
                 read.words[column.name] = known
             else:
                 values = np.array(known, np.int64)[values]
-        if not good:
-            return None
         read.columns[column.name] = values if values.flags.writeable else values.copy()
         del cells, values
     pa.default_memory_pool().release_unused()  # else forked loaders carry it along
@@ -535,9 +488,6 @@ def _decoded(column: pa.ChunkedArray) -> tuple[list[str], np.ndarray]:
     column = column.unify_dictionaries()
     codes = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
     return column.chunk(0).dictionary.to_pylist(), codes.astype(np.int32, copy=False)
-
-
-_MISSING: dict[type, Any] = {float: math.nan, str: ""}
 
 
 def _read_slow(
@@ -582,8 +532,8 @@ def _read_slow(
             table.stubs.append(tuple(row))
             continue
         lines.append(line)
-        missing = [_MISSING[column.kind] for column in columns[len(row) :]]
-        for column, value in zip(columns, [*row, *missing]):
+        row += ["" if column.kind is str else math.nan for column in columns[len(row) :]]
+        for column, value in zip(columns, row):
             if column.kind is str:
                 known = words[column.name]
                 value = known.setdefault(value, len(known))

@@ -13,13 +13,13 @@ annotations' order (that of the classes' names). Rows of a person with an id are
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -27,7 +27,7 @@ import pyarrow as pa
 from pyarrow import csv as pa_csv
 
 from .ava import read_video_list
-from .pickles import UnsafePickleError, loads_numbers
+from .pickles import read_numbers
 from .tables import Column, DataFileError, read_table, strict
 from .writing import write_atomically
 
@@ -50,52 +50,32 @@ _Tube = tuple[int, int, np.ndarray]  # label, first frame from 0 on, boxes (n, 4
 
 @dataclass(frozen=True, eq=False)
 class UCFAnnotations:
-    """Annotated boxes of some videos (V), a row a box (G).
+    """Annotated boxes of some videos (V), a row a box (G)."""
 
-    Attributes:
-        videos: names such as `Basketball/v_Basketball_g01_c01`, in the order of the list.
-        num_frames: (V,) int64.
-        class_names: by number.
-        video_codes: (G,) index into `videos`.
-        frames: (G,) int64, from 1 on.
-        boxes: (G, 4) float64, x1 y1 x2 y2 in pixels, x2 = x1 + width.
-        labels: (G,) int64, from 0 on.
-        tubes: (G,) int64, which tube of its video a box belongs to, from 0 on; the rows of a tube
-            follow each other, frame by frame.
-    """
-
-    videos: list[str]
-    num_frames: np.ndarray
-    class_names: list[str]
-    video_codes: np.ndarray
-    frames: np.ndarray
-    boxes: np.ndarray
-    labels: np.ndarray
+    videos: list[str]  # such as `Basketball/v_Basketball_g01_c01`, in the order of the list
+    num_frames: np.ndarray  # (V,) int64
+    class_names: list[str]  # by number
+    video_codes: np.ndarray  # (G,) index into `videos`
+    frames: np.ndarray  # (G,) int64, from 1 on
+    boxes: np.ndarray  # (G, 4) float64, x1 y1 x2 y2 in pixels, x2 = x1 + width
+    labels: np.ndarray  # (G,) int64, from 0 on
+    # (G,) int64, which tube of its video a box belongs to, from 0 on; the rows of a tube follow
+    # each other, frame by frame.
     tubes: np.ndarray
 
 
 @dataclass(frozen=True)
 class UCFDetections:
-    """Detected boxes (D), in the order of the file.
+    """Detected boxes (D), in the order of the file; the columns as in `UCFAnnotations`."""
 
-    Attributes:
-        videos: the distinct names.
-        video_codes: (D,) index into `videos`.
-        frames: (D,) int64, from 1 on.
-        boxes: (D, 4) float64, x1 y1 x2 y2 in pixels.
-        labels: (D,) int64, from 0 on.
-        scores: (D,) float64.
-        source: the file's name for messages.
-        person_ids: (D,) int64 identities in a video, -1 where nobody knows; None: nobody does.
-    """
-
-    videos: list[str]
+    videos: list[str]  # the distinct names
     video_codes: np.ndarray
     frames: np.ndarray
     boxes: np.ndarray
     labels: np.ndarray
-    scores: np.ndarray
-    source: str = ""
+    scores: np.ndarray  # (D,) float64
+    source: str = ""  # the file's name for messages
+    # (D,) int64 identities in a video, -1 where nobody knows; None: nobody does
     person_ids: np.ndarray | None = None
 
 
@@ -103,15 +83,10 @@ class UCFDetections:
 
 
 def read_ucf_annotations(path: str | os.PathLike, videos: Sequence[str]) -> UCFAnnotations:
-    """Read the annotations of some videos.
-
-    Args:
-        path: `pyannot.pkl` or `UCF101v2-GT.pkl`.
-        videos: which ones, by name; see `formats.ava.read_video_list`.
+    """Read the annotations of some videos from `pyannot.pkl` or `UCF101v2-GT.pkl`.
 
     Raises:
         DataFileError: the file is something else, or lacks a video; in one line.
-        FileNotFoundError: there is no such file.
     """
     return _annotations(path, _open(path), videos)
 
@@ -119,23 +94,17 @@ def read_ucf_annotations(path: str | os.PathLike, videos: Sequence[str]) -> UCFA
 def read_ucf_split(
     path: str | os.PathLike, split: str, video_list: str | os.PathLike | None = None
 ) -> UCFAnnotations:
-    """Read the annotations of a split.
+    """Read the annotations of a split ("train" or "test"), see `read_ucf_annotations`.
 
     Args:
-        path: `pyannot.pkl` or `UCF101v2-GT.pkl`.
-        split: "train" or "test".
         video_list: names of the test videos, `testlist01.txt`; all others are for training. None:
             what `UCF101v2-GT.pkl` says of the first split; `pyannot.pkl` says nothing.
-
-    Raises:
-        DataFileError, FileNotFoundError: see `read_ucf_annotations`.
     """
     file = _open(path)
     if video_list is not None:
-        listed = read_video_list(video_list)
-        chosen = listed
+        chosen = read_video_list(video_list)
         if split == "train":
-            test = set(listed)
+            test = set(chosen)
             chosen = [video for video in file.videos if video not in test]
     elif file.splits is None:
         raise DataFileError(
@@ -158,16 +127,13 @@ class _File:
 
 
 def _open(path: str | os.PathLike) -> _File:
-    try:
-        entries = loads_numbers(Path(path).read_bytes())
-    except UnsafePickleError as error:
-        raise DataFileError(path, str(error)) from None
+    entries = read_numbers(path)
     if not isinstance(entries, dict) or not entries:
         raise DataFileError(path, f"expected a dict of videos, got {type(entries).__name__}")
     if "gttubes" not in entries:
         return _File(list(entries), lambda video: _video(entries[video]), _class_names(entries))
-    keys = {"gttubes": dict, "nframes": dict, "labels": list, "train_videos": list}
-    for key, kind in (*keys.items(), ("test_videos", list)):
+    lists = dict.fromkeys(("labels", *(f"{split}_videos" for split in SPLITS)), list)
+    for key, kind in {"gttubes": dict, "nframes": dict, **lists}.items():
         if not isinstance(entries.get(key), kind):
             raise DataFileError(path, f"expected {key} to be a {kind.__name__} (UCF101v2-GT.pkl)")
     parts = {split: entries[f"{split}_videos"] for split in SPLITS}
@@ -187,7 +153,8 @@ def _annotations(path: str | os.PathLike, file: _File, videos: Sequence[str]) ->
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise DataFileError(path, f"has no video {missing[0]!r}{more}; it has {len(known)}")
-    num_frames, codes, frames, boxes, labels, numbers = [], [], [], [], [], []
+    num_frames, boxes = [], [np.zeros((0, 4))]
+    columns = [np.zeros((0, 4), np.int64)]  # code of the video, frame, label, number of the tube
     for code, video in enumerate(videos):
         try:
             length, tubes = file.tubes_of(video)
@@ -195,21 +162,19 @@ def _annotations(path: str | os.PathLike, file: _File, videos: Sequence[str]) ->
             raise DataFileError(path, f"video {video!r}: {error}") from None
         num_frames.append(length)
         for number, (label, first, tube) in enumerate(tubes):
-            codes.append(np.full(len(tube), code))
-            frames.append(first + 1 + np.arange(len(tube)))
             boxes.append(tube)
-            labels.append(np.full(len(tube), label))
-            numbers.append(np.full(len(tube), number))
-    none = np.zeros(0, np.int64)
+            columns.append(np.full((len(tube), 4), (code, first + 1, label, number)))
+            columns[-1][:, 1] += np.arange(len(tube))
+    codes, frames, labels, numbers = np.ascontiguousarray(np.concatenate(columns).T)
     return UCFAnnotations(
         videos=list(videos),
         num_frames=np.array(num_frames, dtype=np.int64),
         class_names=file.class_names,
-        video_codes=np.concatenate([none, *codes]),
-        frames=np.concatenate([none, *frames]),
-        boxes=np.concatenate([np.zeros((0, 4)), *boxes]),
-        labels=np.concatenate([none, *labels]),
-        tubes=np.concatenate([none, *numbers]),
+        video_codes=codes,
+        frames=frames,
+        boxes=np.concatenate(boxes),
+        labels=labels,
+        tubes=numbers,
     )
 
 
@@ -278,13 +243,10 @@ def _class_names(entries: Mapping) -> list[str]:
     for video, entry in entries.items():
         tubes = entry.get("annotations", ()) if isinstance(entry, dict) else ()
         for tube in tubes:
-            try:
+            with contextlib.suppress(ValueError):  # told where its video is asked for
                 label = _whole(tube if isinstance(tube, dict) else {}, "label")
-            except ValueError:
-                continue  # told where its video is asked for
-            if label > _MAX_LABEL:
-                continue
-            names.setdefault(label, str(video).partition("/")[0])
+                if label <= _MAX_LABEL:
+                    names.setdefault(label, str(video).partition("/")[0])
     return [names.get(i, str(i)) for i in range(1 + max(names, default=-1))]
 
 
@@ -292,12 +254,7 @@ def _class_names(entries: Mapping) -> list[str]:
 
 
 def read_ucf_detections(path: str | os.PathLike) -> UCFDetections:
-    """Read a CSV of detections; `.gz` files are unpacked.
-
-    Raises:
-        DataFileError: one line per bad row, at most 20 and the number of the others.
-        FileNotFoundError: there is no such file.
-    """
+    """Read a CSV of detections; DataFileError with one line per bad row."""
     table = read_table(path, _COLUMNS)
     columns = strict((table.columns, table.findings))
     ids = columns.get("person_id", np.full(len(columns["frame"]), np.nan))
@@ -314,11 +271,7 @@ def read_ucf_detections(path: str | os.PathLike) -> UCFDetections:
 
 
 def write_ucf_detections(path: str | os.PathLike, detections: UCFDetections) -> None:
-    """Write a CSV of detections with all digits of scores, and the ids of persons; ".gz" packs it.
-
-    Args:
-        path: the file to write or replace.
-    """
+    """Write a CSV of detections with all digits of scores, and ids of persons; ".gz" packs it."""
     names = pa.array(detections.videos, pa.string())
     ids = detections.person_ids
     table = pa.table(
@@ -342,12 +295,9 @@ def write_ucf_detections(path: str | os.PathLike, detections: UCFDetections) -> 
 
 
 def match_videos(detections: UCFDetections, videos: Sequence[str]) -> np.ndarray:
-    """Find the place (D,) of each detection's video in `videos`.
+    """Find the place (D,) of each detection's video in `videos`, DataFileError for any other.
 
     Names may come without their folder or with the file's extension.
-
-    Raises:
-        DataFileError: a video is not among them.
     """
     short = Counter(video.rpartition("/")[2] for video in videos)
     places = {video: i for i, video in enumerate(videos)}
@@ -359,8 +309,6 @@ def match_videos(detections: UCFDetections, videos: Sequence[str]) -> np.ndarray
     if strange:
         example = f"; names are such as {videos[0]!r}" if len(videos) else ""
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-        raise DataFileError(
-            detections.source or "detections",
-            f"video {strange[0]!r}{more} is not in the list of test videos{example}",
-        )
+        what = f"video {strange[0]!r}{more} is not in the list of test videos{example}"
+        raise DataFileError(detections.source or "detections", what)
     return np.array(found, dtype=np.int64)[detections.video_codes]

@@ -19,13 +19,9 @@ def write_atomically(
     that is killed, or a machine that fails, at any moment leaves one of the two.
 
     Args:
-        path: the file.
         content: bytes; text, stored as UTF-8 with its newlines as they are (a character that UTF-8
             can't hold, half a surrogate pair out of a damaged name, becomes "?"); or a function
             that writes to the open file.
-
-    Raises:
-        OSError: with the file's name, whoever met it first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,11 +68,7 @@ def _cause(error: BaseException | None) -> OSError | None:
 
 @contextlib.contextmanager
 def only_writer(folder: str | os.PathLike) -> Iterator[None]:
-    """Hold a folder of results for one run; the system frees it when the process ends, however.
-
-    Raises:
-        ValueError: another run holds it.
-    """
+    """Hold a folder of results for one run; the system frees it when the process ends, however."""
     path = Path(folder, ".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

@@ -37,7 +37,6 @@ def read_yaml(path: str | os.PathLike) -> Any:
 
     Raises:
         YAMLFileError: with file, line and reason.
-        OSError: the file cannot be read.
     """
     data = Path(path).read_bytes()
     if len(data) > MAX_BYTES:

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..formats.ava_classes import AVA_CLASSES, POSE_ACTIONS, SHORT_NAMES
+from ..formats.ava_classes import AVA_CLASSES, AVA_GROUPS, SHORT_NAMES
 from ..formats.results import KeyframeResult, PersonResult, VideoResult
 
 MIN_SCORE = 0.3  # where nothing better is known
@@ -33,7 +33,8 @@ class ShownClasses:
         are shortened, and of its poses one is shown."""
         is_ava = tuple(names) == AVA_CLASSES
         short = [SHORT_NAMES.get(name, name) if is_ava else name for name in names]
-        poses = np.array([is_ava and name in POSE_ACTIONS for name in names], dtype=bool)
+        groups = AVA_GROUPS if is_ava else [""] * len(names)
+        poses = np.array([group == "pose" for group in groups], dtype=bool)
         return cls(
             names, short, np.broadcast_to(np.asarray(min_scores, np.float32), len(names)), poses
         )

@@ -731,11 +731,11 @@ def test_written_text(tmp_path):
         scores=np.array([0.1, 1e-7], np.float32),
         person_ids=np.full(2, -1),
     )
-    write_ava_results(tmp_path / "r.csv", rows, decimals=5)
+    write_ava_results(tmp_path / "r.csv", rows)
     lines = (tmp_path / "r.csv").read_text().splitlines()
     assert [line.split(",")[:2] for line in lines] == [["v", "0007"], ["v", "1002"]]
     numbers = [[float(number) for number in line.split(",")[2:]] for line in lines]
-    assert numbers == [[0.25, 0.5, 0.12346, 1, 12, 0.1], [0, 0, 1, 1, 80, 0]]
+    assert numbers == [[0.25, 0.5, 0.123456789, 1, 12, 0.1], [0, 0, 1, 1, 80, 1e-7]]
 
 
 def test_no_rows_make_an_empty_file(tmp_path):
