@@ -18,7 +18,7 @@ from detectron2.utils.env import seed_all_rng
 from alphaaction_d2 import register_datasets, setup_cfg
 from alphaaction_d2.apps.command_line import run_module
 from alphaaction_d2.config import class_groups
-from alphaaction_d2.data.video import VideoWriter
+from alphaaction_d2.data.video import VideoReader, VideoWriter
 from alphaaction_d2.engine import Trainer
 from alphaaction_d2.engine.box_sources import BoxSource
 
@@ -29,6 +29,11 @@ item { name: "left" id: 1 label_type: POSE }
 item { name: "right" id: 2 label_type: POSE }
 item { name: "bright" id: 3 label_type: OBJECT }
 """
+
+
+def read(reader: VideoReader, times) -> np.ndarray:
+    """The pictures shown at some moments, as one array of the caller's own."""
+    return np.stack(reader.pictures(times))
 
 
 def write_dataset(root: Path, seconds: int = 5, videos: int = 2) -> Path:

@@ -34,11 +34,8 @@ def clip_times(timestamp: float, num_frames: int, sampling_rate: float, fps: flo
     section 4.1) it is element 32, which is where the authors' temporal crop puts it.
 
     Args:
-        timestamp: seconds of the keyframe.
-        num_frames: T, at least 1.
-        sampling_rate: distance of two sampled frames, in frames of a video with `fps`.
-        fps: frames per second in which `sampling_rate` is counted. For a clip of the same length
-            in seconds from every video give the data set's rate, not the file's.
+        sampling_rate: distance of two of the T frames, in frames of a video with `fps`. For a clip
+            of the same length in seconds from every video give the data set's rate, not the file's.
 
     Returns:
         (T,) float64 seconds, increasing. They may lie before the first or after the last frame:
@@ -61,8 +58,7 @@ def first_keyframe(first_frame_time: float, period: float = 1.0) -> int:
 def last_keyframe(last_frame_time: float, period: float = 1.0) -> int:
     """Give the last keyframe of a video, as a number of periods.
 
-    A keyframe after the moment at which the last frame starts would show a picture that is already
-    covered, so a video of 0.4 s has exactly keyframe 0.
+    A later one would show a picture that is already covered: 0.4 s have exactly keyframe 0.
     """
     return math.floor((last_frame_time + TIME_TOLERANCE) / period)
 
@@ -70,7 +66,7 @@ def last_keyframe(last_frame_time: float, period: float = 1.0) -> int:
 def frames_shown_at(
     frame_times: Sequence[float] | np.ndarray, times: Sequence[float] | np.ndarray
 ) -> np.ndarray:
-    """Give the frame that is on screen at each moment; the one picking rule of the library.
+    """Give, (T,) int64, the frame that is shown at each moment; the library's one picking rule.
 
     It is the last frame that starts at or before the moment (`TIME_TOLERANCE` allowed), the first
     frame for earlier moments, and the last frame for all later ones.
@@ -78,9 +74,6 @@ def frames_shown_at(
     Args:
         frame_times: (F,) seconds at which the frames start, increasing, F >= 1.
         times: (T,) seconds, in any order.
-
-    Returns:
-        (T,) int64 indices into `frame_times`.
     """
     frame_times = np.asarray(frame_times, dtype=np.float64)
     if frame_times.size == 0:
@@ -109,10 +102,7 @@ class StillLimit:
         self._distances: deque[float] = deque(maxlen=32)
 
     def shown_until(self, seconds: float) -> float:
-        """Take the time of the next frame; give that until which the one before it is shown.
-
-        It is earlier than `seconds` if there is a hole between them.
-        """
+        """Take the time of the next frame; give that until which the one before it is shown."""
         last, self._last = self._last, seconds
         if last is None:
             return seconds
@@ -167,12 +157,7 @@ class Moments:
 
 
 def checked_frames(frames: Iterable[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
-    """Pass on (seconds, frame).
-
-    Raises:
-        ValueError: a time is not finite, or before that of the frame before; with the frame's
-            number, counted from 0, and the time.
-    """
+    """Pass on (seconds, frame); ValueError for a time that is none or before the last one."""
     last = -math.inf
     for number, item in enumerate(frames):
         try:
@@ -206,7 +191,7 @@ def iterate_clips(
 
     A clip comes out when the frame after its last moment arrives (only then is it known which
     frame was shown at that moment), or when the stream ends. At both ends of the stream the
-    nearest frame is repeated. The clips equal ``VideoReader.read(clip_times(...))`` of the same
+    nearest frame is repeated. The clips equal ``VideoReader.pictures(clip_times(...))`` of the same
     frames. At any time only the frames of one clip's span are held.
 
     Args:
@@ -222,9 +207,6 @@ def iterate_clips(
     Yields:
         (timestamp, clip (T, H, W, 3), keyframe picture (H, W, 3)). The keyframe picture is a view
         of ``clip[num_frames // 2]``. Nothing comes out of a stream without frames.
-
-    Raises:
-        ValueError: a frame's time is none, see :func:`checked_frames`.
     """
     # One call checks the arguments before the first frame is asked for.
     offsets = clip_times(0.0, num_frames, sampling_rate, fps)

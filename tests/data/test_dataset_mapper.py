@@ -19,7 +19,7 @@ from alphaaction_d2.data.transforms import (
 )
 from alphaaction_d2.data.video import VideoReader, VideoWriter
 from alphaaction_d2.structures import BoxChoice, FoundBoxes
-from tests.helpers import small_cfg
+from tests.helpers import read, small_cfg
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +147,7 @@ def literal_clip(mapper: ActionDatasetMapper, keyframe: dict) -> np.ndarray:
         keyframe["timestamp"], mapper.num_frames, mapper.sampling_rate, mapper.clip_fps
     )
     with VideoReader(keyframe["file_name"]) as reader:
-        frames = reader.read(times)
+        frames = read(reader, times)
     transform = mapper.views[0](T.AugInput(frames[len(frames) // 2]))
     return np.stack([transform.apply_image(frame) for frame in frames]).transpose(3, 0, 1, 2)
 

@@ -13,20 +13,3 @@ from .reader import (
 )
 from .sound import open_sound
 from .source import VideoError, VideoInfo, hearing_warnings, one_line
-
-__all__ = [
-    "VIDEO_SUFFIXES",
-    "VideoError",
-    "VideoInfo",
-    "VideoReader",
-    "VideoWriter",
-    "find_videos",
-    "first_that_opens",
-    "hearing_warnings",
-    "is_video_folder",
-    "iterate_frames",
-    "one_line",
-    "open_sound",
-    "probe_video",
-    "video_name",
-]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,6 @@ def video_files(names: Iterable[str]) -> list[str]:
 
 def numbered_clips(folder: Path, names: Iterable[str]) -> dict[int, str] | None:
     """Find the clips of a folder by their number, in order; None if its videos are no such clips.
-
-    Args:
-        names: of everything in the folder.
 
     Raises:
         VideoError: a number that is a clip's whole name comes twice.
@@ -94,11 +91,7 @@ class ClipFolder(FrameSource):
         open_file: Callable[[Path], FrameSource],
         timing: Timing = NOT_SAID,
     ) -> None:
-        """
-        Args:
-            clips: see :func:`numbered_clips`.
-            open_file: opens a video file.
-            timing: with a `first` it says when the clips are shown, otherwise their numbers do.
+        """Open the first clip; a `first` in `timing` says when they are shown, else their numbers.
 
         Raises:
             VideoError: no clip can be opened, or one is longer than a second.
@@ -107,13 +100,13 @@ class ClipFolder(FrameSource):
         self._open_file = open_file
         since = 0.0 if timing.first is None else timing.start - timing.first
         self._seconds, self._names = [number + since for number in clips], list(clips.values())
+        self._ends = [*self._seconds[1:], np.inf]
         if timing.first is None and min(clips) < timing.start:
             what = f"the numbers of its clips are their seconds, 'start' in {timing.path} is not "
             with_first = f"with 'first: {min(clips)}' there it is the second of {self._names[0]}"
             warn(path, f"{what}used; {with_first}", once=True)
         self._unusable: set[int] = set()  # places of clips that cannot be opened
         self._decoded_before = 0  # by clips that are closed
-        self._told = False
         self._file: FrameSource | None = None
         self._place = -1  # of the open clip
         first = self._open_next()
@@ -179,7 +172,6 @@ class ClipFolder(FrameSource):
         return file
 
     def next_frame(self) -> tuple[float, Any] | None:
-        self._tell_of_seconds()
         while self._file is not None:
             timed_frame = self._file.next_frame()
             if timed_frame is None:
@@ -188,13 +180,9 @@ class ClipFolder(FrameSource):
                 continue
             seconds = self._seconds[self._place] + timed_frame[0]
             # What reaches into the next clip's second is shown again there.
-            if seconds < self._end_of_clip() - TIME_TOLERANCE:
+            if seconds < self._ends[self._place] - TIME_TOLERANCE:
                 return seconds, (self._file, timed_frame[1])
         return None
-
-    def _end_of_clip(self) -> float:
-        later = self._place + 1
-        return self._seconds[later] if later < len(self._seconds) else np.inf
 
     def _place_at(self, seconds: float) -> int:
         return max(bisect_right(self._seconds, seconds + TIME_TOLERANCE / 2) - 1, 0)
@@ -221,17 +209,13 @@ class ClipFolder(FrameSource):
         file, inner = frame
         return file.to_rgb(inner)
 
-    def _tell_of_seconds(self) -> None:
-        """Warn of seconds without a clip, when frames are first asked for."""
-        if self._told:
-            return
-        self._told = True
+    def gaps(self) -> Iterator[str]:
         wanted = round(self._seconds[-1] - self._seconds[0]) + 1
         if lost := wanted - len(self._seconds):
             steps = np.diff(self._seconds)
             first = self._seconds[int(np.argmax(steps > 1))] + 1
-            what = f"{lost} of {wanted} seconds have no clip, first {first:g}: the frame before is "
-            warn(self.path, f"{what}shown there", once=True)
+            what = f"{lost} of {wanted} seconds have no clip, first {first:g}"
+            yield f"{what}: the frame before is shown there"
 
     def warn_if_incomplete(self) -> None:
         """Each clip says so at its end."""

@@ -8,14 +8,15 @@ time of each picture, and decoded from the start anywhere else.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, dropwhile, islice
 from pathlib import Path
-from types import TracebackType
 
 import av
 import numpy as np
@@ -61,40 +62,24 @@ _COPY_AGAIN = "copy or download it again"
 _CUT_OFF = "Input/output error"  # what Matroska's reader says of a header that ends too early
 
 
+@dataclass
 class _FrameClock:
-    """Gives each decoded frame its seconds, strictly increasing.
+    """Gives each decoded frame its seconds, strictly increasing."""
 
-    Args:
-        kind: "pts" trusts the presentation times, "dts" the decoding times (where presentation
-            times are permuted), "count" neither.
-        time_base: seconds per tick of a frame's times.
-        period: seconds between frames, for frames without a time.
-        begin: seconds of the first frame.
-        longest_step: seconds; a longer one is one back to a new start of the clock.
-        usual_ticks: how long a frame is shown by the stream's own account; when counting, one of
-            another length (film shown as television repeats fields) counts as what it is. None
-            where the stream has no account of that.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        time_base: Fraction,
-        period: float,
-        begin: float = 0.0,
-        longest_step: float = math.inf,
-        usual_ticks: float | None = None,
-    ) -> None:
-        self.kind = kind
-        self.time_base = float(time_base)
-        self.period = period
-        self.begin = begin
-        self._longest_step = longest_step
-        self._usual_ticks = usual_ticks
-        self._origin: int | None = None  # ticks at which the first frame is
-        self._last: float | None = None  # seconds of the previous frame
-        self._shift = 0.0
-        self._fields = 0  # half frames that have been counted
+    # "pts" trusts the presentation times, "dts" the decoding times (where presentation times are
+    # permuted), "count" neither.
+    kind: str
+    time_base: float  # seconds per tick of a frame's times
+    period: float  # seconds between frames, for frames without a time
+    begin: float = 0.0  # seconds of the first frame
+    longest_step: float = math.inf  # seconds; a longer one is one back to a new start of the clock
+    # How long a frame is shown by the stream's own account, if it has one; when counting, one of
+    # another length (film shown as television repeats fields) counts as what it is.
+    usual_ticks: float | None = None
+    _origin: int | None = None  # ticks at which the first frame is
+    _last: float | None = None  # seconds of the previous frame
+    _shift = 0.0
+    _fields = 0  # half frames that have been counted
 
     @property
     def has_restarted(self) -> bool:
@@ -125,7 +110,7 @@ class _FrameClock:
         if self._origin is None:
             self._origin = ticks - round((following - self.begin) / self.time_base)
         seconds = self.seconds_of(ticks) + self._shift
-        if self._last is not None and seconds > self._last + self._longest_step:
+        if self._last is not None and seconds > self._last + self.longest_step:
             self._shift += following - seconds
             seconds = following
         if self._last is not None and seconds <= self._last:
@@ -142,8 +127,8 @@ class _FrameClock:
         """Give the time by the frames before, as FFmpeg's own programs do."""
         seconds = self.begin + self._fields * self.period / 2
         fields = 2
-        if self._usual_ticks and frame.duration:
-            fields = min(max(round(2 * frame.duration / self._usual_ticks), 1), 6)
+        if self.usual_ticks and frame.duration:
+            fields = min(max(round(2 * frame.duration / self.usual_ticks), 1), 6)
         self._fields += fields
         return seconds
 
@@ -156,7 +141,6 @@ class VideoFile(FrameSource):
     def __init__(
         self,
         path: Path | str,
-        stream: int | None,
         threads: int,
         timing: Timing = NOT_SAID,
         frame_rate: float | None = None,
@@ -175,7 +159,7 @@ class VideoFile(FrameSource):
         self._warned = self._warned_of_hole = False
         self._reformatter = VideoReformatter()
         self._frames: Iterator[tuple[float, av.VideoFrame]]
-        self._container, self._stream = self._open(stream, threads)
+        self._container, self._stream = self._open(threads)
         try:
             packets = self._container.demux(self._stream)
             start = list(islice(packets, self._packets_looked_at))
@@ -187,10 +171,9 @@ class VideoFile(FrameSource):
             self._begin(kind, chain(start, packets))
             first = self.next_frame()
             if first is None:
-                large = (
-                    "" if self._stream.width else f", or all have more than {MAX_PIXELS:,} pixels"
-                )
-                raise VideoError(f"{self.path}: no frame can be decoded{large}: {_COPY_AGAIN}")
+                large = f", or all have more than {MAX_PIXELS:,} pixels"
+                what = f"no frame can be decoded{'' if self._stream.width else large}"
+                raise VideoError(f"{self.path}: {what}: {_COPY_AGAIN}")
             self._frames = chain([first], self._frames)
             # Without its time the first frame does not say where second 0 is.
             self._can_seek &= first[1].pts is not None
@@ -199,10 +182,8 @@ class VideoFile(FrameSource):
             self.close()
             raise
 
-    def _open(
-        self, index: int | None, threads: int
-    ) -> tuple[av.container.InputContainer, av.VideoStream]:
-        return _open_stream(Path(self.path), index, threads)
+    def _open(self, threads: int) -> tuple[av.container.InputContainer, av.VideoStream]:
+        return _open_stream(Path(self.path), threads)
 
     def _find_clock(self, packets: Sequence[av.Packet]) -> str:
         """Decide which times of the stream that starts with `packets` to believe."""
@@ -243,14 +224,13 @@ class VideoFile(FrameSource):
             return float(self._timing.fps)
         if own is None:
             what = f"no times in the file, {_DEFAULT_FPS:g} frames a second assumed; 'fps: NUMBER' "
-            warn(
-                self.path, f"{what}in a file {TIMING_FILE} beside it says what is right", once=True
-            )
+            what += f"in a file {TIMING_FILE} beside it says what is right"
+            warn(self.path, what, once=True)
         return own or _DEFAULT_FPS
 
     def _starts_permuted(self) -> bool:
         """Decode the start with another decoder, to see whether times step back."""
-        container, stream = self._open(self._stream.index, threads=1)
+        container, stream = self._open(threads=1)
         with container:
             try:
                 frames = islice(container.decode(stream), _REORDER_WINDOW)
@@ -272,9 +252,8 @@ class VideoFile(FrameSource):
         if duration is not None and self._frame_rate is not None:  # of as many frames
             duration *= (_average_fps(stream) or _DEFAULT_FPS) / self._frame_rate
         width, height = frame.width, frame.height
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
         if rotation % 180:
-            width, height, aspect = height, width, 1 / aspect
+            width, height = height, width
         info = VideoInfo(
             path=Path(self.path),
             width=width,
@@ -282,10 +261,7 @@ class VideoFile(FrameSource):
             average_fps=self._fps,
             duration=duration,
             rotation=rotation,
-            codec=stream.codec_context.codec.canonical_name,
             start_time=start_time,
-            pixel_aspect=aspect,
-            stream=stream.index,
             begin=self._timing.start,
         )
         return info, is_mirrored
@@ -293,14 +269,14 @@ class VideoFile(FrameSource):
     def _begin(self, kind: str, packets: Iterator[av.Packet]) -> None:
         """Stand before the first frame."""
         own = _own_rate(self._stream)
-        time_base = _time_base(self._stream)
+        time_base = float(_time_base(self._stream))
         self._clock = _FrameClock(
             kind,
             time_base,
             1 / self._fps,
             begin=self._timing.start,
             longest_step=_SHORT_CLOCK_SECONDS / 2 if self._has_short_clock else math.inf,
-            usual_ticks=1 / (own * float(time_base)) if own and not self._frame_rate else None,
+            usual_ticks=1 / (own * time_base) if own and not self._frame_rate else None,
         )
         self._stills = StillLimit()
         self._frames = self._timed(self._decode(packets))
@@ -364,13 +340,13 @@ class VideoFile(FrameSource):
         tolerance = _DURATION_TOLERANCE + 2 * self._clock.period
         end = self._end - self._timing.start
         is_one_clock = not self._clock.has_restarted  # of several the header promises anything
+        what = f"{self._damaged_packets} damaged packets were skipped"
         if promised is not None and is_one_clock and end + tolerance < promised:
-            self._warned = True
             what = f"stopped at {end:.2f} of {promised:.2f} s, the rest is missing or damaged"
-            warn(self.path, what)
-        elif self._damaged_packets:
-            self._warned = True
-            warn(self.path, f"{self._damaged_packets} damaged packets were skipped")
+        elif not self._damaged_packets:
+            return
+        self._warned = True
+        warn(self.path, what)
 
     # ---- going elsewhere ----
 
@@ -418,9 +394,8 @@ class VideoFile(FrameSource):
 
     def _restart(self) -> None:
         """Stand before the first frame. Opens anew: not every format can be rewound."""
-        index = self._stream.index
         self._container.close()
-        self._container, self._stream = self._open(index, self._threads)
+        self._container, self._stream = self._open(self._threads)
         self._begin(self._clock.kind, self._container.demux(self._stream))
 
     def to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
@@ -448,9 +423,7 @@ class VideoWriter:
     only when all is written; after an exception inside the ``with`` block there is none.
 
     Args:
-        path: the file to write; its ending names the container (.mp4, .mkv, .mov, .avi). An
-            existing file is replaced.
-        fps: frames per second.
+        path: the file to write or replace; its ending names the container (.mp4, .mkv, .mov, .avi).
         width, height: pixels of the frames. The file's picture has the next even size: the last
             column or row is repeated, nothing is scaled.
         crf: H.264's constant quality, 0 (lossless) to 51.
@@ -458,7 +431,6 @@ class VideoWriter:
             a quality slightly lower at the same `crf`.
         gop: frames between key frames. A small number makes seeking cheap; None leaves it to the
             encoder (250 or so).
-        pixel_aspect: width / height of a pixel, see `VideoInfo`.
         repeatable: the same frames give the same file, to the byte.
         sound: from which every frame takes its sound, AAC in the file.
 
@@ -476,7 +448,6 @@ class VideoWriter:
         crf: int = 20,
         preset: str = "fast",
         gop: int | None = None,
-        pixel_aspect: Fraction | int = 1,
         repeatable: bool = False,
         sound: Sound | None = None,
     ) -> None:
@@ -494,7 +465,7 @@ class VideoWriter:
         )
         self._reformatter = VideoReformatter()
         self._container: av.container.OutputContainer | None = None
-        try:
+        with self._discarding("cannot be written"):
             is_mp4 = self.path.suffix.lower() in (".mp4", ".mov", ".m4v")
             self._container = av.open(
                 f"file:{self._partial}", "w", options={"movflags": "+faststart"} if is_mp4 else {}
@@ -509,7 +480,7 @@ class VideoWriter:
             context = stream.codec_context
             # The file depends on the number of threads, and 0 takes as many as there are cores.
             context.thread_count = 1 if repeatable else 0
-            context.sample_aspect_ratio = Fraction(pixel_aspect)
+            context.sample_aspect_ratio = Fraction(1)
             # Written into the file, so that players do not have to guess the colours by the size.
             context.color_range = ColorRange.MPEG
             context.colorspace = Colorspace.ITU601
@@ -522,9 +493,15 @@ class VideoWriter:
                 assert isinstance(audio, av.AudioStream)
                 self._audio = audio
             self._container.start_encoding()
+
+    @contextlib.contextmanager
+    def _discarding(self, what: str) -> Iterator[None]:
+        """Throw the file away if FFmpeg or the disk fails, and say so."""
+        try:
+            yield
         except (av.FFmpegError, OSError, ValueError) as error:
             self._discard()
-            raise VideoError(f"{self.path}: cannot be written ({_say(error)})") from error
+            raise VideoError(f"{self.path}: {what} ({_say(error)})") from error
 
     def write(self, rgb_frame: np.ndarray, seconds: float | None = None) -> None:
         """Append a frame, (height, width, 3) uint8 RGB.
@@ -550,14 +527,11 @@ class VideoWriter:
         )
         frame.pts = self.frames_written
         frame.time_base = 1 / self._stream.codec_context.rate
-        try:
+        with self._discarding("cannot be written on"):
             self._container.mux(self._stream.encode(frame))
             if self._sound is not None:
                 here = self.frames_written / float(self._rate)
                 self._write_sound(self._sound, here if seconds is None else seconds)
-        except (av.FFmpegError, OSError) as error:
-            self._discard()
-            raise VideoError(f"{self.path}: cannot be written on ({_say(error)})") from error
         self.frames_written += 1
 
     def _write_sound(self, sound: Sound, seconds: float) -> None:
@@ -577,35 +551,25 @@ class VideoWriter:
         if self.frames_written == 0:
             self._discard()
             raise VideoError(f"{self.path}: not written, no frame was given for it")
-        try:
+        with self._discarding("could not be finished"):
             self._container.mux(self._stream.encode(None))
             if self._sound is not None:
                 self._container.mux(self._audio.encode(None))
             container, self._container = self._container, None
             container.close()
             os.replace(self._partial, self.path)
-        except (av.FFmpegError, OSError) as error:
-            self._discard()
-            raise VideoError(f"{self.path}: could not be finished ({_say(error)})") from error
 
     def _discard(self) -> None:
         container, self._container = self._container, None
-        if container is not None:
-            try:
+        with contextlib.suppress(av.FFmpegError, OSError):  # it need not be finished any more
+            if container is not None:
                 container.close()
-            except (av.FFmpegError, OSError):  # a file that is thrown away need not be finished
-                logger.debug("%s: the unfinished file did not close", self._partial)
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
         if exc_type is None:
             self.close()
         else:
@@ -628,9 +592,7 @@ def _say(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def _open_stream(
-    path: Path, index: int | None, threads: int
-) -> tuple[av.container.InputContainer, av.VideoStream]:
+def _open_stream(path: Path, threads: int) -> tuple[av.container.InputContainer, av.VideoStream]:
     """Open a file and choose its video stream, or say in one line why that is not possible."""
     reason = _why_not_a_video(path)
     if reason is not None:
@@ -651,32 +613,16 @@ def _open_stream(
             raise VideoError(f"{path}: a text file ({container.format.name}): give a video file")
         if container.format.name == "image2" or container.format.name.endswith("_pipe"):
             raise VideoError(f"{path}: a picture, not a video: give a video file")
-        return container, _ready_stream(path, container, index, threads)
+        return container, _ready_stream(path, container, threads)
     except BaseException:
         container.close()
         raise
 
 
 def _ready_stream(
-    path: Path | str, container: av.container.InputContainer, index: int | None, threads: int
+    path: Path | str, container: av.container.InputContainer, threads: int
 ) -> av.VideoStream:
     """Choose the video stream of an open container, and prepare its decoder."""
-    stream = _choose_stream(path, container, index)
-    if stream.width * stream.height > MAX_PIXELS:
-        raise VideoError(
-            f"{path}: its pictures are {stream.width}x{stream.height}, more than "
-            f"{MAX_PIXELS:,} pixels are not read: scale it down"
-        )
-    stream.codec_context.options = _LIMITS
-    stream.codec_context.thread_count = threads
-    if threads != 1:
-        stream.thread_type = "AUTO"
-    return stream
-
-
-def _choose_stream(
-    path: Path | str, container: av.container.InputContainer, index: int | None
-) -> av.VideoStream:
     # A cover picture attached to a sound file is listed as a video stream of one frame.
     videos = [
         stream
@@ -685,25 +631,21 @@ def _choose_stream(
     ]
     if not videos:
         raise VideoError(f"{path}: no video stream: give a file that contains a video")
-    chosen: av.VideoStream | None
-    if index is None:
-        best = container.streams.best("video")
-        chosen = best if best in videos else videos[0]
-        if len(videos) > 1:
-            logger.info("%s: has %s, takes %d", one_line(path), _list_streams(videos), chosen.index)
-    else:
-        chosen = next((stream for stream in videos if stream.index == index), None)
-        if chosen is None:
-            raise VideoError(f"{path}: stream {index} is no video: {_list_streams(videos)}")
-    if chosen.codec_context is None:
+    best = container.streams.best("video")
+    stream = best if isinstance(best, av.VideoStream) and best in videos else videos[0]
+    if len(videos) > 1:
+        streams = ", ".join(f"{x.index} ({x.width}x{x.height})" for x in videos)
+        logger.info("%s: has video streams %s, takes %d", one_line(path), streams, stream.index)
+    if stream.codec_context is None:
         raise VideoError(f"{path}: no decoder for its compression: convert it to H.264")
-    return chosen
-
-
-def _list_streams(videos: Sequence[av.VideoStream]) -> str:
-    return "video streams " + ", ".join(
-        f"{stream.index} ({stream.width}x{stream.height})" for stream in videos
-    )
+    if stream.width * stream.height > MAX_PIXELS:
+        what = f"its pictures are {stream.width}x{stream.height}, more than {MAX_PIXELS:,} pixels"
+        raise VideoError(f"{path}: {what} are not read: scale it down")
+    stream.codec_context.options = _LIMITS
+    stream.codec_context.thread_count = threads
+    if threads != 1:
+        stream.thread_type = "AUTO"
+    return stream
 
 
 def _why_not_a_video(path: Path) -> str | None:
@@ -739,12 +681,9 @@ def _is_text(start: bytes) -> bool:
 def _is_mp4_without_index(path: Path) -> bool:
     """Whether an MP4 or MOV has its pictures ("mdat") but not the index ("moov") to find them."""
     kinds: set[bytes] = set()
+    position = 0
     with path.open("rb") as file:
-        size_of_file = file.seek(0, os.SEEK_END)
-        position = 0
-        while position + 8 <= size_of_file and len(kinds) < 64:
-            file.seek(position)
-            header = file.read(16)
+        while len(header := file.read(16)) >= 8 and len(kinds) < 64:
             size, kind = int.from_bytes(header[:4], "big"), header[4:8]
             if not position and kind not in (b"ftyp", b"mdat", b"wide", b"free", b"skip"):
                 return False
@@ -754,6 +693,7 @@ def _is_mp4_without_index(path: Path) -> bool:
             if size < 8:  # 0: up to the end of the file
                 break
             position += size
+            file.seek(position)
     return b"mdat" in kinds and b"moov" not in kinds
 
 

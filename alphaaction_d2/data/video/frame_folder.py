@@ -13,13 +13,11 @@ Only pictures that are looked at are opened.
 from __future__ import annotations
 
 import functools
-import math
 import re
 import struct
 import warnings
 import zlib
-from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -49,73 +47,45 @@ UNREADABLE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PictureSeries:
-    """Names of numbered pictures in order, without a list of them: an hour has 200,000.
+    """Numbered pictures in order, without a list of their names: an hour has 200,000."""
 
-    Attributes:
-        prefix, suffix: what stands before and after the number.
-        width: digits of a number, filled up with zeros; more where it needs more.
-        runs: first number of each run of consecutive numbers, increasing.
-        positions: how many pictures come before each run.
-        count: of pictures.
-    """
-
-    prefix: str
+    prefix: str  # what stands before the number
     suffix: str
-    width: int
-    runs: tuple[int, ...]
-    positions: tuple[int, ...]
-    count: int
+    width: int  # digits of a number, filled up with zeros; more where it needs more
+    numbers: np.ndarray  # (n,) int64, increasing
 
-    @functools.cached_property
-    def _gaps(self) -> np.ndarray:
-        """How far each run is from the one before it; 2 where one number is left out."""
-        starts, positions = np.array(self.runs), np.array(self.positions)
-        lasts = starts + np.diff(positions, append=self.count) - 1
-        return starts[1:] - lasts[:-1]
-
-    @functools.cached_property
-    def num_missing(self) -> int:
-        """How many numbers are left out; a video is opened often, its folder listed once.
-
-        Every n-th picture of a video, with its numbers kept, is no hole but a lower rate: 0.
-        """
-        gaps = self._gaps
-        if len(gaps) == self.count - 1 and len(np.unique(gaps)) == 1:
-            return 0
-        return int((gaps - 1).sum())
+    def __len__(self) -> int:
+        return len(self.numbers)
 
     @functools.cached_property
     def step(self) -> int:
         """The usual distance of two numbers: 1, but for every n-th picture of a video."""
-        distances, counts = np.unique(self._gaps, return_counts=True)
-        if not len(counts) or counts.max() <= self.count - 1 - counts.sum():
-            return 1  # as most of them, which follow each other in runs
-        return int(distances[np.argmax(counts)])
+        distances, counts = np.unique(np.diff(self.numbers), return_counts=True)
+        return int(distances[np.argmax(counts)]) if len(counts) else 1
 
-    def number(self, index: int) -> int:
-        """The number of a picture, by its place in the order."""
-        run = bisect_right(self.positions, index) - 1
-        return self.runs[run] + index - self.positions[run]
+    @functools.cached_property
+    def missing(self) -> tuple[int, int]:
+        """How many numbers are left out, and the place of the picture before the first of them.
+
+        Every n-th picture of a video, with its numbers kept, is no hole but a lower rate: none is.
+        """
+        steps = np.diff(self.numbers)
+        if (steps == self.step).all():
+            return 0, 0
+        return int((steps - 1).sum()), int(np.argmax(steps > 1))
 
     def name(self, index: int) -> str:
-        return f"{self.prefix}{self.number(index):0{self.width}d}{self.suffix}"
+        return f"{self.prefix}{self.numbers[index]:0{self.width}d}{self.suffix}"
 
     def index_at(self, number: float) -> int:
         """The last picture whose number is not larger; the first one if all are."""
-        run = bisect_right(self.runs, number) - 1
-        if run < 0:
-            return 0
-        stop = self.positions[run + 1] if run + 1 < len(self.runs) else self.count
-        return min(self.positions[run] + math.floor(number) - self.runs[run], stop - 1)
+        return max(int(np.searchsorted(self.numbers, number, side="right")) - 1, 0)
 
 
 def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
     """Find the one series of numbered pictures in a folder; None if it has no numbered pictures.
-
-    Args:
-        names: of everything in the folder.
 
     Raises:
         VideoError: there are several series, or a number comes twice.
@@ -141,19 +111,11 @@ def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
         raise VideoError(f"{folder}: pictures of several kinds, {found}: leave those of one video")
     ((prefix, suffix), digits) = series.popitem()
     width = min(map(len, digits))
-    numbers = np.sort(np.array(list(map(int, digits)), dtype=np.int64))
     # Names are made of numbers again later, so every number must have one name.
     if {len(d) for d in digits} != {width} and any(f"{int(d):0{width}d}" != d for d in digits):
         raise VideoError(f"{folder}: numbers are filled up with zeros to different lengths: rename")
-    starts = np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 2) != 1)
-    return PictureSeries(
-        prefix=prefix,
-        suffix=suffix,
-        width=width,
-        runs=tuple(numbers[starts].tolist()),
-        positions=tuple(starts.tolist()),
-        count=len(numbers),
-    )
+    numbers = np.sort(np.array(list(map(int, digits)), dtype=np.int64))
+    return PictureSeries(prefix, suffix, width, numbers)
 
 
 def _parts(name: str) -> tuple[str, str, str]:
@@ -165,16 +127,9 @@ def _parts(name: str) -> tuple[str, str, str]:
 
 def _take_series(names: Sequence[str], prefix: str, suffix: str) -> tuple[list[str], list[str]]:
     """Split off the names that differ from one another in their number only: their digits."""
-    rest, mine = [], []
-    start, stop = len(prefix), -len(suffix)
-    for name in names:
-        digits = name[start:stop]
-        fits = name.startswith(prefix) and name.endswith(suffix)
-        if fits and digits.isdecimal() and digits.isascii() and len(digits) <= 15:
-            mine.append(digits)
-        else:
-            rest.append(name)
-    return rest, mine
+    alike = re.compile(re.escape(prefix) + "([0-9]{1,15})" + re.escape(suffix))
+    found = list(zip(names, map(alike.fullmatch, names)))
+    return [name for name, x in found if not x], [x[1] for _, x in found if x]
 
 
 class FrameFolder(FrameSource):
@@ -187,12 +142,7 @@ class FrameFolder(FrameSource):
         frame_rate: float | None = None,
         folder: Path | None = None,
     ) -> None:
-        """
-        Args:
-            path: what the video is called.
-            series: its pictures.
-            frame_rate: see `VideoReader`.
-            folder: where they lie, if not in a folder of their own.
+        """Open the first picture; `folder` is where they lie, if not in the folder `path`.
 
         Raises:
             VideoError: no frame rate is known, or no picture can be read.
@@ -206,16 +156,12 @@ class FrameFolder(FrameSource):
             rate = Fraction(frame_rate).limit_denominator(1001)
             timing = replace(timing, fps=rate, start=0.0)
         if timing.fps is None:
+            file = timing.path or f"a file {TIMING_FILE} there, or one folder up for all folders"
             raise VideoError(
                 f"{path}: pictures whose frame rate is not known: write 'fps: 25', or what is "
-                + (
-                    f"right, into a file {TIMING_FILE} there, or one folder up for all folders in "
-                    "that"
-                    if timing.path is None
-                    else f"right, into {timing.path}"
-                )
+                f"right, into {file}{' in that' if timing.path is None else ''}"
             )
-        smallest = series.number(0)
+        smallest = int(series.numbers[0])
         self._first = smallest if timing.first is None else timing.first
         self._fps, self._start = timing.fps, timing.start
         if smallest < self._first:
@@ -227,7 +173,6 @@ class FrameFolder(FrameSource):
         self._next = 0
         self._damaged: dict[int, int] = {}  # picture -> one before it that may be shown for it
         self._reason = ""  # why the first of them cannot be read
-        self._told = False
         self._first_index, picture = self._first_readable()
         # Kept until it is asked for, which is mostly next.
         self._opening: tuple[int, np.ndarray] | None = (self._first_index, picture)
@@ -237,20 +182,17 @@ class FrameFolder(FrameSource):
             width=width,
             height=height,
             average_fps=float(timing.fps) / series.step,
-            duration=float((series.number(series.count - 1) - smallest + 1) / timing.fps),
+            duration=float((int(series.numbers[-1]) - smallest + 1) / timing.fps),
             rotation=0,
-            codec=series.suffix.lower().removeprefix("."),
             start_time=self._seconds(0),
-            pixel_aspect=Fraction(1),
-            stream=0,
             begin=self._seconds(0),
         )
         # A mixture of videos should not first be noticed in the middle of a training.
-        for index in {series.count // 2, series.count - 1}:
+        for index in {len(series) // 2, len(series) - 1}:
             self._check_size(index)
 
     def _seconds(self, index: int) -> float:
-        return self._start + float((self._series.number(index) - self._first) / self._fps)
+        return self._start + float((int(self._series.numbers[index]) - self._first) / self._fps)
 
     def _index_at(self, seconds: float) -> int:
         # Half the tolerance, as a number's own second may be rounded.
@@ -258,8 +200,7 @@ class FrameFolder(FrameSource):
         return self._series.index_at(self._first + since * float(self._fps))
 
     def next_frame(self) -> tuple[float, int] | None:
-        self._tell_of_numbers()
-        if self._next >= self._series.count:
+        if self._next >= len(self._series):
             return None
         index = self._next
         self._next += 1
@@ -269,7 +210,6 @@ class FrameFolder(FrameSource):
         return self._index_at(target) > self._index_at(position)
 
     def seek(self, seconds: float) -> tuple[float, int]:
-        self._tell_of_numbers()
         index = self._index_at(seconds)
         self._next = index + 1
         return self._seconds(index), index
@@ -291,14 +231,13 @@ class FrameFolder(FrameSource):
         return picture
 
     def _first_readable(self) -> tuple[int, np.ndarray]:
-        for index in range(min(self._series.count, _MAX_UNREADABLE)):
+        for index in range(min(len(self._series), _MAX_UNREADABLE)):
             if (picture := self._read(index)) is not None:
                 return index, picture
-        which = (
-            "" if len(self._damaged) == self._series.count else f"the first {_MAX_UNREADABLE} of "
-        )
+        some = len(self._damaged) < len(self._series)
+        which = f"the first {_MAX_UNREADABLE} of " if some else ""
         raise VideoError(
-            f"{self.path}: none of {which}its {self._series.count} pictures can be read, "
+            f"{self.path}: none of {which}its {len(self._series)} pictures can be read, "
             f"{self._series.name(0)}: {self._reason}"
         )
 
@@ -338,33 +277,21 @@ class FrameFolder(FrameSource):
             "leave the pictures of one video in it"
         )
 
-    def _tell_of_numbers(self) -> None:
-        """Warn of numbers that are missing, when frames are first asked for."""
-        if self._told:
-            return
-        self._told = True
+    def gaps(self) -> Iterator[str]:
         if self._is_first_guessed:
-            warn(
-                self.path,
-                f"begins with {self._series.name(0)}, which is taken for second {self._start:g}: "
-                f"'first: 1' in {TIMING_FILE} counts from 1",
-                once=True,
-            )
-        if lost := self._series.num_missing:
-            after = self._series.name(self._series.positions[1] - 1)
-            warn(
-                self.path,
-                f"{lost} of {lost + self._series.count} pictures are missing, first after {after}: "
-                "the picture before a gap is shown longer",
-                once=True,
-            )
+            what = f"begins with {self._series.name(0)}, which is taken for second {self._start:g}"
+            yield f"{what}: 'first: 1' in {TIMING_FILE} counts from 1"
+        lost, last = self._series.missing
+        if lost:
+            what = f"{lost} of {lost + len(self._series)} pictures are missing, first after"
+            yield f"{what} {self._series.name(last)}: the picture before a gap is shown longer"
 
     def warn_if_incomplete(self) -> None:
         if len(self._damaged) > 1:
             warn(self.path, f"{len(self._damaged)} pictures could not be read", once=True)
 
     def close(self) -> None:
-        self._next = self._series.count
+        self._next = len(self._series)
 
 
 def _open_picture(path: Path) -> Image.Image:
@@ -381,11 +308,7 @@ def _open_picture(path: Path) -> Image.Image:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """Read a picture as (H, W, 3) uint8 RGB, upright.
-
-    Raises:
-        UNREADABLE: it cannot be read, or not to its end.
-    """
+    """Read a picture as (H, W, 3) uint8 RGB, upright; raise one of `UNREADABLE` if that fails."""
     with _open_picture(path) as image:
         if image.format == "WEBP" and image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
             # PIL takes any for an animation, of which it keeps four more copies

@@ -11,21 +11,22 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import av
 import cv2
 import numpy as np
 from PIL import ImageGrab
 
-from .file import VideoFile, _ready_stream
+from .file import VideoFile, _ready_stream, _say
 from .reader import iterate_frames, video_name
 from .source import VideoError, one_line, warn
 
 SCREEN = "screen"
 _SCREEN_FPS = 10.0
 _SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "tcp", "rtp")
-_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://.*", re.IGNORECASE | re.DOTALL)
 _CAMERA = re.compile(r"(?:/dev/video)?([0-9]{1,3})")
 _GENERATED = "lavfi:"  # pictures that FFmpeg draws, for trying things out
 _TIMEOUT = 10.0  # seconds without data after which a connection counts as broken
@@ -41,35 +42,25 @@ class _Address(VideoFile):
     _packets_looked_at = 1  # of a camera with a picture a second, more would take long to come
 
     def __init__(self, address: str, form: str | None = None) -> None:
-        """
-        Args:
-            form: FFmpeg's name of the format, where it cannot be found out.
-        """
+        """`form` is FFmpeg's name of the format, where it cannot be found out."""
         self._address, self._form = address, form
         try:
-            super().__init__(without_password(address), None, threads=0)
+            super().__init__(without_password(address), threads=0)
         except av.FFmpegError as error:
             raise VideoError(f"{self.path}: broke off at once ({error.strerror})") from None
 
-    def _open(
-        self, index: int | None, threads: int
-    ) -> tuple[av.container.InputContainer, av.VideoStream]:
+    def _open(self, threads: int) -> tuple[av.container.InputContainer, av.VideoStream]:
         options = {"rtsp_transport": "tcp"} if self._address.lower().startswith("rtsp") else {}
+        kind: dict[str, Any] = {"format": self._form, "options": options, "timeout": _TIMEOUT}
         try:
-            container = av.open(
-                self._address,
-                format=self._form,
-                options=options,
-                timeout=_TIMEOUT,
-                metadata_errors="ignore",
-            )
+            container = av.open(self._address, metadata_errors="ignore", **kind)
         except (av.FFmpegError, OSError, ValueError) as error:
-            what = getattr(error, "strerror", None) or error
+            what = _say(error)
             if isinstance(error, av.error.ExitError):
                 what = f"no answer within {_TIMEOUT:g} s"
             raise VideoError(f"{self.path}: cannot be opened ({what}): check the address") from None
         try:
-            stream = _ready_stream(self.path, container, index, threads)
+            stream = _ready_stream(self.path, container, threads)
         except BaseException:
             container.close()
             raise
@@ -85,8 +76,7 @@ class _Address(VideoFile):
         has_times = self._clock.kind != "count"
         try:
             while (timed_frame := self.next_frame()) is not None:
-                seconds, frame = timed_frame
-                yield seconds if has_times else None, self.to_rgb(frame)
+                yield timed_frame[0] if has_times else None, self.to_rgb(timed_frame[1])
         finally:
             self.close()
 
@@ -100,14 +90,7 @@ class LiveStream:
     """
 
     def __init__(self, source: str) -> None:
-        """Connect, so that what is wrong with a source is known at once.
-
-        Args:
-            source: number of a camera, an address, a file, or "screen"; see :func:`open_source`.
-
-        Raises:
-            VideoError: there is no such thing.
-        """
+        """Connect to what `open_source` opens, so that VideoErrors come at once."""
         self._source = source
         self.name = source_name(source)
         self.lost_seconds = 0.0
@@ -172,16 +155,13 @@ def open_source(source: str) -> tuple[_Frames, bool]:
 
     Returns:
         Its frames; whether it is recorded: then it is to be shown at its own speed, and ends.
-
-    Raises:
-        VideoError: one line.
     """
-    if os.path.lexists(source) and not source.startswith("/dev/"):
+    if _is_here(source):
         return iterate_frames(source, threads=0), True  # type: ignore[return-value]
     if camera := _CAMERA.fullmatch(source):
         return _camera_frames(int(camera[1])), False
     if source == SCREEN:
-        return _screen_frames(_grab_screen), False
+        return _screen_frames(_grab_screen()), False
     if source.startswith(_GENERATED):
         return _Address(source.removeprefix(_GENERATED), "lavfi").frames(), True
     if address := _ADDRESS.fullmatch(source):
@@ -193,9 +173,13 @@ def open_source(source: str) -> tuple[_Frames, bool]:
     return iterate_frames(source), True  # type: ignore[return-value]  # says what is wrong
 
 
+def _is_here(source: str) -> bool:
+    return os.path.lexists(source) and not source.startswith("/dev/")
+
+
 def source_name(source: str) -> str:
     """What to call a source: the `video_id` of its results."""
-    if os.path.lexists(source) and not source.startswith("/dev/"):
+    if _is_here(source):
         return video_name(source)
     if camera := _CAMERA.fullmatch(source):
         return f"camera {camera[1]}"
@@ -215,7 +199,8 @@ def _camera_frames(number: int) -> _Frames:
     cv2.utils.logging.setLogLevel(level)
     if not seen:
         camera.release()
-        hint = "; on Linux /dev/video* shows them, for the group 'video'" if _is_linux() else ""
+        is_linux = sys.platform.startswith("linux")
+        hint = "; on Linux /dev/video* shows them, for the group 'video'" if is_linux else ""
         raise VideoError(f"camera {number}: gives no pictures: is it there, and free?{hint}")
 
     def frames() -> _Frames:
@@ -237,18 +222,9 @@ def _grab_screen() -> np.ndarray:
         raise VideoError(f"{SCREEN}: cannot be seen ({error}): is there a display?") from None
 
 
-def _screen_frames(grab: Callable[[], np.ndarray]) -> _Frames:
-    picture = grab()
-
-    def frames(picture: np.ndarray) -> _Frames:
-        while True:
-            start = time.monotonic()
-            yield None, picture
-            time.sleep(max(0.0, start + 1 / _SCREEN_FPS - time.monotonic()))
-            picture = grab()
-
-    return frames(picture)
-
-
-def _is_linux() -> bool:
-    return sys.platform.startswith("linux")
+def _screen_frames(picture: np.ndarray) -> _Frames:
+    while True:
+        start = time.monotonic()
+        yield None, picture
+        time.sleep(max(0.0, start + 1 / _SCREEN_FPS - time.monotonic()))
+        picture = _grab_screen()

@@ -13,11 +13,13 @@ different when it was sought.)
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -34,7 +36,7 @@ from .clip_folder import (
 )
 from .file import VideoFile
 from .frame_folder import FrameFolder, PictureSeries, picture_series
-from .source import FrameSource, VideoError, VideoInfo
+from .source import FrameSource, VideoError, VideoInfo, warn
 from .timing import NOT_SAID, TIMING_FILE, timing_of_file, timing_of_folder
 
 # One `VideoReader.read` holds everything between its first and last moment, except gaps this long.
@@ -42,43 +44,24 @@ _MAX_GAP_SECONDS = 2.0
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE | re.DOTALL)
 
 
-def probe_video(
-    path: str | os.PathLike, stream: int | None = None, frame_rate: float | None = None
-) -> VideoInfo:
-    """Read a video's header and decode its first frame.
-
-    Args:
-        path: a video file, or a folder that holds a video.
-        stream: which stream of a file with several videos, see `iterate_frames`.
-        frame_rate: see `VideoReader`.
-
-    Raises:
-        VideoError: the file cannot be opened or nothing in it can be decoded.
-    """
-    source = _open_source(path, stream, 1, frame_rate)
-    try:
-        return source.info
-    finally:
-        source.close()
+def probe_video(path: str | os.PathLike, frame_rate: float | None = None) -> VideoInfo:
+    """Read a video's header and decode its first frame, see `VideoReader`."""
+    source = _open_source(path, 1, frame_rate)
+    source.close()
+    return source.info
 
 
 def iterate_frames(
-    path: str | os.PathLike,
-    stream: int | None = None,
-    threads: int = 1,
-    frame_rate: float | None = None,
+    path: str | os.PathLike, threads: int = 1, frame_rate: float | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Decode a video from its first to its last frame, in bounded memory.
 
     A truncated or damaged file gives the frames that can be decoded, then one warning in the log.
 
     Args:
-        path: a video file, or a folder that holds a video.
-        stream: index (among all streams of the file) of the video to take. By default the one
-            FFmpeg thinks best, mostly the largest picture.
+        path, frame_rate: see `VideoReader`.
         threads: of the decoder; 0 takes all cores. The frames are the same, but where a file is
             damaged.
-        frame_rate: see `VideoReader`.
 
     Returns:
         Iterator of (seconds since the first frame, RGB uint8 (H, W, 3)); seconds start at 0 (at
@@ -87,7 +70,7 @@ def iterate_frames(
     Raises:
         VideoError: at once, when the file cannot be opened or has no frame that can be decoded.
     """
-    return _iterate_rgb(_open_source(path, stream, threads, frame_rate))
+    return _iterate_rgb(_open_to_read(path, threads, frame_rate))
 
 
 def _iterate_rgb(source: FrameSource) -> Iterator[tuple[float, np.ndarray]]:
@@ -107,16 +90,10 @@ class VideoReader:
     read before. Going forward in overlapping windows decodes each frame once; going elsewhere
     seeks to a key frame, or starts again where a file cannot be sought in.
 
-    Attributes:
-        info: the `VideoInfo`.
-        frames_decoded: how many frames came out of the decoder so far.
-
     Args:
         path: a video file, or a folder that holds a video.
-        stream, threads: see `iterate_frames`. One thread is right in a loader's worker.
         prepare: applied to a picture when it is first wanted, once however many reads want it.
-            All reads then give its results (of one shape) in place of the pictures; of `pictures`
-            these may also be tuples, several views of one.
+            All reads then give its results, an array or a tuple of several views.
         frame_rate: for data sets that count frames instead of seconds: frame k, as decoded, is at
             k / `frame_rate` seconds, whatever the file says of times and rate. Such a file is not
             sought in, as only decoding counts. Of a folder of pictures the smallest number (or
@@ -130,16 +107,13 @@ class VideoReader:
         self,
         path: str | os.PathLike,
         *,
-        stream: int | None = None,
-        threads: int = 1,
         prepare: Callable[[np.ndarray], Any] | None = None,
         frame_rate: float | None = None,
     ) -> None:
-        self._source = _open_source(path, stream, threads, frame_rate)
+        self._source = _open_to_read(path, 1, frame_rate)  # other cores have other workers
         self._prepare = prepare
         self.info = self._source.info
-        # Consecutive decoded frames: seconds and, until the frame is first picked, the decoder's
-        # own (smaller) form of the picture. The last one is the decoder's position.
+        # Consecutive decoded frames. The last one is the decoder's position.
         self._held: deque[_HeldFrame] = deque()
         self._at_end = False
         try:
@@ -152,30 +126,16 @@ class VideoReader:
     def frames_decoded(self) -> int:
         return self._source.frames_decoded
 
-    def read(self, times: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Give the frame shown at each moment, see `clip_sampling.frames_shown_at`.
+    def pictures(self, times: Sequence[float] | np.ndarray) -> list[np.ndarray]:
+        """Give the picture shown at each moment, see `clip_sampling.frames_shown_at`.
 
         Args:
             times: (T,) seconds as `iterate_frames` counts them, in any order. Moments before the
                 first frame get the first, moments after the last get the last that can be decoded.
 
         Returns:
-            (T, H, W, 3) uint8 RGB, or (T, ...) of what `prepare` makes; the caller's own copy.
-        """
-        pictures = self.pictures(times)
-        if not pictures:
-            picture = self._picture(self._held[0])
-            return np.empty((0, *picture.shape), picture.dtype)
-        return np.stack(pictures)
-
-    def pictures(self, times: Sequence[float] | np.ndarray) -> list[np.ndarray]:
-        """The same as `read`, without copying: pictures the reader keeps for later reads.
-
-        Args:
-            times: see `read`.
-
-        Returns:
-            One read-only array a moment; moments that show the same frame share one array.
+            T read-only arrays (H, W, 3) uint8 RGB, or what `prepare` makes, which the reader keeps
+            for later reads; moments that show the same frame share one.
         """
         if not self._held:
             raise ValueError(f"{self.info.path}: the reader is closed, open a new one")
@@ -192,8 +152,14 @@ class VideoReader:
                 pictures[position] = self._picture(self._held[index])
         return [pictures[position] for position in range(len(times))]
 
-    def _picture(self, held: _HeldFrame) -> np.ndarray:
-        return held.picture(self._source, self._prepare)
+    def _picture(self, held: _HeldFrame) -> Any:
+        if held.picture is None:
+            rgb = self._source.to_rgb(held.frame)
+            prepared = rgb if self._prepare is None else self._prepare(rgb)
+            several = isinstance(prepared, tuple)
+            held.picture = tuple(map(_read_only, prepared)) if several else _read_only(prepared)
+            held.frame = None
+        return held.picture
 
     def _hold(self, first: float, last: float) -> None:
         """Decode until the held frames show every moment from `first` to `last`, seconds."""
@@ -239,24 +205,13 @@ class VideoReader:
         self.close()
 
 
+@dataclass(slots=True)
 class _HeldFrame:
     """A decoded frame that becomes a picture when it is first picked, and only then."""
 
-    __slots__ = ("seconds", "_frame", "_picture")
-
-    def __init__(self, seconds: float, frame: Any) -> None:
-        self.seconds = seconds
-        self._frame = frame  # as its source gives it
-        self._picture: Any = None
-
-    def picture(self, source: FrameSource, prepare: Callable[[np.ndarray], Any] | None) -> Any:
-        if self._picture is None:
-            rgb = source.to_rgb(self._frame)
-            prepared = rgb if prepare is None else prepare(rgb)
-            several = isinstance(prepared, tuple)
-            self._picture = tuple(map(_read_only, prepared)) if several else _read_only(prepared)
-            self._frame = None
-        return self._picture
+    seconds: float
+    frame: Any  # as its source gives it, which is smaller than the picture
+    picture: Any = None
 
 
 def _read_only(picture: np.ndarray) -> np.ndarray:
@@ -269,45 +224,43 @@ def _read_only(picture: np.ndarray) -> np.ndarray:
 # ------------------------------------------------------------------------------ files and folders
 
 
-def _open_source(
-    path: str | os.PathLike, stream: int | None, threads: int, frame_rate: float | None = None
-) -> FrameSource:
+def _open_to_read(path: str | os.PathLike, threads: int, frame_rate: float | None) -> FrameSource:
+    source = _open_source(path, threads, frame_rate)
+    for what in source.gaps():
+        warn(path, what, once=True)
+    return source
+
+
+def _open_source(path: str | os.PathLike, threads: int, frame_rate: float | None) -> FrameSource:
     """Open a video, whatever it is, and stand before its first frame."""
     if threads < 0:
         raise ValueError(f"threads is {threads}: give 0 for all cores, or a number above 0")
     _refuse_address(path)
     path = Path(path)
-    if stream is None and (series := _series_beside_others(path)) is not None:
+    if (series := _series_beside_others(path)) is not None:
         return FrameFolder(path, series, frame_rate, path.parent)
-    if not _is_folder(path):
+    if not os.path.isdir(path):
         timing = NOT_SAID if frame_rate else timing_of_file(path)
-        return VideoFile(path, stream, threads, timing, frame_rate)
-    if stream is not None:
-        raise VideoError(f"{path}: stream {stream} of a folder: only files have streams")
+        return VideoFile(path, threads, timing, frame_rate)
     content = _look_into(path)
+    if content is None:
+        _refuse_folder(path)
     if isinstance(content, PictureSeries):
         return FrameFolder(path, content, frame_rate)
-    if content is not None and frame_rate is not None:
-        raise VideoError(
-            f"{path}: clips of a second each: what counts frames needs the whole video"
-        )
-    if content is not None:
-        return ClipFolder(
-            path, content, lambda file: VideoFile(file, None, threads), timing_of_folder(path)
-        )
-    _refuse_folder(path)
+    if frame_rate is not None:
+        what = "clips of a second each: what counts frames needs the whole video"
+        raise VideoError(f"{path}: {what}")
+    timing = timing_of_folder(path)
+    return ClipFolder(path, content, lambda file: VideoFile(file, threads), timing)
 
 
 def _refuse_address(path: str | os.PathLike) -> None:
     """Refuse what is no name of a file, but of a stream or a camera."""
-    text = os.fspath(path)
-    if not isinstance(text, str) or os.path.lexists(text):
-        return
-    if match := _ADDRESS.fullmatch(text):  # a `Path` makes one slash of two
-        text = f"{match[1]}://{match[2]}"
-    elif not text.isdecimal():
-        return
-    raise VideoError(f"{text}: addresses and cameras are not read: record to a file first")
+    text = os.fsdecode(path)
+    match = _ADDRESS.fullmatch(text)
+    if not os.path.lexists(text) and (match or text.isdecimal()):
+        text = f"{match[1]}://{match[2]}" if match else text  # a `Path` makes one slash of two
+        raise VideoError(f"{text}: addresses and cameras are not read: record to a file first")
 
 
 def _refuse_folder(folder: Path) -> NoReturn:
@@ -315,21 +268,12 @@ def _refuse_folder(folder: Path) -> NoReturn:
     names = os.listdir(folder)
     videos, pictures = video_files(names), picture_series(folder, names)
     if videos and pictures:
-        raise VideoError(
-            f"{folder}: pictures ({pictures.name(0)}) and videos ({min(videos)}) in one folder: "
-            "leave one kind there, or give a video file"
-        )
+        both = f"pictures ({pictures.name(0)}) and videos ({min(videos)}) in one folder"
+        raise VideoError(f"{folder}: {both}: leave one kind there, or give a video file")
     hint = "give a video file"
     if videos:  # meant as clips, perhaps
         hint += ", or clips called 0902.mp4 or film_0902.mp4, alike but for the number, the second"
     raise VideoError(f"{folder}: a directory without numbered pictures or one-second clips: {hint}")
-
-
-def _is_folder(path: Path) -> bool:
-    try:
-        return path.is_dir()
-    except (OSError, ValueError):  # a name that no file can have
-        return False
 
 
 def _look_into(folder: Path) -> PictureSeries | dict[int, str] | None:
@@ -337,19 +281,16 @@ def _look_into(folder: Path) -> PictureSeries | dict[int, str] | None:
     try:
         return _content_of(folder, folder.stat().st_mtime_ns)
     except OSError as error:
-        raise VideoError(
-            f"{folder}: cannot be read ({error.strerror}): check the folder"
-        ) from error
+        reason = f"cannot be read ({error.strerror}): check the folder"
+        raise VideoError(f"{folder}: {reason}") from error
 
 
 def _series_beside_others(path: Path) -> PictureSeries | None:
     """The pictures of a video that is no folder: in the one above, they begin with its name."""
-    try:
-        if os.path.lexists(path) or not path.parent.is_dir():
-            return None
-        return _series_called(path, path.parent.stat().st_mtime_ns)
-    except (OSError, ValueError):
-        return None
+    with contextlib.suppress(OSError, ValueError):
+        if not os.path.lexists(path) and path.parent.is_dir():
+            return _series_called(path, path.parent.stat().st_mtime_ns)
+    return None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -364,20 +305,18 @@ def _content_of(folder: Path, changed: int) -> PictureSeries | dict[int, str] | 
     names = os.listdir(folder)
     videos = video_files(names)
     clips, pictures = numbered_clips(folder, videos), picture_series(folder, names)
-    if clips and pictures and not has_plain_names(clips):
-        return None  # films with a poster each, perhaps
     if clips and pictures:
-        raise VideoError(
-            f"{folder}: pictures ({pictures.name(0)}) and clips ({next(iter(clips.values()))}) "
-            "in one folder: leave one kind there"
-        )
+        if not has_plain_names(clips):
+            return None  # films with a poster each, perhaps
+        both = f"pictures ({pictures.name(0)}) and clips ({next(iter(clips.values()))})"
+        raise VideoError(f"{folder}: {both} in one folder: leave one kind there")
     return clips or (None if videos else pictures)
 
 
 def video_name(path: str | os.PathLike) -> str:
     """The `video_id` of a video: the file's name without extension, or the folder's name."""
     path = Path(path)
-    return Path(os.path.abspath(path)).name if _is_folder(path) else path.stem
+    return Path(os.path.abspath(path)).name if os.path.isdir(path) else path.stem
 
 
 def is_video_folder(path: str | os.PathLike) -> bool:
@@ -389,29 +328,15 @@ def is_video_folder(path: str | os.PathLike) -> bool:
     Raises:
         VideoError: the folder cannot be read, or holds a mixture.
     """
-    content = _look_into(Path(path)) if _is_folder(Path(path)) else None
+    content = _look_into(Path(path)) if os.path.isdir(path) else None
     if not isinstance(content, dict):
         return content is not None
-    names = list(content.values())
+    files = [Path(path) / name for name in content.values()]
     if not has_plain_names(content):
-        some = {names[0], names[len(names) // 2], names[-1]}
-        durations = [_duration(Path(path) / name) for name in some]
-        return len(names) > 1 and all(x is not None and is_about_a_second(x) for x in durations)
-    for name in names:
-        try:
-            duration = probe_video(Path(path) / name).duration
-        except VideoError:
-            continue
-        return duration is None or is_clip_length(duration)
-    return False
-
-
-def _duration(path: Path) -> float | None:
-    """Seconds of a video; None where they are not known."""
-    try:
-        return probe_video(path).duration
-    except VideoError:
-        return None
+        some = [first_that_opens([x])[0] for x in {files[0], files[len(files) // 2], files[-1]}]
+        return len(files) > 1 and all(x and is_about_a_second(x.duration or 0) for x in some)
+    first, _ = first_that_opens(files)
+    return first is not None and is_clip_length(first.duration or 0)
 
 
 def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:
@@ -423,7 +348,7 @@ def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:
     names = [x for x in os.listdir(folder) if not x.startswith(".") and x != TIMING_FILE]
     paths = [Path(folder, name) for name in sorted(names)]
     # Links that lead nowhere and pipes are there, too: opening them says what is wrong.
-    for path, is_folder in sorted(((x, _is_folder(x)) for x in paths), key=lambda x: x[1]):
+    for path, is_folder in sorted(((x, os.path.isdir(x)) for x in paths), key=lambda x: x[1]):
         found.setdefault(path.name if is_folder else path.stem, []).append(path)
     return dict(sorted(found.items()))
 
@@ -431,9 +356,7 @@ def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:
 def first_that_opens(
     paths: Iterable[Path], frame_rate: float | None = None
 ) -> tuple[VideoInfo | None, list[str]]:
-    """The first of some files of one name that is a video.
-
-    A picture or a text of the same name may lie beside it.
+    """The first of some files that is a video: a picture of the same name may lie beside it.
 
     Returns:
         Its `VideoInfo`, None if none can be opened; and what is wrong with each one before it.

@@ -15,12 +15,7 @@ _SAME_PLACE = 0.02  # seconds: nearer samples follow each other, whatever roundi
 
 
 class Sound:
-    """Gives the samples of any moment, in order of time.
-
-    Attributes:
-        rate: samples a second.
-        layout: "mono" or "stereo".
-    """
+    """Gives the samples of any moment, in order of time, `rate` a second, "mono" or "stereo"."""
 
     def __init__(self, info: VideoInfo, container: av.container.InputContainer) -> None:
         """See :func:`open_sound`."""
@@ -40,8 +35,7 @@ class Sound:
     def take(self, seconds: float, count: int) -> np.ndarray:
         """Give (channels, count) float32 samples from a moment on, silence where there are none.
 
-        Args:
-            seconds: as `iterate_frames` counts them; not before the last moment.
+        These are seconds as `iterate_frames` counts them, not before the last moment.
         """
         begin = round(seconds * self.rate)
         if abs(begin - self._next) < _SAME_PLACE * self.rate:

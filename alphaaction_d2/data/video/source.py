@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +39,7 @@ _listener: ContextVar[_Listener | None] = ContextVar("listener", default=None)
 
 @contextlib.contextmanager
 def hearing_warnings(listener: _Listener) -> Iterator[None]:
-    """Hand what is unusual about videos that are read here to a listener instead of the log.
-
-    Args:
-        listener: takes the file or folder, and what is unusual about it.
-    """
+    """Hand what is unusual about videos that are read here to a listener instead of the log."""
     token = _listener.set(listener)
     try:
         yield
@@ -53,12 +48,9 @@ def hearing_warnings(listener: _Listener) -> Iterator[None]:
 
 
 def warn(where: object, what: str, *, once: bool = False) -> None:
-    """Log a line about a video, or hand it to whoever is `hearing_warnings`.
+    """Log a line about a file or folder, or hand it to whoever is `hearing_warnings`.
 
-    Args:
-        where: the file or folder.
-        what: is unusual about it.
-        once: log it once in a process: training opens a video again and again.
+    With `once` only once in a process: training opens a video again and again.
     """
     listener = _listener.get()
     if listener is not None:
@@ -77,11 +69,7 @@ def warn_of_hole(video: object, begin: float, end: float) -> None:
 
 
 def checked_stream(frames: Iterable[tuple[float, Any]], name: str) -> Iterator[tuple[float, Any]]:
-    """Pass on the (seconds, frame) of anybody's stream, and warn of its first hole.
-
-    Raises:
-        ValueError: see :func:`checked_frames`.
-    """
+    """Pass on the (seconds, frame) of anybody's stream, and warn of its first hole."""
     stills, warned = StillLimit(), False
     for seconds, frame in checked_frames(frames):
         until = stills.shown_until(seconds)
@@ -100,34 +88,21 @@ class VideoError(ValueError):
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What the header and the first frame say.
+    """What the header and the first frame say."""
 
-    Attributes:
-        path: the file or folder.
-        width, height: pixels of the upright picture, as `iterate_frames` gives it.
-        average_fps: frames per second on average; a guess where the header has none.
-        duration: seconds of the video stream as promised by the header, None if it is silent.
-            A truncated file ends earlier.
-        rotation: degrees by which stored pictures are turned counter-clockwise to stand upright,
-            a multiple of 90; mirrored ones have left and right exchanged before that.
-        codec: FFmpeg's name of the compression, such as "h264".
-        start_time: seconds on the container's clock of the first frame.
-        pixel_aspect: width / height of one pixel of the upright picture; 1 if square or unknown.
-        stream: index of the video stream among all streams of the file.
-        begin: seconds of the first frame on the axis on which all times elsewhere are told: 0,
-            but for a folder that holds a part of a film and keeps the film's seconds.
-    """
-
-    path: Path
-    width: int
+    path: Path  # the file or folder
+    width: int  # pixels of the upright picture, as `iterate_frames` gives it
     height: int
-    average_fps: float
+    average_fps: float  # a guess where the header has none
+    # Seconds of the video stream as promised by the header, None if it is silent. A truncated file
+    # ends earlier.
     duration: float | None
+    # Degrees by which stored pictures are turned counter-clockwise to stand upright, a multiple of
+    # 90; mirrored ones have left and right exchanged before that.
     rotation: int
-    codec: str
-    start_time: float
-    pixel_aspect: Fraction
-    stream: int
+    start_time: float  # seconds on the container's clock of the first frame
+    # Seconds of the first frame on the axis on which all times elsewhere are told: 0, but for a
+    # folder that holds a part of a film and keeps the film's seconds.
     begin: float = 0.0
 
     @property
@@ -150,10 +125,6 @@ class FrameSource(ABC):
 
     A frame is handed out in a form of the source's own, which `to_rgb` makes a picture of: most
     frames that go by are never looked at.
-
-    Attributes:
-        info: the `VideoInfo`.
-        frames_decoded: how many frames were decoded so far.
     """
 
     info: VideoInfo
@@ -173,10 +144,14 @@ class FrameSource(ABC):
 
     @abstractmethod
     def seek(self, seconds: float) -> tuple[float, Any]:
-        """Go to a frame that has started at a moment, as near to it as is cheap, and give it.
+        """Go to a frame that has started at a moment (else the first), and give it.
 
-        It is the first frame for a moment before that.
+        It is as near to the moment as is cheap.
         """
+
+    def gaps(self) -> Iterable[str]:
+        """Say what is missing, as far as that is known before frames are asked for."""
+        return ()
 
     @abstractmethod
     def warn_if_incomplete(self) -> None:

@@ -9,6 +9,7 @@ It lies beside the videos, or for folders of pictures in the folder or in one of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import reprlib
@@ -30,50 +31,32 @@ _NUMBER = re.compile(r"[-+]?([0-9]{1,15}/[0-9]{1,15}|[0-9]{0,15}\.?[0-9]{0,20}(e
 
 @dataclass(frozen=True)
 class Timing:
-    """How frames are counted, see the top of this file; `fps` is None where it is not said.
+    """How frames are counted, see the top of this file."""
 
-    Attributes:
-        path: the file that says so; None without one.
-    """
-
-    fps: Fraction | None = None
+    fps: Fraction | None = None  # where it is not said
     start: float = 0.0
     first: int | None = None
-    path: Path | None = None
+    path: Path | None = None  # of the file that says so
 
 
 NOT_SAID = Timing()
 
 
 def timing_of_file(video: Path) -> Timing:
-    """Read the `frames.yaml` beside a video file; without one nothing is said.
-
-    Raises:
-        VideoError: it does not say what it should.
-    """
-    path = video.parent / TIMING_FILE
-    return _read(path) if _is_there(path) else NOT_SAID
+    """Read the `frames.yaml` beside a video file; VideoError if it says what it should not."""
+    return _first_of([video.parent])
 
 
 def timing_of_folder(folder: Path) -> Timing:
-    """Read the nearest `frames.yaml` of a folder: in it, or in the two above it.
-
-    Without one nothing is said.
-
-    Raises:
-        VideoError: it does not say what it should.
-    """
+    """Read the nearest `frames.yaml` of a folder: in it, or in the two above it."""
     place = Path(os.path.abspath(folder))
-    paths = [place / TIMING_FILE for place in (place, *place.parents[:2])]
-    path = next(filter(_is_there, paths), None)
+    return _first_of([place, *place.parents[:2]])
+
+
+def _first_of(folders: list[Path]) -> Timing:
+    paths = [folder / TIMING_FILE for folder in folders]
+    path = next(filter(os.path.isfile, paths), None)
     return NOT_SAID if path is None else _read(path)
-
-
-def _is_there(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # a folder that no disk can have; opening the video says so
-        return False
 
 
 def _read(path: Path) -> Timing:
@@ -91,12 +74,7 @@ def _read(path: Path) -> Timing:
     fps = _number(path, "fps", content, lambda x: 0 < x <= _MAX_FPS, "a number up to 1000")
     start = _number(path, "start", content, lambda x: abs(x) < 1e8, "a second")
     first = _number(path, "first", content, lambda x: x >= 0 and x == int(x), "from 0 on")
-    return Timing(
-        fps=fps,
-        start=float(start or 0),
-        first=None if first is None else int(first),
-        path=path,
-    )
+    return Timing(fps, float(start or 0), None if first is None else int(first), path)
 
 
 def _number(
@@ -110,21 +88,13 @@ def _number(
     value = content.get(key)
     if value is None and (key != "fps" or key not in content):
         return None
-    number = None
-    if isinstance(value, (int, float, str)) and not isinstance(value, bool):
-        try:
-            # As text, so that 29.97 is what was written; a rate may be a fraction.
-            text = str(value).replace(" ", "").lower()
-            number = Fraction(text) if _NUMBER.fullmatch(text) else None
-        except (ValueError, ZeroDivisionError):  # str() refuses numbers of 5,000 digits
-            number = None
-    if number is None or not is_right(number):
-        raise VideoError(f"{path}: {key} is {_short(value)}, expected {expected}")
-    return number
-
-
-def _short(value: object) -> str:
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # a number of more digits than Python writes
-        return "a number of thousands of digits"
+    said = "a number of thousands of digits"
+    with contextlib.suppress(ValueError, ZeroDivisionError):  # Python does not write these
+        said = reprlib.repr(value)
+        # As text, so that 29.97 is what was written; a rate may be a fraction.
+        text = str(value).replace(" ", "").lower()
+        if isinstance(value, (int, float, str)) and _NUMBER.fullmatch(text):
+            number = Fraction(text)
+            if is_right(number):
+                return number
+    raise VideoError(f"{path}: {key} is {said}, expected {expected}")

@@ -14,6 +14,7 @@ from alphaaction_d2.data.datasets import read_metadata, register_folder
 from alphaaction_d2.data.datasets.epic55 import EPICFiles, load_epic
 from alphaaction_d2.data.randomness import seeded
 from alphaaction_d2.data.video import VideoError, VideoReader
+from tests.helpers import read
 from tests.kitchens import FPS, SECONDS, SEGMENTS, UIDS, VIDEOS, kitchen_cfg, picture, write_kitchen
 
 
@@ -111,7 +112,7 @@ def test_layouts(kitchen, tmp_path, layout):
     dicts = load_epic("x", EPICFiles(root, "verb", "train"))
     assert len(dicts) == 8 and (dicts[0]["width"], dicts[0]["height"]) == (64, 48)
     with VideoReader(dicts[0]["file_name"]) as reader:
-        frame = reader.read([2.0])[0].astype(int)
+        frame = read(reader, [2.0])[0].astype(int)
     assert np.abs(frame - picture(2 * FPS)).mean() < 12, "the frame of its second"
 
 

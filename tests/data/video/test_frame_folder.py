@@ -35,6 +35,7 @@ from tests.data.video.test_reader import (
     picture,
     read_all,
 )
+from tests.helpers import read
 
 
 def write_pictures(folder: Path, names, timing: str | None = f"fps: {FPS}") -> Path:
@@ -89,22 +90,22 @@ def test_start_and_first_place_the_pictures_on_the_axis(tmp_path):
     times, frames = assert_reads_like_decoding(folder, np.random.default_rng(1))
     assert times[0] == 901 and times[15] == pytest.approx(902)
     with VideoReader(folder) as reader:
-        assert [index_of(x) for x in reader.read([902, 901, 0, 1e9])] == [15, 0, 0, 43]
+        assert [index_of(x) for x in read(reader, [902, 901, 0, 1e9])] == [15, 0, 0, 43]
     clips = list(iterate_clips(iterate_frames(folder), 8, 2, 15))
     assert [timestamp for timestamp, _, _ in clips] == [901, 902, 903]
     for timestamp, clip, _ in clips:
         with VideoReader(folder) as reader:
-            np.testing.assert_array_equal(clip, reader.read(clip_times(timestamp, 8, 2, 15)))
+            np.testing.assert_array_equal(clip, read(reader, clip_times(timestamp, 8, 2, 15)))
 
 
 def test_a_clip_reads_only_its_pictures_and_going_forward_reads_each_once(tmp_path):
     folder = write_pictures(tmp_path / "film", [f"{n:04d}.png" for n in range(1, 76)])
     with VideoReader(folder) as reader:
-        reader.read(clip_times(3, 8, 4, FPS))
+        read(reader, clip_times(3, 8, 4, FPS))
         assert reader.frames_decoded <= 9, "the eight of the clip, and the first one"
     with VideoReader(folder) as reader:
         for timestamp in range(5):
-            reader.read(clip_times(timestamp, 16, 1, FPS))
+            read(reader, clip_times(timestamp, 16, 1, FPS))
         assert reader.frames_decoded <= 75
         assert len(reader._held) <= 17
 
@@ -116,7 +117,7 @@ def test_a_gap_leaves_the_picture_before_it(tmp_path, caplog):
         times, _ = assert_reads_like_decoding(folder, np.random.default_rng(2))
     np.testing.assert_allclose(times, (np.array(kept) - 1) / FPS)
     with VideoReader(folder) as reader:
-        shown = [index_of(x) for x in reader.read(np.array([10, 11, 12, 13, 30]) / FPS - 1 / FPS)]
+        shown = [index_of(x) for x in read(reader, np.array([10, 11, 12, 13, 30]) / FPS - 1 / FPS)]
     assert shown == [9, 9, 9, 10, 26]
     (record,) = caplog.records  # once, however often the folder is opened
     expected = "3 of 40 pictures are missing, first after 0010.png"
@@ -272,9 +273,9 @@ def _refused(folder: Path) -> dict[str, Path]:
 
 def test_what_cannot_be_used_is_refused_in_one_line(tmp_path):
     for message, folder in _refused(tmp_path).items():
-        for read in (probe_video, iterate_frames, VideoReader):
+        for open_it in (probe_video, iterate_frames, VideoReader):
             with pytest.raises(VideoError) as caught:
-                read(folder)
+                open_it(folder)
             text = str(caught.value)
             assert message in text and "\n" not in text and folder.name in text
 
@@ -283,9 +284,9 @@ def test_a_size_that_changes_in_the_middle_is_refused(tmp_path):
     folder = write_pictures(tmp_path / "film", [f"{n:03d}.png" for n in range(1, 41)])
     Image.new("RGB", (10, 20)).save(folder / "007.png")
     with VideoReader(folder) as reader:
-        reader.read([2.0])
+        read(reader, [2.0])
         with pytest.raises(VideoError, match="007.png is 10x20, 001.png is 64x48: leave the"):
-            reader.read([6 / FPS])
+            read(reader, [6 / FPS])
 
 
 def test_pictures_that_claim_to_be_huge_are_not_made(tmp_path):
@@ -359,7 +360,7 @@ def test_a_pipe_named_like_a_picture_is_not_waited_for(tmp_path):
     [([7], 0), ([1, 2, 3], 0), ([1, 2, 5, 6, 8], 3), ([0, 4, 8, 12], 0), ([0, 4, 8, 13], 10)],
 )
 def test_series_knows_what_it_lacks(numbers, missing):
-    assert picture_series(Path("film"), [f"{n}.jpg" for n in numbers]).num_missing == missing
+    assert picture_series(Path("film"), [f"{n}.jpg" for n in numbers]).missing[0] == missing
 
 
 @pytest.mark.parametrize(
@@ -373,8 +374,8 @@ def test_series_knows_its_step(numbers, step):
 def test_what_a_folder_lacks_is_counted_once(tmp_path, monkeypatch):
     folder = write_pictures(tmp_path / "film", [f"{n}.png" for n in (1, 2, 5)])
     counted = []
-    count = PictureSeries.num_missing.func
-    monkeypatch.setattr(PictureSeries.num_missing, "func", lambda x: counted.append(x) or count(x))
+    count = PictureSeries.missing.func
+    monkeypatch.setattr(PictureSeries.missing, "func", lambda x: counted.append(x) or count(x))
     for _ in range(3):
         VideoReader(folder).close()
     assert len(counted) == 1
@@ -390,8 +391,8 @@ def test_series_knows_its_names(numbers, width, prefix, wanted):
     numbers = sorted(numbers)
     names = [f"{prefix}{n:0{width}d}.jpg" for n in numbers]
     series = picture_series(Path("film"), [*names[::-1], "frames.yaml", "cover.jpg"])
-    assert [series.name(i) for i in range(series.count)] == names
-    assert [series.number(i) for i in range(series.count)] == numbers
+    assert [series.name(i) for i in range(len(series))] == names
+    assert [series.numbers[i] for i in range(len(series))] == numbers
     at = max((i for i, n in enumerate(numbers) if n <= wanted), default=0)
     assert series.index_at(wanted) == at
 
@@ -405,5 +406,5 @@ def test_any_names_give_a_series_or_one_line(names):
         assert str(error).startswith("film: ") and "\n" not in str(error)
     else:
         if series is not None:
-            found = [series.name(i) for i in range(series.count)]
+            found = [series.name(i) for i in range(len(series))]
             assert set(found) <= set(names) and len(set(found)) == len(found)

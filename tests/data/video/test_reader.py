@@ -3,7 +3,6 @@
 import logging
 import pickle
 import shutil
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -23,6 +22,7 @@ from alphaaction_d2.data.video import (
     iterate_frames,
     probe_video,
 )
+from tests.helpers import read
 
 HEIGHT, WIDTH, FPS = 48, 64, 15
 
@@ -81,6 +81,11 @@ def videos(tmp_path_factory):
     return folder
 
 
+def codec_of(path):
+    with av.open(str(path)) as container:
+        return container.streams.video[0].codec_context.codec.canonical_name
+
+
 def read_all(path, **options):
     timed_frames = list(iterate_frames(path, **options))
     times = np.array([seconds for seconds, _ in timed_frames])
@@ -97,7 +102,7 @@ def assert_reads_like_decoding(path, rng, num_reads=12):
             if trial % 4 == 0:
                 wanted = rng.uniform(-1, times[-1] + 1, size=4)
             expected = frames[frames_shown_at(times, wanted)]
-            np.testing.assert_array_equal(reader.read(wanted), expected, err_msg=f"{wanted}")
+            np.testing.assert_array_equal(read(reader, wanted), expected, err_msg=f"{wanted}")
     return times, frames
 
 
@@ -142,9 +147,9 @@ def test_going_forward_decodes_each_frame_once(videos, name):
         for timestamp in range(last_keyframe(times[-1]) + 1):
             wanted = clip_times(timestamp, 16, 2, FPS)
             expected = frames[frames_shown_at(times, wanted)]
-            np.testing.assert_array_equal(reader.read(wanted), expected)
+            np.testing.assert_array_equal(read(reader, wanted), expected)
         assert reader.frames_decoded == len(frames)
-        reader.read([1e6])
+        read(reader, [1e6])
         assert reader.frames_decoded == len(frames)
 
 
@@ -156,17 +161,17 @@ def test_a_stream_of_clips_equals_the_readers_clips(videos, name):
         for timestamp, clip, keyframe in iterate_clips(frames, 9, 3, FPS, period=0.7):
             timestamps.append(timestamp)
             wanted = clip_times(timestamp, 9, 3, FPS)
-            np.testing.assert_array_equal(clip, reader.read(wanted))
-            np.testing.assert_array_equal(keyframe, reader.read([timestamp])[0])
+            np.testing.assert_array_equal(clip, read(reader, wanted))
+            np.testing.assert_array_equal(keyframe, read(reader, [timestamp])[0])
     assert timestamps == [n * 0.7 for n in range(last_keyframe(74 / FPS, 0.7) + 1)]
 
 
 def test_far_jumps_seek_instead_of_decoding(tmp_path):
     path = encode(tmp_path / "long.mp4", gop=10, num_frames=120)
     with VideoReader(path) as reader:
-        reader.read([7.5])
+        read(reader, [7.5])
         assert reader.frames_decoded < 25
-        reader.read([0.5])
+        read(reader, [0.5])
         assert reader.frames_decoded < 50
 
 
@@ -181,10 +186,8 @@ def test_preparing_once_equals_preparing_afterwards(videos, name):
     with VideoReader(videos / name) as plain, VideoReader(videos / name, prepare=halved) as reader:
         for center in rng.uniform(-1, 6, size=12):
             times = clip_times(center, 16, 1, FPS)
-            expected = np.stack([halved(image) for image in plain.read(times)])
-            np.testing.assert_array_equal(reader.read(times), expected)
-        assert reader.read([]).shape == (0, 3, HEIGHT // 2, WIDTH // 2)
-        assert plain.read([]).shape == (0, HEIGHT, WIDTH, 3)
+            expected = np.stack([halved(image) for image in plain.pictures(times)])
+            np.testing.assert_array_equal(read(reader, times), expected)
 
 
 def test_in_overlapping_windows_each_frame_is_prepared_once(videos):
@@ -196,7 +199,7 @@ def test_in_overlapping_windows_each_frame_is_prepared_once(videos):
 
     with VideoReader(videos / "few_keys.mp4", prepare=prepare) as reader:
         for timestamp in range(5):
-            reader.read(clip_times(timestamp, 32, 1, FPS))
+            read(reader, clip_times(timestamp, 32, 1, FPS))
     assert prepared == list(range(75)), "75 frames, each once, in windows that overlap"
 
 
@@ -205,7 +208,7 @@ def test_a_frame_that_is_not_picked_is_not_prepared(videos):
     with VideoReader(
         videos / "few_keys.mp4", prepare=lambda image: (prepared.append(1), image)[1]
     ) as reader:
-        reader.read(clip_times(2, 8, 4, FPS))
+        read(reader, clip_times(2, 8, 4, FPS))
     assert len(prepared) == 8
 
 
@@ -219,9 +222,9 @@ def test_a_failed_preparation_can_be_repeated(videos):
 
     with VideoReader(videos / "few_keys.mp4", prepare=prepare) as reader:
         with pytest.raises(MemoryError):
-            reader.read([1.0])
+            read(reader, [1.0])
         fails.append(False)
-        assert index_of(reader.read([1.0])[0]) == 15
+        assert index_of(read(reader, [1.0])[0]) == 15
 
 
 def test_kept_pictures_cannot_be_changed(videos):
@@ -230,31 +233,30 @@ def test_kept_pictures_cannot_be_changed(videos):
         assert first is again and first is not other
         with pytest.raises(ValueError, match="read-only"):
             first[:] = 0
-        clip = reader.read([1.0, 1.0])
+        clip = read(reader, [1.0, 1.0])
         clip[0] = 0  # the caller's own
-        assert index_of(clip[1]) == index_of(reader.read([1.0])[0]) == 15
+        assert index_of(clip[1]) == index_of(read(reader, [1.0])[0]) == 15
 
 
 def test_memory_is_bounded_by_the_window(videos):
     with VideoReader(videos / "single_gop.mp4") as reader:
-        reader.read([0.0, 4.8])  # far apart: what lies between is not kept
+        read(reader, [0.0, 4.8])  # far apart: what lies between is not kept
         assert len(reader._held) <= 3
-        reader.read(clip_times(2.5, 8, 1, FPS))
+        read(reader, clip_times(2.5, 8, 1, FPS))
         assert len(reader._held) <= 10
 
 
 def test_moments_in_any_order_and_outside_the_video(videos):
     with VideoReader(videos / "few_keys.mp4") as reader:
-        clip = reader.read([3.0, -7.0, 99.0, 1.0, 3.0, 1e300])
+        clip = read(reader, [3.0, -7.0, 99.0, 1.0, 3.0, 1e300])
         assert [index_of(frame) for frame in clip] == [45, 0, 74, 15, 45, 74]
         assert clip.shape == (6, HEIGHT, WIDTH, 3) and clip.dtype == np.uint8
-        assert reader.read([]).shape == (0, HEIGHT, WIDTH, 3)
         clip[:] = 0  # the caller's own copy
-        assert index_of(reader.read([3.0])[0]) == 45
+        assert index_of(read(reader, [3.0])[0]) == 45
         with pytest.raises(ValueError, match="finite"):
-            reader.read([0.0, np.nan])
+            read(reader, [0.0, np.nan])
     with pytest.raises(ValueError, match="closed"):
-        reader.read([0.0])
+        read(reader, [0.0])
 
 
 def test_threads_do_not_change_the_frames(videos):
@@ -405,9 +407,8 @@ def test_a_file_without_a_whole_frame_is_refused(videos, tmp_path):
 def test_names_are_only_names(videos, tmp_path, monkeypatch, name):
     shutil.copy(videos / "few_keys.mp4", tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    assert probe_video(name).codec == "h264"
     with VideoReader(Path(name)) as reader:
-        assert index_of(reader.read([2.0])[0]) == 30
+        assert index_of(read(reader, [2.0])[0]) == 30
 
 
 # ---- writing ----
@@ -415,14 +416,14 @@ def test_names_are_only_names(videos, tmp_path, monkeypatch, name):
 
 def test_written_frames_come_back(tmp_path):
     path = tmp_path / "out.mp4"
-    with VideoWriter(path, 29.97, WIDTH, HEIGHT, gop=10, pixel_aspect=Fraction(4, 3)) as writer:
+    with VideoWriter(path, 29.97, WIDTH, HEIGHT, gop=10) as writer:
         for index in range(40):
             writer.write(picture(index))
         assert not path.exists()  # only a finished file has the name
     assert [file.name for file in tmp_path.iterdir()] == ["out.mp4"]
     info = probe_video(path)
-    assert (info.width, info.height, info.codec) == (WIDTH, HEIGHT, "h264")
-    assert (info.pixel_aspect, info.rotation, info.start_time) == (Fraction(4, 3), 0, 0)
+    assert (info.width, info.height, codec_of(path)) == (WIDTH, HEIGHT, "h264")
+    assert (info.rotation, info.start_time) == (0, 0)
     assert info.average_fps == pytest.approx(29.97)
     assert info.duration == pytest.approx(40 / 29.97, abs=1e-3)
     times, frames = read_all(path)
@@ -469,7 +470,7 @@ def test_without_h264_mpeg4_is_written(tmp_path, monkeypatch):
     with VideoWriter(tmp_path / "old.mp4", 25, WIDTH, HEIGHT) as writer:
         for index in range(12):
             writer.write(picture(index))
-    assert probe_video(tmp_path / "old.mp4").codec == "mpeg4"
+    assert codec_of(tmp_path / "old.mp4") == "mpeg4"
     assert [index_of(frame) for frame in read_all(tmp_path / "old.mp4")[1]] == list(range(12))
 
 
@@ -634,15 +635,11 @@ def test_awkward_durations_are_the_videos(shared):
     assert info.start_time == pytest.approx(0.54)
 
 
-def test_awkward_streams_can_be_chosen(shared, caplog):
-    path = shared / "videos" / "awkward" / "multi_stream_nasa.mp4"
+def test_awkward_streams_are_told(shared, caplog):
     with caplog.at_level(logging.INFO):
-        assert probe_video(path).stream == 3
-    assert "takes 3" in caplog.text
-    info = probe_video(path, stream=0)
-    assert (info.stream, info.width, info.height) == (0, 320, 180)
-    with pytest.raises(VideoError, match="stream 1 is no video: .*0 .320x180., 3 .480x270"):
-        VideoReader(path, stream=1)
+        info = probe_video(shared / "videos" / "awkward" / "multi_stream_nasa.mp4")
+    assert (info.width, info.height) == (480, 270)
+    assert "has video streams 0 (320x180), 3 (480x270), takes 3" in caplog.text
 
 
 def test_awkward_file_truncated_shows_the_right_pictures(shared):
@@ -665,5 +662,5 @@ def test_real_clips_in_order_decode_each_frame_once(shared, name, frames):
     streamed = iterate_clips(iterate_frames(path), 32, 2, fps)
     with VideoReader(path) as reader:
         for timestamp, clip, _ in streamed:
-            np.testing.assert_array_equal(clip, reader.read(clip_times(timestamp, 32, 2, fps)))
+            np.testing.assert_array_equal(clip, read(reader, clip_times(timestamp, 32, 2, fps)))
         assert reader.frames_decoded == frames

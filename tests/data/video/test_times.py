@@ -27,6 +27,7 @@ from alphaaction_d2.data.video.file import _FrameClock
 from alphaaction_d2.data.video.source import checked_stream
 from tests.data.video.test_awkward_videos import remux, shift
 from tests.data.video.test_reader import FPS, assert_reads_like_decoding, encode, index_of, read_all
+from tests.helpers import read
 
 # ---- raw streams ----
 
@@ -144,7 +145,7 @@ def test_files_begin_where_frames_yaml_says(tmp_path, suffix, caplog):
     np.testing.assert_allclose(times, 900 + plain)
     np.testing.assert_array_equal(shown, frames)
     with VideoReader(path) as reader:
-        assert [index_of(x) for x in reader.read([903.5, 901.2, 0, 1e6])] == [52, 18, 0, 74]
+        assert [index_of(x) for x in read(reader, [903.5, 901.2, 0, 1e6])] == [52, 18, 0, 74]
     clips = iterate_clips(iterate_frames(path), 4, 1, FPS)
     assert [timestamp for timestamp, _, _ in clips] == [900, 901, 902, 903, 904]
     assert caplog.text == ""
