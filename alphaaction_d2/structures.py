@@ -88,12 +88,7 @@ class FoundBoxes:
 
 @dataclass(frozen=True, eq=False)
 class TimedBoxes:
-    """Persons of several moments, such as all between two keyframes.
-
-    Attributes:
-        timestamps: (n,) float64 seconds, in ascending order.
-        found: the n persons.
-    """
+    """Persons of several moments: (n,) float64 seconds, in ascending order, and the n persons."""
 
     timestamps: np.ndarray
     found: FoundBoxes
@@ -180,22 +175,15 @@ class BoxChoice:
     @classmethod
     def of(cls, cfg: CfgNode) -> BoxChoice:
         """Read it from `cfg.INPUT`."""
-        check_keys(
-            cfg,
-            "INPUT",
-            {
-                "PERSON_SCORE_THRESH_TEST": number(0, 1),
-                "OBJECT_SCORE_THRESH": number(0, 1),
-                "MAX_OBJECTS": whole(0),
-                "HAND_SCORE_THRESH": number(0, 1),
-                "MAX_HANDS": whole(0),
-            },
-        )
-        node = cfg.INPUT
-        return cls(
-            *(node.PERSON_SCORE_THRESH_TEST, node.OBJECT_SCORE_THRESH, node.MAX_OBJECTS),
-            *(node.HAND_SCORE_THRESH, node.MAX_HANDS),
-        )
+        keys = {
+            "PERSON_SCORE_THRESH_TEST": number(0, 1),
+            "OBJECT_SCORE_THRESH": number(0, 1),
+            "MAX_OBJECTS": whole(0),
+            "HAND_SCORE_THRESH": number(0, 1),
+            "MAX_HANDS": whole(0),
+        }
+        check_keys(cfg, "INPUT", keys)
+        return cls(*(cfg.INPUT[key] for key in keys))
 
     def persons(self, found: FoundBoxes, place: Place, image_size: tuple[int, int]) -> Instances:
         """Make proposals of persons, see :func:`as_proposals`."""
@@ -219,10 +207,9 @@ def _as_instances(found: FoundBoxes, pixels: np.ndarray, image_size: tuple[int, 
 
 
 def as_proposals(found: FoundBoxes, pixels: np.ndarray, image_size: tuple[int, int]) -> Instances:
-    """Make `proposal_boxes`, `objectness_logits` and `person_ids` of persons.
+    """Make proposals of persons at `pixels` (n, 4) of a picture of `image_size` (height, width).
 
-    Args:
-        pixels: (n, 4) where they are in a picture of `image_size` (height, width).
+    These are `proposal_boxes`, `objectness_logits` and `person_ids`.
     """
     return Instances(
         image_size,
@@ -238,11 +225,7 @@ def as_boxes(boxes: np.ndarray) -> Boxes:
 
 
 def box_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Compute intersection over union of XYXY boxes (..., 4), broadcast against others (..., 4).
-
-    Returns:
-        (...) in [0, 1]; 0 where a box has no area.
-    """
+    """Compute IoU of XYXY boxes (..., 4), broadcast against others; 0 where one has no area."""
     top_left = np.maximum(boxes[..., :2], others[..., :2])
     bottom_right = np.minimum(boxes[..., 2:], others[..., 2:])
     common = np.prod(np.clip(bottom_right - top_left, 0, None), axis=-1)
@@ -295,19 +278,16 @@ class MemoryWindow:
     @staticmethod
     def stack(windows: list[MemoryWindow]) -> MemoryWindow:
         """Batch windows of equal shape along a new leading axis N."""
-        values = {name: torch.stack([getattr(w, name) for w in windows]) for name in _BATCHED}
-        return MemoryWindow(**values, offsets=windows[0].offsets)
+        values = [torch.stack([getattr(w, name) for w in windows]) for name in _BATCHED]
+        return MemoryWindow(*[*values, windows[0].offsets])
 
     def unstack(self) -> list[MemoryWindow]:
         """Give the N windows of a batch, as views."""
         columns = [getattr(self, name).unbind() for name in _BATCHED]
-        return [
-            MemoryWindow(**dict(zip(_BATCHED, values)), offsets=self.offsets)
-            for values in zip(*columns)
-        ]
+        return [MemoryWindow(*[*values, self.offsets]) for values in zip(*columns)]
 
 
-# The fields with an axis N.
+# The fields with an axis N, which come first.
 _BATCHED = ("features", "valid", "person_ids", "boxes", "weights", "fresh_centre")
 
 

@@ -3,5 +3,3 @@
 from .dataset_mapper import ActionDatasetMapper
 from .datasets import register_ava, register_folder
 from .video import VideoError
-
-__all__ = ["ActionDatasetMapper", "VideoError", "register_ava", "register_folder"]

@@ -33,10 +33,7 @@ def split_at_keyframes(file: BoxFile) -> tuple[BoxFile, BoxFile]:
     """Split a file into boxes at keyframes (:func:`at_keyframes`) and persons between them."""
     between = between_keyframes(file.rows)
     between = select_rows(between, is_person(between))
-    return (
-        BoxFile(at_keyframes(file.rows), file.short_side),
-        BoxFile(between, file.short_side),
-    )
+    return replace(file, rows=at_keyframes(file.rows)), replace(file, rows=between)
 
 
 def keyframes_in(rows: AVARows) -> set[Keyframe]:
@@ -65,16 +62,12 @@ def _found(rows: AVARows) -> FoundBoxes:
 class KeyframeTable:
     """Boxes of any number of videos, looked up by keyframe.
 
-    Attributes:
-        rows: all of them, by video and second; those of a keyframe in the order of the file.
-        places: keyframe -> its rows.
+    `rows` has all of them by video and second, those of a keyframe in the order of the file;
+    `places` says where.
     """
 
     def __init__(self, tables: Sequence[AVARows]) -> None:
-        """
-        Args:
-            tables: boxes as fractions, one time per second of a video.
-        """
+        """Take boxes as fractions, one time per second of a video."""
         rows = concatenate_rows([*tables] or [_NO_ROWS])
         numbers = _keyframe_numbers(rows)
         order = np.argsort(numbers, kind="stable")
@@ -110,10 +103,7 @@ class DenseBoxes:
     """Boxes of any number of videos, looked up by video and time."""
 
     def __init__(self, tables: Sequence[AVARows]) -> None:
-        """
-        Args:
-            tables: boxes at any times, as fractions.
-        """
+        """Take boxes at any times, as fractions."""
         rows = concatenate_rows([*tables] or [_NO_ROWS])
         rows = select_rows(rows, np.lexsort((rows.timestamps, rows.video_codes)))
         starts = np.flatnonzero(np.diff(rows.video_codes, prepend=-1)).tolist()

@@ -19,9 +19,6 @@ def jitter_boxes(
         jitter: largest shift (x outward, x inward, y outward, y inward) as share of width or
             height.
         image_size: (height, width); results stay inside and keep at least two pixels.
-
-    Returns:
-        (R, 4)
     """
     height, width = image_size
     out_x, in_x, out_y, in_y = jitter
@@ -44,9 +41,6 @@ def enlarge_boxes(
         boxes: (R, 4) XYXY in pixels.
         factors: (R,) of width and height.
         image_size: (height, width).
-
-    Returns:
-        (R, 4)
     """
     height, width = image_size
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2

@@ -21,6 +21,7 @@ from ..structures import (
     BoxChoice,
     FoundBoxes,
     as_boxes,
+    as_proposals,
     box_iou,
 )
 from .boxes import enlarge_boxes, jitter_boxes
@@ -56,18 +57,15 @@ def build_views(cfg: CfgNode) -> list[list[T.Augmentation]]:
 
 def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
     """Scaling, and in training colour jitter and horizontal flip, as `cfg.INPUT` says."""
-    check_keys(
-        cfg,
-        "INPUT",
-        {
-            "MIN_SIZE_TRAIN": several(whole(0, 2**14)),  # 0: as it is
-            "MAX_SIZE_TRAIN": SIDE,
-            "MIN_SIZE_TEST": whole(0, 2**14),
-            "MAX_SIZE_TEST": SIDE,
-            "COLOR_JITTER": several(whole(0, 255), [3]),
-            "RANDOM_FLIP": one_of(["horizontal", "none"]),
-        },
-    )
+    keys = {
+        "MIN_SIZE_TRAIN": several(whole(0, 2**14)),  # 0: as it is
+        "MAX_SIZE_TRAIN": SIDE,
+        "MIN_SIZE_TEST": whole(0, 2**14),
+        "MAX_SIZE_TEST": SIDE,
+        "COLOR_JITTER": several(whole(0, 255), [3]),
+        "RANDOM_FLIP": one_of(["horizontal", "none"]),
+    }
+    check_keys(cfg, "INPUT", keys)
     node = cfg.INPUT
     for key, only in (("FORMAT", "RGB"), ("MIN_SIZE_TRAIN_SAMPLING", "choice")):
         if node[key] != only:
@@ -76,9 +74,8 @@ def build_augmentations(cfg: CfgNode, is_train: bool) -> list[T.Augmentation]:
         raise ValueError("INPUT.CROP.ENABLED: cropping is not supported for videos")
     if not is_train:
         return [ResizeShortSide((node.MIN_SIZE_TEST,), node.MAX_SIZE_TEST)]
-    augmentations: list[T.Augmentation] = [
-        ResizeShortSide(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN)
-    ]
+    scale = ResizeShortSide(node.MIN_SIZE_TRAIN, node.MAX_SIZE_TRAIN)
+    augmentations: list[T.Augmentation] = [scale]
     if any(node.COLOR_JITTER):
         augmentations.append(ColorJitter(node.COLOR_JITTER))
     if node.RANDOM_FLIP == "horizontal":
@@ -136,41 +133,29 @@ class ActionDatasetMapper:
             max_box_scale: training boxes are then enlarged by a factor drawn from 1 to this.
             negative_persons: training also takes so many detected persons at most, who do nothing.
             negative_max_iou: they overlap every annotated person by less than this.
-            max_open_videos: videos kept open.
         """
-        self.is_train = is_train
-        self.num_frames = num_frames
-        self.sampling_rate = sampling_rate
-        self.clip_fps = clip_fps
+        self.is_train, self.num_classes, self.choice = is_train, num_classes, choice
+        self.num_frames, self.sampling_rate, self.clip_fps = num_frames, sampling_rate, clip_fps
         self.views = [T.AugmentationList(x) for x in (augmentations, *more_views)]
-        self.num_classes = num_classes
-        if max_box_scale < 1:
-            raise ValueError(f"INPUT.MAX_BOX_SCALE_TRAIN {max_box_scale} must be 1 or more")
-        self.box_jitter = box_jitter
-        self.max_box_scale = max_box_scale
+        self.box_jitter, self.max_box_scale = box_jitter, max_box_scale
         self.max_persons_train = max_persons_train
-        self.negative_persons = negative_persons
-        self.negative_max_iou = negative_max_iou
-        self.choice = choice
+        self.negative_persons, self.negative_max_iou = negative_persons, negative_max_iou
         self.max_open_videos = max_open_videos
         self._readers: OrderedDict[str, VideoReader] = OrderedDict()
         self._frames_decoded = 0  # by readers that are closed
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool) -> dict:
-        check_keys(cfg, "INPUT", CLIP_KEYS)
-        check_keys(
-            cfg,
-            "INPUT",
-            {
-                "BOX_JITTER": several(number(0, 1), [4]),
-                "MAX_BOX_SCALE_TRAIN": number(1, 100),
-                "MAX_PERSONS_TRAIN": whole(1),
-                "NEGATIVE_PERSONS_TRAIN": whole(0, 1000),
-                "NEGATIVE_MAX_IOU": number(0, 1),
-                "MAX_OPEN_VIDEOS": whole(1),
-            },
-        )
+        keys = {
+            **CLIP_KEYS,
+            "BOX_JITTER": several(number(0, 1), [4]),
+            "MAX_BOX_SCALE_TRAIN": number(1, 100),
+            "MAX_PERSONS_TRAIN": whole(1),
+            "NEGATIVE_PERSONS_TRAIN": whole(0, 1000),
+            "NEGATIVE_MAX_IOU": number(0, 1),
+            "MAX_OPEN_VIDEOS": whole(1),
+        }
+        check_keys(cfg, "INPUT", keys)
         node = cfg.INPUT
         views = [build_augmentations(cfg, is_train=True)] if is_train else build_views(cfg)
         return {
@@ -198,9 +183,8 @@ class ActionDatasetMapper:
         if self.is_train and "span" in dataset_dict:  # LFB: anywhere in the segment
             moment = float(np.random.uniform(*dataset_dict["span"]))
             dataset_dict = {**dataset_dict, "clip_centre": moment}
-        times = clip_times(
-            _centre(dataset_dict), self.num_frames, self.sampling_rate, self.clip_fps
-        )
+        clip = self.num_frames, self.sampling_rate, self.clip_fps
+        times = clip_times(_centre(dataset_dict), *clip)
         reader = self._reader(dataset_dict["file_name"], dataset_dict.get("frame_rate"))
         frames = reader.pictures(times)
         # 2. One transform for all frames and all boxes, sampled on one frame.
@@ -262,9 +246,8 @@ class ActionDatasetMapper:
                 x.is_hand = torch.full((len(x),), is_hand)
             result["objects"] = Instances.cat([hands, result["objects"]])
         if self.is_train:
-            result["instances"], result["proposals"] = self._annotated(
-                dataset_dict, transform, image_size
-            )
+            annotated = self._annotated(dataset_dict, transform, image_size)
+            result["instances"], result["proposals"] = annotated
             return result
         result["proposals"] = self.choice.persons(dataset_dict["persons"], place, image_size)
         if "persons_between" in dataset_dict:
@@ -297,10 +280,8 @@ class ActionDatasetMapper:
         instances = Instances(image_size, gt_boxes=as_boxes(boxes))
         instances.annotated_rows = torch.from_numpy(rows)
         instances.gt_classes, person_ids = annotated_classes(keyframe, rows, self.num_classes)
-        proposals = Instances(image_size, proposal_boxes=as_boxes(jittered))
-        proposals.objectness_logits = torch.ones(len(boxes))
-        proposals.person_ids = person_ids
-        return instances, proposals
+        found = FoundBoxes.of(jittered, 1.0, person_ids.numpy())
+        return instances, as_proposals(found, jittered, image_size)
 
     def _spectators(self, keyframe: dict, annotated: np.ndarray) -> np.ndarray:
         """Draw detected persons (n, 4), in pixels of the video, whom nobody has annotated."""
@@ -315,11 +296,10 @@ class ActionDatasetMapper:
     def _reader(self, path: str, frame_rate: float | None) -> VideoReader:
         """An open reader; the least recently used one makes room."""
         if path not in self._readers:
-            self._readers[path] = (
-                VideoReader(path, frame_rate=frame_rate)
-                if self.is_train
-                else _TransformedReader(path, self.view_transforms, frame_rate)
-            )
+            if self.is_train:
+                self._readers[path] = VideoReader(path, frame_rate=frame_rate)
+            else:
+                self._readers[path] = _TransformedReader(path, self.view_transforms, frame_rate)
             if len(self._readers) > self.max_open_videos:
                 _, oldest = self._readers.popitem(last=False)
                 self._frames_decoded += oldest.frames_decoded
@@ -359,13 +339,12 @@ class _TransformedReader(VideoReader):
         frame_rate: float | None,
     ) -> None:
         self.transforms: list[T.Transform] = []
-        self._sample_transforms = sample_transforms
-        super().__init__(path, prepare=self._apply_transforms, frame_rate=frame_rate)
 
-    def _apply_transforms(self, frame: np.ndarray) -> tuple[np.ndarray, ...]:
-        if not self.transforms:
-            self.transforms = self._sample_transforms(frame)
-        return tuple(split_channels(x.apply_image(frame)) for x in self.transforms)
+        def prepare(frame: np.ndarray) -> tuple[np.ndarray, ...]:
+            self.transforms = self.transforms or sample_transforms(frame)
+            return tuple(split_channels(x.apply_image(frame)) for x in self.transforms)
+
+        super().__init__(path, prepare=prepare, frame_rate=frame_rate)
 
 
 def _transform_frames(frames: Sequence[np.ndarray], transform: T.Transform) -> list[np.ndarray]:

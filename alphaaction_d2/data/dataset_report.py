@@ -31,7 +31,7 @@ from ..formats.ava import (
 from ..formats.boxes import keyframe_seconds, scan_boxes, scan_keyframes
 from ..formats.joins import frame_numbers, why_no_persons, why_unjoined
 from ..formats.label_map import LabelMap, read_label_map, with_groups
-from ..formats.tables import DataFileError, Finding, Findings
+from ..formats.tables import DataFileError, Finding, Findings, listed
 from .box_tables import Keyframe, keyframes_in
 from .clip_sampling import TIME_TOLERANCE, iterate_clips
 from .datasets.ava import AVAFiles, listed_keyframes, meant_videos
@@ -42,7 +42,6 @@ MIN_BOX_SIDE = 8  # pixels; a smaller box shows nobody
 MAX_HOLE = 0.5  # seconds between two frames, if that is three times the usual; more is a hole
 MANY_TIMES = 5  # that a clip repeats each frame; more than this shows no movement
 MAX_RATIO = 2.0  # of sizes and of frame rates; more than this is "very different"
-_SHOWN = 3
 _MAX_LISTED = 20
 # What to look at when no keyframe lies in a video, by whether that is a folder.
 _TIMES_OF = {
@@ -58,7 +57,6 @@ class SplitData:
     """The rows of one split, by part; a part that is not there or not to be read has none.
 
     Rows that come twice and rows between keyframes are left out already, as in training.
-    `excluded` are keyframes that do not count, `listed` those of a split without annotations.
     """
 
     name: str
@@ -66,8 +64,8 @@ class SplitData:
     annotations: AVARows | None = None
     persons: AVARows | None = None
     objects: AVARows | None = None
-    excluded: frozenset[Keyframe] = frozenset()
-    listed: frozenset[Keyframe] = frozenset()
+    excluded: frozenset[Keyframe] = frozenset()  # that do not count
+    listed: frozenset[Keyframe] = frozenset()  # of a split without annotations
 
     @property
     def tables(self) -> list[AVARows]:
@@ -88,21 +86,11 @@ class SplitData:
 
 @dataclass(frozen=True)
 class SeenVideo:
-    """A video that can be opened.
-
-    Attributes:
-        info: from its header and first frame.
-        last_frame: seconds at which its last frame starts; None if decoding did not get there.
-        stale: keyframes in holes between frames, which show the frame before.
-    """
+    """A video that can be opened."""
 
     info: VideoInfo
-    last_frame: float | None = None
-    stale: tuple[int, ...] = ()
-
-    def shows(self, second: float) -> bool:
-        """Whether training keeps this keyframe."""
-        return self.info.spans(second)
+    last_frame: float | None = None  # when it starts, s; None if decoding did not get there
+    stale: tuple[int, ...] = ()  # keyframes in holes between frames, which show the frame before
 
     def ends_before(self, second: float) -> bool:
         """Whether the last frame is over by then, as far as is known."""
@@ -125,21 +113,20 @@ class DatasetReport:
         return any(finding.wrong for finding in self.findings)
 
     def add(self, wrong: bool, where: object, what: str) -> None:
-        """Note a finding, once."""
+        """Note a finding."""
         self.add_all([Finding(wrong, str(where), what)])
 
     def add_all(self, findings: Iterable[Finding]) -> None:
         """Note findings, each once."""
         self.findings += [finding for finding in findings if finding not in self.findings]
 
-    def unusual(self, where: object, keys: Iterable[Keyframe], what: str, noun: str) -> None:
-        """Note how many of something there are, if any, with the keyframes of the first ones.
+    def add_some(self, wrong: bool, where: object, what: str, names: Iterable[object]) -> None:
+        """Note a finding about things of these names, if there are any."""
+        if names := list(names):
+            self.add(wrong, where, f"{what}: {listed(names)}")
 
-        Args:
-            keys: keyframe of each.
-            what: what is told of them.
-            noun: what one of them is.
-        """
+    def unusual(self, where: object, keys: Iterable[Keyframe], what: str, noun: str) -> None:
+        """Note how many of something there are, if any, with the keyframes of the first ones."""
         keys = list(keys)
         if keys:
             self.add(False, where, f"{_many(len(keys), noun)} {what}: {_example(keys)}")
@@ -153,11 +140,9 @@ def folder_files(folder: Path, report: DatasetReport) -> dict[str, AVAFiles]:
     splits = folder_splits(folder)
     if not splits:
         report.add(True, folder / "annotations", "no <split>.csv with annotations in it")
-        label_map = folder_label_map(folder)
-        if not label_map.is_file():
-            report.add(True, label_map, "no such file")
-        if not (folder / "videos").is_dir():
-            report.add(True, folder / "videos", "no such folder of videos")
+        for path, what in ((folder_label_map(folder), "file"), (folder / "videos", "folder")):
+            if not path.exists():
+                report.add(True, path, f"no such {what}")
     for path, what in unread_files(folder).items():
         report.add(False, path, what)
     return splits
@@ -202,9 +187,9 @@ def _read_part(files: AVAFiles, part: str, report: DatasetReport) -> AVARows | N
             report.add_all([*findings.wrong(), *findings.notes])
             renamed = meant_videos(files, rows.videos)
             if renamed:
-                (first, other), more = next(iter(renamed.items())), ", ..." * (len(renamed) > 1)
-                what = f"called with folder or extension: {first} for {other}{more}"
-                report.add(False, path, f"{_many(len(renamed), 'video')} {what}")
+                what = f"{_many(len(renamed), 'video')} called with folder or extension"
+                told = [f"{first} for {other}" for first, other in renamed.items()]
+                report.add(False, path, f"{what}: {listed(told, 1)}")
             tables.append(rename_videos(rows, renamed))
     if part == "annotations" and tables:
         tables = [concatenate_rows(tables)]
@@ -228,26 +213,25 @@ def _read_table(path: Path, part: str, label_map: LabelMap | None) -> tuple[AVAR
 
 
 @contextlib.contextmanager
-def noting(report: DatasetReport, path: Path) -> Iterator[None]:
+def noting(report: DatasetReport, path: object) -> Iterator[None]:
     """Turn errors about a file into findings."""
     try:
         yield
     except FileNotFoundError as error:
-        report.add(True, error.filename or path, "no such file")
+        what = "no such file" if error.filename else _without_path(str(error), path)
+        report.add(True, error.filename or path, what)
     except DataFileError as error:
         report.add_all(error.findings)
     except (OSError, ValueError) as error:
         report.add(True, path, _without_path(str(error), path))
 
 
-def _without_path(message: str, path: Path) -> str:
+def _without_path(message: str, path: object) -> str:
     return message.removeprefix(f"{path}: ")
 
 
 def look_at_videos(
-    report: DatasetReport,
-    wanted: Iterable[Keyframe] = (),
-    decode: bool = True,
+    report: DatasetReport, wanted: Iterable[Keyframe] = (), decode: bool = True
 ) -> Iterator[tuple[Keyframe, np.ndarray]]:
     """Open every video that the rows name, and decode it as far as annotations touch it.
 
@@ -265,14 +249,8 @@ def look_at_videos(
         for video, second in split.keyframes:
             keyframes.setdefault(video, set()).add(second)
         for rows in split.tables:
-            num_rows.update(
-                dict(
-                    zip(
-                        rows.videos,
-                        np.bincount(rows.video_codes, minlength=len(rows.videos)).tolist(),
-                    )
-                )
-            )
+            counts = np.bincount(rows.video_codes, minlength=len(rows.videos)).tolist()
+            num_rows.update(dict(zip(rows.videos, counts)))
     found: dict[str, list[Path]] = {}
     for folder in dict.fromkeys(split.files.videos for split in report.splits):
         if not folder.is_dir():
@@ -297,9 +275,8 @@ def _note_missing(report: DatasetReport, missing: Mapping[str, int]) -> None:
         for video, count in missing.items():
             report.add(True, video, f"no video of this name; {_many(count, 'row')} of it")
         return
-    names = ", ".join(list(missing)[:_SHOWN])
     rows = _many(sum(missing.values()), "row")
-    report.add(True, "videos", f"{len(missing)} are missing, with {rows}: {names}, ...")
+    report.add_some(True, "videos", f"{len(missing)} are missing, with {rows}", missing)
 
 
 def _open_first(
@@ -391,9 +368,7 @@ def _many(count: int, what: str) -> str:
 
 
 def _example(keys: Iterable[Keyframe]) -> str:
-    keys = sorted(set(keys))
-    text = ", ".join(f"{video} {second} s" for video, second in keys[:_SHOWN])
-    return text + (", ..." if len(keys) > _SHOWN else "")
+    return listed(f"{video} {second} s" for video, second in sorted(set(keys)))
 
 
 def class_counts(report: DatasetReport) -> dict[str, Counter[int]]:
@@ -445,7 +420,7 @@ def _check_ids(report: DatasetReport, where: str, rows: AVARows, label_map: Labe
     def note(wrong: bool, belongs: Callable[[int], bool], what: str) -> None:
         ids = sorted(filter(belongs, counts))
         if ids:
-            shown = ", ".join(map(str, ids[: 2 * _SHOWN]))
+            shown = ", ".join(map(str, ids[:6]))
             num_rows = _many(sum(counts[i] for i in ids), "row")
             report.add(wrong, where, f"action ids {shown} ({num_rows}) {what}")
 
@@ -484,7 +459,7 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
         seen = report.videos.get(video)
         if seen is None:
             continue
-        outside = [second for second in seconds if not seen.shows(second)]
+        outside = [second for second in seconds if not seen.info.spans(second)]
         if outside:
             span = f"the video has {seen.info.span_text()}"
             if len(outside) == len(seconds):
@@ -497,7 +472,7 @@ def _check_times(report: DatasetReport, split: SplitData) -> None:
         stale = [(video, second) for second in sorted(set(seen.stale) & set(seconds))]
         what = f"of {video} where frames are missing, which show an older one"
         report.unusual(where, stale, what, "keyframe")
-        frozen = [second for second in seconds if seen.shows(second) and seen.ends_before(second)]
+        frozen = [x for x in seconds if seen.info.spans(x) and seen.ends_before(x)]
         if frozen:
             what = f"{_many(len(frozen), 'keyframe')} of {video} after its last frame"
             report.add(False, where, f"{what}, at {seen.last_frame:.1f} s, which they show")
@@ -525,14 +500,9 @@ def _check_rates(report: DatasetReport, sampling_rate: float, clip_fps: float) -
     slow = {video: rate for video, rate in sorted(rates.items()) if MANY_TIMES * rate < wanted}
     if slow:
         rate = max(slow.values())
-        shown = ", ".join(list(slow)[:_SHOWN]) + (", ..." if len(slow) > _SHOWN else "")
-        report.add(
-            False,
-            "videos",
-            f"{_many(len(slow), 'video')} with {rate:.3g} frame{'s' * (rate != 1)} a second or "
-            f"less, clips want {wanted:g}: each frame is seen {wanted / rate:.0f} times, movement "
-            f"is not: {shown}",
-        )
+        what = f"{_many(len(slow), 'video')} with {rate:.3g} frame{'s' * (rate != 1)} a second or "
+        what += f"less, clips want {wanted:g}: each frame is seen {wanted / rate:.0f} times, "
+        report.add_some(False, "videos", f"{what}movement is not", slow)
 
 
 def _check_classes(report: DatasetReport) -> None:
@@ -541,8 +511,8 @@ def _check_classes(report: DatasetReport) -> None:
     for split, column in class_counts(report).items():
         empty = [name for i, name in names.items() if not column[i]]
         if empty and sum(column.values()):
-            shown = ", ".join(empty[: 2 * _SHOWN]) + (", ..." if len(empty) > 2 * _SHOWN else "")
-            report.add(False, split, f"{len(empty)} of {len(names)} classes have no row: {shown}")
+            what = f"{len(empty)} of {len(names)} classes have no row: {listed(empty, 6)}"
+            report.add(False, split, what)
 
 
 def _check_overlap(report: DatasetReport) -> None:
@@ -553,17 +523,15 @@ def _check_overlap(report: DatasetReport) -> None:
             report.unusual(where, both, "in both", "keyframe")
             videos = [{video for video, _ in split.keyframes} for split in (first, second)]
             if not both and (common := sorted(videos[0] & videos[1])):
-                what = f"{_many(len(common), 'video')} in both: {', '.join(common[:_SHOWN])}"
-                report.add(False, where, what)
+                report.add_some(False, where, f"{_many(len(common), 'video')} in both", common)
 
 
 def _check_unused_videos(report: DatasetReport) -> None:
     used = {video for split in report.splits for rows in split.tables for video in rows.videos}
     for folder in dict.fromkeys(split.files.videos for split in report.splits):
-        if folder.is_dir() and (unused := sorted(set(find_videos(folder)) - used)):
-            more = ", ..." if len(unused) > _SHOWN else ""
-            what = f"{_many(len(unused), 'video')} that no row names"
-            report.add(False, folder, f"{what}: {', '.join(unused[:_SHOWN])}{more}")
+        unused = sorted(set(find_videos(folder)) - used) if folder.is_dir() else []
+        what = f"{_many(len(unused), 'video')} that no row names"
+        report.add_some(False, folder, what, unused)
 
 
 def _check_variety(report: DatasetReport) -> None:

@@ -51,22 +51,22 @@ def summarise(
     lines = []
     for split in report.splits:
         keys = {key for key in split.keyframes if key[0] in report.videos}
-        keys = {key for key in keys if report.videos[key[0]].shows(key[1])}
-        labels, detected, objects = (
+        keys = {key for key in keys if report.videos[key[0]].info.spans(key[1])}
+        detected, objects = (
             0 if rows is None else sum(key in keys for key in row_keyframes(rows))
-            for rows in (split.annotations, split.persons, split.objects)
+            for rows in (split.persons, split.objects)
         )
-        persons = set() if split.annotations is None else set(persons_of(split.annotations))
-        if split.annotations is not None:  # without those who do nothing of the list
-            named = row_keyframes(split.annotations, split.annotations.labels >= 0)
-            labels = sum(key in keys for key in named)
+        persons, named = set(), []
+        if (rows := split.annotations) is not None:
+            persons = set(persons_of(rows))
+            named = row_keyframes(rows, rows.labels >= 0)  # who does something of the list
         lines.append(
             SplitSummary(
                 name=split.name,
                 videos=len({video for video, _ in keys}),
                 keyframes=len(keys),
                 persons=sum(key in keys for key, *_ in persons),
-                labels=labels,
+                labels=sum(key in keys for key in named),
                 detected=detected,
                 objects=objects,
                 clips_at_ends=sum(map(at_end, keys)),
@@ -82,12 +82,8 @@ def summarise(
 class AnnotatedKeyframe:
     """A keyframe to be shown.
 
-    Attributes:
-        split: its name.
-        key: video and second.
-        boxes: (P, 4) float64, fractions of width and height.
-        person_ids: P ids, -1 for unknown.
-        classes: of each person, names of its classes.
+    `boxes` (P, 4) are fractions of width and height; each person has an id, -1 for unknown, and
+    the names of its classes.
     """
 
     split: str
@@ -98,10 +94,7 @@ class AnnotatedKeyframe:
 
 
 def choose_keyframes(report: DatasetReport, count: int) -> list[AnnotatedKeyframe]:
-    """Choose keyframes that show every class, rare ones first, from as many videos as possible.
-
-    The choice depends on nothing but the data.
-    """
+    """Choose keyframes that show every class, rare ones first, from as many videos as possible."""
     where: dict[int, list[tuple[str, Keyframe]]] = {}
     for split in report.splits:
         counted = set(split.keyframes)

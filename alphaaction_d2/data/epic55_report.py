@@ -5,8 +5,7 @@ Everything is looked at, whatever is wrong with the rest; problems become `Findi
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,27 +18,20 @@ from ..formats.epic55 import (
     read_epic_classes,
     read_epic_segments,
 )
-from ..formats.tables import DataFileError
+from ..formats.tables import listed
 from .box_tables import DenseBoxes
 from .dataset_report import DatasetReport, noting
 from .datasets.epic55 import BOX_MARGIN, EPICFiles, are_hands
 from .video import VideoInfo, first_that_opens, hearing_warnings, iterate_frames
 
 COLUMNS = ("split", "videos", "segments", "usable", "with hands", "with objects", "with features")
-_SHOWN = 3
 _WINDOW = 6.0  # seconds before and after, of the configurations
 
 
 def check_epic(
     splits: Mapping[str, EPICFiles], report: DatasetReport, decode: bool = True
 ) -> list[tuple]:
-    """Look at the data sets of a folder, those of verbs and of nouns once; see `COLUMNS`.
-
-    Args:
-        splits: by name.
-        report: gets the findings.
-        decode: decode the videos up to their last segment.
-    """
+    """Look at the data sets of a folder, those of verbs and of nouns once; see `COLUMNS`."""
     first = next(iter(splits.values()))
     for path in {x.label_map: x for x in splits.values()}:
         with noting(report, path):
@@ -64,19 +56,20 @@ def _check_split(files: EPICFiles, report: DatasetReport, decode: bool) -> tuple
         if info is None:
             lost[video] = int((segments.videos == video).sum())
             if problems:
-                report.add(True, files.folder, problems[-1])
+                report.add(True, *problems[-1].split(": ", 1))
             continue
         videos[video] = info
         if decode:
             last = float(segments.stops[segments.videos == video].max())
             _decode(report, info, last)
     if lost:
-        of = f"{len(lost)} of {len(lost) + len(videos)} videos are not there ({_names(lost)})"
+        there = len(lost) + len(videos)
+        of = f"{len(lost)} of {there} videos are not there ({listed(sorted(lost))})"
         report.add(not videos, where, f"{of}: {sum(lost.values())} segments are left out")
     inside = np.array(
         [v in videos and videos[v].spans(m) for v, m in zip(segments.videos, middles)]
     )
-    for row in np.flatnonzero(~inside & np.isin(segments.videos, list(videos)))[:_SHOWN].tolist():
+    for row in np.flatnonzero(~inside & np.isin(segments.videos, list(videos)))[:3].tolist():
         video = segments.videos[row]
         what = f"segment (uid) {segments.uids[row]}: its middle, {middles[row]:.2f} s, is not in it"
         report.add(False, videos[video].path, f"{what} ({videos[video].span_text()})")
@@ -113,10 +106,9 @@ def _count_boxes(
         report.add(False, files.folder / "boxes", f"no {files.split}.csv of hands and objects")
         return 0, 0
     rows = concatenate_rows(tables)
-    strange = set(rows.videos) - set(files.segments().videos.tolist())
-    if strange:
-        what = f"boxes of videos without segments in this split: {_names(strange)}"
-        report.add(False, files.boxes[0], what)
+    strange = sorted(set(rows.videos) - set(files.segments().videos.tolist()))
+    what = "boxes of videos without segments in this split"
+    report.add_some(False, files.boxes[0], what, strange)
     is_hand = are_hands(rows)
     if not is_hand.any():
         known = ", ".join(sorted(rows.class_names)[:5]) or "no classes"
@@ -136,14 +128,13 @@ def _count_features(
     """Count the segments that have a detector's features within a memory's window."""
     if not files.features.is_file():
         return "-"
-    try:
+    found: dict[str, dict[int, np.ndarray]] = {}
+    with noting(report, files.features):
         found = read_detected_features(files.features)
-    except DataFileError as error:
-        report.add_all(error.findings)
+    if not found:
         return 0
-    missing = Counter(v for v in segments.videos.tolist() if v not in found)
-    if missing:
-        report.add(False, where, f"no features of {len(missing)} videos: {_names(missing)}")
+    missing = sorted(set(segments.videos.tolist()) - found.keys())
+    report.add_some(False, where, f"no features of {len(missing)} videos", missing)
     middles = (segments.starts + segments.stops) / 2
     frames = {v: np.array(sorted(x)) / FEATURE_FPS for v, x in found.items()}
     nothing = np.zeros(0)
@@ -152,8 +143,3 @@ def _count_features(
         for v, m in zip(segments.videos.tolist(), middles)
     ]
     return int(np.count_nonzero(np.array(away) <= _WINDOW))
-
-
-def _names(names: Iterable[str]) -> str:
-    names = sorted(names)
-    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

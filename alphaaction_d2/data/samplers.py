@@ -12,12 +12,8 @@ def shard_videos(video_ids: Sequence[str], num_shards: int) -> list[range]:
     """Split keyframes, ordered by video, into consecutive shards of whole videos of about equal
     size.
 
-    Args:
-        video_ids: video of every keyframe; all keyframes of a video are neighbours.
-        num_shards: number of workers; some get nothing when there are fewer videos.
-
-    Returns:
-        One range of positions per shard; together they cover every position once, in order.
+    All keyframes of a video are neighbours. Some shards get nothing when there are fewer videos;
+    together their ranges of positions cover every one once, in order.
     """
     total = len(video_ids)
     starts = [i for i in range(total) if i == 0 or video_ids[i] != video_ids[i - 1]] + [total]

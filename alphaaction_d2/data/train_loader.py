@@ -18,7 +18,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetFromList
 from detectron2.data.build import trivial_batch_collator
 from detectron2.data.samplers import RepeatFactorTrainingSampler
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from ..config import check_keys, number, one_of
 from .randomness import derived_seed, seeded
@@ -28,14 +28,9 @@ Place = tuple[int, int]
 
 
 def keyframe_stream(repeats: np.ndarray, seed: int) -> Iterator[int]:
-    """Indices of keyframes without end, shuffled in every epoch.
+    """Indices of keyframes without end, shuffled in every epoch; ValueError if none ever comes.
 
-    Args:
-        repeats: (K,) how often a keyframe comes in an epoch, on average; the fraction is drawn.
-        seed: of the order.
-
-    Raises:
-        ValueError: no keyframe would ever come.
+    Of `repeats` (K,), how often a keyframe comes in an epoch on average, the fraction is drawn.
     """
     if not (repeats > 0).any():
         raise ValueError("the training set has no keyframes")
@@ -48,18 +43,13 @@ def keyframe_stream(repeats: np.ndarray, seed: int) -> Iterator[int]:
 
 def repeats_from_config(cfg: CfgNode, keyframes: list[dict], seed: int) -> np.ndarray:
     """(K,) repeats as `cfg.DATALOADER.SAMPLER_TRAIN` wants them; ValueError for unknown names."""
-    check_keys(
-        cfg,
-        "DATALOADER",
-        {
-            "SAMPLER_TRAIN": one_of(
-                f"{name}Sampler"
-                for name in ("Training", "RepeatFactorTraining", "RandomSubsetTraining")
-            ),
-            # A frequency; far above 1 one epoch would not fit into memory.
-            "REPEAT_THRESHOLD": number(0, 1),
-        },
-    )
+    names = ("Training", "RepeatFactorTraining", "RandomSubsetTraining")
+    keys = {
+        "SAMPLER_TRAIN": one_of(f"{name}Sampler" for name in names),
+        # A frequency; far above 1 one epoch would not fit into memory.
+        "REPEAT_THRESHOLD": number(0, 1),
+    }
+    check_keys(cfg, "DATALOADER", keys)
     node = cfg.DATALOADER
     if node.SAMPLER_TRAIN == "TrainingSampler":
         return np.ones(len(keyframes))
@@ -88,25 +78,6 @@ def group_batches(
         if len(group) == batch_size:
             yield group.copy()
             group.clear()
-
-
-class ShareOfBatches(Sampler[list[Place]]):
-    """This process's share of every global batch, from a given batch on."""
-
-    def __init__(
-        self,
-        make_batches: Callable[[], Iterator[list[Place]]],
-        start: int,
-        rank: int,
-        world_size: int,
-    ) -> None:
-        self.make_batches = make_batches
-        self.start, self.rank, self.world_size = start, rank, world_size
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        for batch in itertools.islice(self.make_batches(), self.start, None):
-            share = len(batch) // self.world_size
-            yield batch[self.rank * share : (self.rank + 1) * share]
 
 
 class SeededClips(Dataset):
@@ -144,13 +115,9 @@ class TrainLoader:
     ) -> None:
         """
         Args:
-            keyframes: dataset dicts.
-            mapper: keyframe -> input of the model.
             repeats: see :func:`keyframe_stream`.
             batch_size: clips of a step, of all processes together.
-            rank, world_size: this process and how many there are.
             aspect_ratio_grouping: pictures of a batch are all wide or all upright.
-            num_workers: loading processes.
         """
         if batch_size % world_size:
             raise ValueError(
@@ -165,10 +132,9 @@ class TrainLoader:
         self.batches = 0
 
     def __iter__(self) -> Iterator[list[dict]]:
-        sampler = ShareOfBatches(self._global_batches, self.batches, self.rank, self.world_size)
         loader = DataLoader(
             SeededClips(self.keyframes, self.mapper, self.seed),
-            batch_sampler=sampler,
+            batch_sampler=self._shares(),  # type: ignore[arg-type]  # any iterable will do
             num_workers=self.num_workers,
             collate_fn=trivial_batch_collator,
             generator=torch.Generator(),  # else the loader draws from the global one
@@ -177,9 +143,13 @@ class TrainLoader:
             self.batches += 1
             yield batch
 
-    def _global_batches(self) -> Iterator[list[Place]]:
+    def _shares(self) -> Iterator[list[Place]]:
+        """This process's share of every global batch, from the next one on."""
         stream = keyframe_stream(self.repeats, self.seed)
-        return group_batches(stream, self.is_wide, self.batch_size)
+        share = self.batch_size // self.world_size
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        batches = group_batches(stream, self.is_wide, self.batch_size)
+        return (batch[mine] for batch in itertools.islice(batches, self.batches, None))
 
     def prepare_with(self, mapper: Callable[[dict], dict]) -> None:
         """Prepare clips with another mapper, in this process; before the first iteration."""

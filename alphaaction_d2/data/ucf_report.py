@@ -7,14 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..formats.tables import DataFileError
 from ..formats.ucf101_24 import FRAME_RATE, PICTURE_SIZE, TRAIN_FRAME_STRIDE, UCFAnnotations
 from .box_tables import KeyframeTable
-from .dataset_report import DatasetReport
+from .dataset_report import DatasetReport, noting
 from .datasets.ucf101_24 import UCFFiles
 from .video import VideoError, first_that_opens, iterate_frames
-
-_SHOWN = 3
 
 
 class UCFSummary(NamedTuple):
@@ -31,41 +28,26 @@ class UCFSummary(NamedTuple):
 def check_ucf(
     splits: Mapping[str, UCFFiles], report: DatasetReport, decode: bool = True
 ) -> dict[str, UCFSummary]:
-    """Note all that is wrong or unusual with the splits; gives what there is of each.
-
-    Args:
-        decode: count the frames of every video; False believes its header.
-    """
+    """Note all that is wrong or unusual with the splits; gives what there is of each."""
     summaries = {}
     for name, files in splits.items():
-        try:
+        with noting(report, name):
             files.check(name)
             annotations = files.read()
             sizes = _look(files, annotations, report, decode)
-            tables = {
-                role: KeyframeTable([] if rows is None else [rows])
-                for role in ("persons", "objects")
-                for rows in [files.boxes(role, annotations, sizes)]
-            }
-        except DataFileError as error:
-            report.add_all(error.findings)
-            continue
-        except FileNotFoundError as error:
-            report.add(True, name, str(error).removeprefix(f"{name}: "))
-            continue
-        _check_boxes(name, files, annotations, sizes, tables["persons"], report)
-        columns = (annotations.video_codes, annotations.tubes, annotations.labels)
-        labels = {(v, t): c for v, t, c in zip(*(x.tolist() for x in columns))}
-        of_classes = np.bincount(list(labels.values()), minlength=len(annotations.class_names))
-        frames = sum(map(len, files.keyframes(annotations).values()))
-        summaries[name] = UCFSummary(
-            videos=len(annotations.videos),
-            frames=frames,
-            tubes=len(labels),
-            persons=len(tables["persons"].rows),
-            objects=len(tables["objects"].rows),
-            tubes_of_classes=dict(zip(annotations.class_names, of_classes.tolist())),
-        )
+            persons, objects = files.tables(annotations, sizes)
+            _check_boxes(name, files, annotations, sizes, persons, report)
+            columns = (annotations.video_codes, annotations.tubes, annotations.labels)
+            labels = {(v, t): c for v, t, c in zip(*(x.tolist() for x in columns))}
+            of_classes = np.bincount(list(labels.values()), minlength=len(annotations.class_names))
+            summaries[name] = UCFSummary(
+                videos=len(annotations.videos),
+                frames=sum(map(len, files.keyframes(annotations).values())),
+                tubes=len(labels),
+                persons=len(persons.rows),
+                objects=len(objects.rows),
+                tubes_of_classes=dict(zip(annotations.class_names, of_classes.tolist())),
+            )
     report.findings.sort(key=lambda finding: not finding.wrong)
     return summaries
 
@@ -100,10 +82,8 @@ def _look(
             what = f"has {number} frames, the annotations count {numf}"
             wrong = number < last
             report.add(wrong, info.path, f"{what}, and use the first {last}" if wrong else what)
-    if missing:
-        more = ", ..." if len(missing) > _SHOWN else ""
-        what = f"{len(missing)} of {len(annotations.videos)} videos are missing"
-        report.add(True, files.videos, f"{what}: {', '.join(missing[:_SHOWN])}{more}")
+    what = f"{len(missing)} of {len(annotations.videos)} videos are missing"
+    report.add_some(True, files.videos, what, missing)
     return sizes
 
 
@@ -126,9 +106,8 @@ def _check_boxes(
         report.add(False, name, "no detected persons: testing uses the annotated boxes")
         return
     strange = sorted(set(persons.rows.videos) - set(annotations.videos))
-    if strange:
-        what = f"persons of {len(strange)} videos that the split does not have"
-        report.add(False, files.persons, f"{what}, such as {strange[0]}")
+    what = f"persons of {len(strange)} videos that the split does not have"
+    report.add_some(False, files.persons, what, strange)
     wanted = set(zip(annotations.video_codes.tolist(), (annotations.frames - 1).tolist()))
     if files.split == "train":
         wanted = {(v, k) for v, k in wanted if k % TRAIN_FRAME_STRIDE == 0}

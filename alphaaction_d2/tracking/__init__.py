@@ -6,11 +6,3 @@ Built on `detectron2.tracking`: `cfg.TRACKER_HEADS.TRACKER_NAME` names a tracker
 
 from .linking import IdentityLinker, build_identity_linker, first_new_id, link_dataset
 from .tracker import PersonTracker
-
-__all__ = [
-    "IdentityLinker",
-    "PersonTracker",
-    "build_identity_linker",
-    "first_new_id",
-    "link_dataset",
-]

@@ -24,8 +24,6 @@ def overlap(boxes: np.ndarray, others: np.ndarray, margins: np.ndarray | float =
     overlap of enlarged boxes still says how far, where the plain overlap is 0.
 
     Args:
-        boxes: (R, 4).
-        others: (Q, 4).
         margins: (Q,) or one number: what is added on each side, as a share of a box's own larger
             side. The entry of `others` says by how much both boxes of a pair grow.
 
@@ -42,11 +40,7 @@ def overlap(boxes: np.ndarray, others: np.ndarray, margins: np.ndarray | float =
 
 
 def motion_overlap(
-    boxes: np.ndarray,
-    last: np.ndarray,
-    velocities: np.ndarray,
-    gaps: np.ndarray,
-    margin: float,
+    boxes: np.ndarray, last: np.ndarray, velocities: np.ndarray, gaps: np.ndarray, margin: float
 ) -> np.ndarray:
     """Compare with where each track was and where it would be by now; the larger overlap counts.
 
@@ -54,15 +48,10 @@ def motion_overlap(
     do.
 
     Args:
-        boxes: (R, 4).
-        last: (Q, 4), where each track was seen last.
-        velocities: (Q, 2) of the centres, per second; zeros: people are taken to stay.
-        gaps: (Q,) seconds since then.
+        last, velocities, gaps: (Q, 4), (Q, 2) of the centres, per second, (Q,) seconds: where each
+            track was seen last; velocities of zeros: people are taken to stay.
         margin: see :func:`overlap`, for a gap of a second or more; in less time boxes need
             proportionally less.
-
-    Returns:
-        (R, Q) in [0, 1].
     """
     gaps = np.asarray(gaps, dtype=np.float64)
     margins = margin * np.minimum(gaps, 1.0)
@@ -114,11 +103,8 @@ def association_cost(
 def assign(cost: np.ndarray) -> list[tuple[int, int]]:
     """Find as many pairs as the gates allow and, of all such choices, the cheapest.
 
-    Args:
-        cost: (R, Q), infinite (or NaN) where a pair is forbidden.
-
-    Returns:
-        Pairs (person, track), ordered by person, each index at most once.
+    A pair with an infinite (or NaN) cost, of (R, Q), is forbidden. Pairs are (person, track), by
+    person, each index at most once.
     """
     allowed = np.isfinite(cost)
     if not allowed.any():

@@ -42,11 +42,7 @@ class IdentityLinker:
     def __init__(
         self, build_tracker: BuildTracker = default_tracker, keep_given: bool = True
     ) -> None:
-        """
-        Args:
-            build_tracker: makes the tracker of a video.
-            keep_given: whether persons who come with an id keep it; else all are identified anew.
-        """
+        """Unless with `keep_given`, persons who come with an id are identified anew, too."""
         self.build_tracker = build_tracker
         self.keep_given = keep_given
         self.reset()
@@ -58,17 +54,12 @@ class IdentityLinker:
         self._first_id = FIRST_NEW_ID
 
     def __call__(
-        self,
-        video_id: str,
-        timestamp: float,
-        persons: Instances,
-        first_id: int = FIRST_NEW_ID,
+        self, video_id: str, timestamp: float, persons: Instances, first_id: int = FIRST_NEW_ID
     ) -> np.ndarray:
         """Identify the persons of the next keyframe.
 
         Args:
             video_id: another one than before begins another video.
-            timestamp: seconds.
             persons: `proposal_boxes`, in the same pixels for all of a video, `objectness_logits`,
                 `person_ids` (-1 where nothing is known) and, for a tracker that looks at the
                 appearance, `roi_features` (R, C).
@@ -101,15 +92,11 @@ class IdentityLinker:
         if "person_ids" in reads:
             seen.person_ids = given
             return np.array(self._tracker.update(seen).ID, dtype=np.int64)
-        return self._by_foreign_tracker(self._tracker, seen, given.numpy().copy())
-
-    def _by_foreign_tracker(
-        self, tracker: BaseTracker, persons: Instances, ids: np.ndarray
-    ) -> np.ndarray:
-        """Ask a tracker that knows nothing of given ids: it sees the other persons only."""
+        # a tracker that knows nothing of given ids sees the other persons only
+        ids = given.numpy().copy()
         rows = np.flatnonzero(ids < 0)
         ids[rows] = UNKNOWN_PERSON
-        tracked = tracker.update(persons[torch.from_numpy(rows)])
+        tracked = self._tracker.update(seen[torch.from_numpy(rows)])
         # detectron2's trackers list the persons whom they have lost sight of behind these.
         taken = set(ids.tolist())
         for row, number in zip(rows, tracked.ID):
@@ -120,11 +107,7 @@ class IdentityLinker:
 
 
 def build_identity_linker(cfg: CfgNode) -> IdentityLinker | None:
-    """Build the linker of `cfg.TRACKER_HEADS`; None when no tracker is named: ids are as given.
-
-    Raises:
-        ValueError: the tracker is not registered.
-    """
+    """Build the linker of `cfg.TRACKER_HEADS`; None when no tracker is named: ids are as given."""
     node = cfg.TRACKER_HEADS
     if not node.TRACKER_NAME:
         return None
@@ -138,9 +121,8 @@ def build_identity_linker(cfg: CfgNode) -> IdentityLinker | None:
     def build(height: int, width: int, first_id: int) -> BaseTracker:
         of_video = cfg.clone()
         of_video.defrost()
-        of_video.TRACKER_HEADS.VIDEO_HEIGHT = height
-        of_video.TRACKER_HEADS.VIDEO_WIDTH = width
-        of_video.TRACKER_HEADS.FIRST_ID = first_id
+        sizes = {"VIDEO_HEIGHT": height, "VIDEO_WIDTH": width}
+        of_video.TRACKER_HEADS.update(sizes, FIRST_ID=first_id)
         return build_tracker_head(of_video)
 
     return IdentityLinker(build, keep_given=node.KEEP_GIVEN_IDS)
@@ -154,19 +136,11 @@ def first_new_id(person_ids: Iterable[int]) -> int:
 def link_dataset(
     records: list[dict], linker: IdentityLinker | None = None, min_score: float = 0.0
 ) -> list[dict]:
-    """Give ids to the persons of dataset dicts of whole videos that have none.
+    """Copy dataset dicts of whole videos, in any order, with ids for the persons who have none.
 
     The detected persons (`persons`) and the annotated ones (`annotations`) are linked each by
-    themselves, by their boxes alone; ids that are there stay.
-
-    Args:
-        records: dicts with `video_id`, `timestamp`, `height`, `width` and `persons` or
-            `annotations` or both, in any order. They are not changed.
-        linker: how; None: with the defaults.
-        min_score: detected persons below it, who are not used in testing, get no id.
-
-    Returns:
-        Copies with new `persons` and `annotations`, in the order of `records`.
+    themselves, by their boxes alone; ids that are there stay. Detected persons below `min_score`,
+    who are not used in testing, get none.
     """
     linker = linker or IdentityLinker()
     results = [dict(record) for record in records]
@@ -184,8 +158,7 @@ def link_dataset(
     annotated = {i: AnnotatedPersons.of(x) for i, x in enumerate(records) if "annotations" in x}
     seen = {i: x.found(records[i]["width"], records[i]["height"]) for i, x in annotated.items()}
     for i, ids in _linked(records, seen, linker):
-        new_ids = ids[annotated[i].rows].tolist()
-        ids_of = iter(new_ids)
+        ids_of = iter(ids[annotated[i].rows].tolist())
         for part in ("annotations", "negatives"):
             if part in records[i]:
                 results[i][part] = [{**a, "person_id": next(ids_of)} for a in records[i][part]]

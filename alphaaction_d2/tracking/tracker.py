@@ -70,13 +70,6 @@ class PersonTracker(BaseTracker):
                 lower, or they may meet a new one.
         """
         super().__init__()
-        if not 0 <= min_iou <= 1:
-            raise ValueError(f"TRACKER_HEADS.TRACK_IOU_THRESHOLD {min_iou} is not in [0, 1]")
-        for name, value in (("BOX_MARGIN", box_margin), ("MAX_GAP", max_gap)):
-            if not value >= 0:
-                raise ValueError(f"TRACKER_HEADS.{name} {value} is negative")
-        if not appearance_weight >= 0:
-            raise ValueError(f"TRACKER_HEADS.APPEARANCE_WEIGHT {appearance_weight} is negative")
         self.min_iou = min_iou
         self.box_margin = box_margin
         self.max_gap = max_gap
@@ -103,10 +96,7 @@ class PersonTracker(BaseTracker):
         )
         node = cfg.TRACKER_HEADS
         own = ("box_margin", "max_gap", "motion", "appearance_weight", "min_cosine", "first_id")
-        return {
-            "min_iou": node.TRACK_IOU_THRESHOLD,
-            **{name: node[name.upper()] for name in own},
-        }
+        return {"min_iou": node.TRACK_IOU_THRESHOLD, **{x: node[x.upper()] for x in own}}
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -114,15 +104,7 @@ class PersonTracker(BaseTracker):
         return ("timestamps", "person_ids") + ("roi_features",) * self._by_appearance
 
     def update(self, predictions: Instances) -> Instances:
-        """Identify the persons of the next keyframe; see the class.
-
-        Returns:
-            `Instances` with the fields of `predictions`, in the same order, and `ID`, a list of R
-            ints.
-
-        Raises:
-            ValueError: time runs backwards.
-        """
+        """Identify the persons of the next keyframe; see the class."""
         boxes = predictions.pred_boxes.tensor.detach().cpu().double().numpy()
         features = self._features(predictions)
         now = self._advance(predictions)
@@ -131,7 +113,7 @@ class PersonTracker(BaseTracker):
         # 1. Ids that are known, each once.
         ids = self._given_ids(predictions)
         by_id = {track.person_id: track for track in self._tracks}
-        track_of = {i: by_id[g] for i, g in enumerate(ids) if g in by_id}
+        track_of = {i: by_id[x] for i, x in enumerate(ids) if x in by_id}
         # A new id must never have been seen, not even as a given one.
         self._id_count = max(self._id_count, max(ids, default=UNKNOWN_PERSON) + 1)
         # 2. The others continue the remaining tracks.
@@ -147,12 +129,11 @@ class PersonTracker(BaseTracker):
             if person_id < 0:
                 ids[i] = self._id_count
                 self._id_count += 1
-        for i, person_id in enumerate(ids):
             feature = None if features is None else features[i]
             if i in track_of:
                 _continue(track_of[i], now, boxes[i], feature)
             else:
-                self._tracks.append(_Track(person_id, now, boxes[i], np.zeros(2), feature))
+                self._tracks.append(_Track(ids[i], now, boxes[i], np.zeros(2), feature))
         return Instances(predictions.image_size, **predictions.get_fields(), ID=ids)
 
     def _advance(self, predictions: Instances) -> float:
@@ -189,11 +170,7 @@ class PersonTracker(BaseTracker):
         return [x if keeps[x] == i else UNKNOWN_PERSON for i, x in enumerate(ids)]
 
     def _cost(
-        self,
-        boxes: np.ndarray,
-        features: np.ndarray | None,
-        tracks: list[_Track],
-        now: float,
+        self, boxes: np.ndarray, features: np.ndarray | None, tracks: list[_Track], now: float
     ) -> np.ndarray:
         """Compute the cost (R, Q) of every person for every track."""
         if not len(boxes) or not tracks:

@@ -357,17 +357,12 @@ def test_only_live_tracks_are_held():
 
 
 @pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ({"min_iou": 1.5}, "TRACK_IOU_THRESHOLD 1.5"),
-        ({"box_margin": -1}, "BOX_MARGIN -1"),
-        ({"max_gap": -2}, "MAX_GAP -2"),
-        ({"appearance_weight": -0.1}, "APPEARANCE_WEIGHT -0.1"),
-    ],
+    ("key", "value"),
+    [("TRACK_IOU_THRESHOLD", 1.5), ("BOX_MARGIN", -1.0), ("APPEARANCE_WEIGHT", -0.1)],
 )
-def test_bad_arguments(argument, message):
-    with pytest.raises(ValueError, match=message):
-        PersonTracker(**argument)
+def test_bad_values_are_named(key, value):
+    with pytest.raises(ValueError, match=f"TRACKER_HEADS.{key} {value}"):
+        PersonTracker.from_config(tracker_cfg(**{key: value}))
 
 
 # --------------------------------------------------------------------------------- its properties

@@ -1,24 +1,5 @@
 """Data sets; importing this package registers those that have a name."""
 
-from .ava import (
-    AVAFiles,
-    keyframes_of,
-    load_ava,
-    register_ava,
-    registered_files,
-)
+from .ava import AVAFiles, keyframes_of, load_ava, register_ava, registered_files
 from .builtin import check_data_sets, datasets_root, register_datasets, register_folder
 from .catalog import read_metadata
-
-__all__ = [
-    "AVAFiles",
-    "datasets_root",
-    "keyframes_of",
-    "load_ava",
-    "read_metadata",
-    "register_ava",
-    "check_data_sets",
-    "register_datasets",
-    "register_folder",
-    "registered_files",
-]

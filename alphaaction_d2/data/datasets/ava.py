@@ -8,7 +8,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from ...structures import AnnotatedPersons
 from ..box_tables import DenseBoxes, Keyframe, KeyframeTable, keyframes_in, split_at_keyframes
 from ..video import VideoInfo, find_videos
 from .catalog import check_registered, register
-from .videos import probe_videos
+from .videos import demand_files, inside_videos, probe_videos
 
 logger = logging.getLogger(__name__)
 
@@ -46,26 +46,20 @@ class AVAFiles:
     """Where the parts of one split lie.
 
     A part that is spread over several files (train and val as one set) is a tuple of paths.
-
-    Attributes:
-        annotations: CSV of AVA rows; None for a split without ground truth.
-        label_map: pbtxt, or plain list, with names, ids and groups of the classes.
-        videos: folder with one video per id: a file <video_id>.<extension>, any container, or a
-            folder <video_id> of pictures or one-second clips.
-        excluded: CSV of keyframes that do not count, or None.
-        persons: detected persons, in any form that :func:`read_boxes` knows; None: testing uses
-            the annotated boxes.
-        objects: detected objects in such a form, or None.
-        video_list, seconds: for a split without annotations: its videos and its keyframes' seconds,
-            the same for all videos (AVA's `ava_included_timestamps`). Both or none.
     """
 
-    annotations: Path | tuple[Path, ...] | None
-    label_map: Path
+    annotations: Path | tuple[Path, ...] | None  # CSV of AVA rows; None without ground truth
+    label_map: Path  # pbtxt, or plain list, with names, ids and groups of the classes
+    # Folder with one video per id: a file <video_id>.<extension>, any container, or a folder
+    # <video_id> of pictures or one-second clips.
     videos: Path
-    excluded: Path | tuple[Path, ...] | None = None
+    excluded: Path | tuple[Path, ...] | None = None  # CSV of keyframes that do not count
+    # Detected ones, in any form that `read_boxes` knows. Without persons testing uses the
+    # annotated boxes.
     persons: Path | tuple[Path, ...] | None = None
     objects: Path | tuple[Path, ...] | None = None
+    # Of a split without annotations: its videos and its keyframes' seconds, the same for all
+    # videos (AVA's `ava_included_timestamps`). Both or none.
     video_list: Path | None = None
     seconds: Path | None = None
 
@@ -101,12 +95,7 @@ def register_ava(name: str, files: AVAFiles, *, official: bool = False) -> None:
 
 
 def registered_files(name: str) -> AVAFiles:
-    """Give the files of a registered split.
-
-    Raises:
-        KeyError: the name is not registered.
-        ValueError: it is not in AVA's format.
-    """
+    """Give the files of a registered split: else KeyError, ValueError if of another format."""
     check_registered(name)
     files = MetadataCatalog.get(name).get("files")
     if not isinstance(files, AVAFiles):
@@ -115,19 +104,9 @@ def registered_files(name: str) -> AVAFiles:
 
 
 def _check_files(name: str, files: AVAFiles) -> None:
-    for part in (
-        *("label_map", "annotations", "videos", "excluded", "persons", "objects"),
-        *("video_list", "seconds"),
-    ):
-        for path in files.paths(part):
-            if not path.exists():
-                raise FileNotFoundError(f"{name}: no {part.replace('_', ' ')} at {path}")
-
-
-def _set_metadata(name: str, files: AVAFiles) -> LabelMap:
-    metadata = _metadata(files)
-    MetadataCatalog.get(name).set(**metadata)
-    return metadata["label_map"]
+    parts = ["label_map", *(x.name for x in fields(files))]
+    paths = ((part.replace("_", " "), path) for part in parts for path in files.paths(part))
+    demand_files(name, paths)
 
 
 def _metadata(files: AVAFiles) -> dict[str, Any]:
@@ -149,11 +128,7 @@ def _excluded(files: AVAFiles) -> set[Keyframe]:
 
 
 def meant_videos(files: AVAFiles, names: Iterable[str]) -> dict[str, str]:
-    """Find the videos of a data set that tables call otherwise, with a folder or an extension.
-
-    Returns:
-        Name there -> id.
-    """
+    """Give, by name there, the ids of videos that tables call with a folder or an extension."""
     found = find_videos(files.videos) if files.videos.is_dir() else {}
     meant = {name: meant_video(name, found) for name in names}
     return {name: video for name, video in meant.items() if name != video}
@@ -165,9 +140,6 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     Keyframes are the seconds with an annotation or a detected person, or those that `files` lists,
     without the excluded ones. Videos that are missing or cannot be opened are left out. Whatever is
     left out, and why, is counted in the log.
-
-    Args:
-        name: of the data set, for messages.
 
     Returns:
         Dicts with `file_name`, `video_id`, `timestamp` (s), `image_id`, `height`, `width`,
@@ -182,8 +154,9 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
         DataFileError: a row is wrong; all bad rows in one message.
     """
     _check_files(name, files)
-    label_map = _set_metadata(name, files)
-    annotations = read_annotations(name, files, label_map)
+    metadata = MetadataCatalog.get(name)
+    metadata.set(**_metadata(files))
+    annotations = read_annotations(name, files, metadata.label_map)
     persons, objects = (
         [split_at_keyframes(_read_boxes(files, path, role)) for path in files.paths(role)]
         for role in ("persons", "objects")
@@ -200,17 +173,16 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     keyframes = sorted(keys - excluded)
     videos = probe_videos(name, find_videos(files.videos), files.videos, keyframes)
     sizes = {video: (info.width, info.height) for video, info in videos.items()}
-    kept = _inside(name, keyframes, videos)
+    outside = "keyframes that lie after the end of their video or before its beginning"
+    kept = inside_videos(name, keyframes, videos, outside)
     with without_garbage_collection():
-        tables = {
-            "annotations": KeyframeTable(annotated),
-            "persons": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in persons]),
-            "objects": KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in objects]),
-        }
+        tables = {"annotations": KeyframeTable(annotated)}
+        for role, found in (("persons", persons), ("objects", objects)):
+            tables[role] = KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in found])
         between = DenseBoxes([x.as_fractions(sizes.get).rows for _, x in persons])
         _log_unused(name, tables, set(kept), excluded, videos)
         counted = excluded.union(kept)
-        MetadataCatalog.get(name).get("loaded", {}).update(
+        metadata.get("loaded", {}).update(
             annotations=None if annotations is None else tables["annotations"].within(counted),
             persons=tables["persons"].within(counted) if persons else None,
         )
@@ -272,10 +244,7 @@ def without_garbage_collection() -> Iterator[None]:
 
 
 def _annotation_dicts(table: KeyframeTable, videos: dict[str, VideoInfo]) -> list[dict]:
-    """Make detectron2's annotations, in the order of the table: one box, one class each.
-
-    That of persons who do nothing of the list is below 0.
-    """
+    """Make detectron2's annotations, in the order of the table: one box, one class each."""
     rows = table.rows
     # The actions of a person stand in rows one after the other; they share one list.
     new_box = np.ones(len(rows), dtype=bool)
@@ -303,16 +272,13 @@ def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows
 
     Rows that come twice count once, with a warning.
 
-    Args:
-        name: of the data set, for messages.
-
     Raises:
         DataFileError: a row is wrong; all bad rows in one message.
         ValueError: the rows use actions that the label map does not have.
     """
-    if not files.paths("annotations"):
-        return None
     paths = files.paths("annotations")
+    if not paths:
+        return None
     rows = concatenate_rows(
         [read_ava_csv(path, allow_empty_frames=True, label_map=label_map) for path in paths]
     )
@@ -331,14 +297,7 @@ def _read_boxes(files: AVAFiles, path: Path, role: str) -> BoxFile:
 
 
 def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:
-    """The keyframes that a split's annotations or lists name, whether or not videos are there.
-
-    Args:
-        name: of the data set, for messages.
-
-    Raises:
-        FileNotFoundError, DataFileError: see :func:`load_ava`.
-    """
+    """The keyframes that a split's annotations or lists name, whether or not videos are there."""
     _check_files(name, files)
     annotations = read_annotations(name, files, with_groups(read_label_map(files.label_map)))
     keys = listed_keyframes(files) | (set() if annotations is None else keyframes_in(annotations))
@@ -396,17 +355,3 @@ def _check_labels(name: str, rows: AVARows, label_map: LabelMap) -> None:
             "%s: %d annotations use action ids that the label map has no name for: %s",
             *(name, sum(nameless.values()), ", ".join(map(str, list(nameless)[:_SHOWN]))),
         )
-
-
-def _inside(name: str, keys: list[Keyframe], videos: dict[str, VideoInfo]) -> list[Keyframe]:
-    """Keyframes of usable videos, without those outside a video (a trimmed one, say)."""
-    usable = [key for key in keys if key[0] in videos]
-    outside = [key for key in usable if not videos[key[0]].spans(key[1])]
-    if outside:
-        video, second = outside[0]
-        logger.warning(
-            "%s: dropped %d of %d keyframes that lie after the end of their video or before its "
-            "beginning, such as %s at %d s; the video has %s",
-            *(name, len(outside), len(usable), video, second, videos[video].span_text()),
-        )
-    return [key for key in usable if videos[key[0]].spans(key[1])]

@@ -20,7 +20,7 @@ from ...formats.ava import lists_keyframes
 from ...formats.ucf101_24 import SPLITS
 from ..class_groups import class_groups
 from .ava import AVAFiles, read_annotations, register_ava, registered_files
-from .catalog import check_registered, read_metadata
+from .catalog import check_registered, files_of_kind, read_metadata
 from .epic55 import LABELS, epic_splits, register_epic
 from .persons import register_persons
 from .ucf101_24 import UCFFiles, register_ucf101_24
@@ -58,15 +58,7 @@ _VIDEO_FOLDERS = (
     "clips",
     "movies/trainval",
 )
-_AVA_SPLITS: dict[str, dict[str, tuple[str, ...]]] = {
-    "2.1": {"train": ("train",), "val": ("val",)},
-    "2.2": {
-        "train": ("train",),
-        "val": ("val",),
-        "trainval": ("train", "val"),
-        "test": ("test",),
-    },
-}
+_AVA_SPLITS = {"2.1": ("train", "val"), "2.2": ("train", "val", "trainval", "test")}
 # UCF101-24 as its users have it: our names, then those of realtime-action-detection, ACT and MOC.
 _UCF_FOLDERS = (".", "annotations", "splitfiles")
 _UCF_ANNOTATIONS = ("pyannot.pkl", "UCF101v2-GT.pkl")
@@ -84,41 +76,30 @@ def register_all_ava(root: Path) -> None:
     """
     for version, splits in _AVA_SPLITS.items():
         for split in splits:
-            files = ava_files(root, version, split)
             name = f"ava_v{version}_{split}"
-            register_ava(name, files, official=True)
-            if files.annotations is not None:
+            register_ava(name, ava_files(root, version, split), official=True)
+            if split != "test":
                 register_persons(name)
 
 
 def ava_files(root: Path, version: str, split: str) -> AVAFiles:
-    """Where the files of a split of AVA lie below the data-set root.
-
-    Args:
-        root: the folder of all data sets; AVA is its folder "ava".
-        version: "2.1" or "2.2".
-        split: "train", "val", and of 2.2 "trainval" or "test".
-    """
+    """Where the files of a split of AVA lie below the data-set root."""
     ava = root / "ava"
-    annotations = ava / "annotations"
-    parts = _AVA_SPLITS[version][split]
-    list_name = f"ava_action_list_v{version}_for_activitynet_{_CHALLENGE[version]}.pbtxt"
+    annotations, end = ava / "annotations", f"_v{version}"
+    parts = ("train", "val") if split == "trainval" else (split,)
+    list_name = f"ava_action_list{end}_for_activitynet_{_CHALLENGE[version]}.pbtxt"
     is_test = split == "test"
+    tables = _one_or_all([annotations / f"ava_{part}{end}.csv" for part in parts])
+    excluded = [annotations / f"ava_{part}_excluded_timestamps{end}.csv" for part in parts]
     return AVAFiles(
-        annotations=None
-        if is_test
-        else _one_or_all([annotations / f"ava_{part}_v{version}.csv" for part in parts]),
+        annotations=None if is_test else tables,
         label_map=annotations / list_name,
-        videos=next(
-            (ava / name for name in _VIDEO_FOLDERS if _holds_something(ava / name)), ava / "videos"
-        ),
-        excluded=_one_or_all(
-            [annotations / f"ava_{part}_excluded_timestamps_v{version}.csv" for part in parts]
-        ),
+        videos=_full_folder(ava, _VIDEO_FOLDERS),
+        excluded=_one_or_all([*excluded]),
         persons=_one_or_all([_first(ava, _PERSON_FILES, split=part) for part in parts]),
         objects=_one_or_all([_first(ava, _OBJECT_FILES, split=part) for part in parts]),
-        video_list=annotations / f"ava_test_v{version}.txt" if is_test else None,
-        seconds=annotations / f"ava_included_timestamps_v{version}.txt" if is_test else None,
+        video_list=annotations / f"ava_test{end}.txt" if is_test else None,
+        seconds=annotations / f"ava_included_timestamps{end}.txt" if is_test else None,
     )
 
 
@@ -141,8 +122,7 @@ def ucf101_24_named(data: Sequence[str]) -> dict[str, UCFFiles]:
     if len(data) == 1 and folder.is_dir():
         name = folder.resolve().name
         return {f"{name}_{split}": x for split, x in ucf101_24_splits(folder).items()}
-    registered = {x: MetadataCatalog.get(x).get("files") for x in data if x in DatasetCatalog}
-    return {name: x for name, x in registered.items() if isinstance(x, UCFFiles)}
+    return files_of_kind(data, UCFFiles)
 
 
 def ucf101_24_files(folder: Path, split: str) -> UCFFiles:
@@ -155,10 +135,7 @@ def ucf101_24_files(folder: Path, split: str) -> UCFFiles:
     return UCFFiles(
         annotations=find(_UCF_ANNOTATIONS) or folder / _UCF_ANNOTATIONS[0],
         split=split,
-        videos=next(
-            (folder / name for name in _UCF_VIDEOS if _holds_something(folder / name)),
-            folder / _UCF_VIDEOS[0],
-        ),
+        videos=_full_folder(folder, _UCF_VIDEOS),
         video_list=find(_UCF_LISTS),
         persons=boxes.get((split, "persons")),
         objects=boxes.get((split, "objects")),
@@ -169,6 +146,12 @@ def _first(folder: Path, names: tuple[str, ...], **parts: str) -> Path | None:
     """The first of these files that is there."""
     paths = [folder / name.format(**parts) for name in names]
     return next((path for path in paths if path.is_file()), None)
+
+
+def _full_folder(folder: Path, names: Sequence[str]) -> Path:
+    """The first of these folders in a folder with something in it, else the first one."""
+    paths = [folder / name for name in names]
+    return next(filter(_holds_something, paths), paths[0])
 
 
 def _holds_something(folder: Path) -> bool:
@@ -188,8 +171,8 @@ def _one_or_all(paths: list[Path | None]) -> Path | tuple[Path, ...] | None:
     return known[0] if len(known) == 1 else known
 
 
-def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
-    """Register every split of a folder data set as <name>_<split>.
+def register_folder(folder: str | Path) -> list[str]:
+    """Register every split of a folder data set as <name of the folder>_<split>; give the names.
 
     A folder in the form of EPIC-Kitchens-55 (see `EPICFiles`) is <name>_{verbs,nouns}_{train,val}.
     A folder with the annotations of UCF101-24 (`pyannot.pkl`) is <name>_{train,test}.
@@ -199,18 +182,13 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     Args:
         folder: with videos/, annotations/, label_map.pbtxt (or a plain list of names and groups,
             labels.txt) and optionally boxes/, in any form that :func:`read_boxes` knows.
-        name: of the data set; default: the folder's name. Names that are registered already are
-            kept when they mean the same folder.
-
-    Returns:
-        The registered names.
 
     Raises:
         FileNotFoundError: what is missing.
         ValueError: the name belongs to another folder.
     """
     folder = Path(folder).expanduser()
-    name = name or folder.resolve().name
+    name = folder.resolve().name
     if not folder.is_dir():
         raise FileNotFoundError(f"data set folder {folder}: there is no such folder")
     if (folder / "annotations" / LABELS).is_file():
@@ -220,15 +198,18 @@ def register_folder(folder: str | Path, name: str | None = None) -> list[str]:
     if ucf := ucf101_24_splits(folder):
         return [_register_again(f"{name}_{split}", files) for split, files in ucf.items()]
     label_map, splits = folder_label_map(folder), folder_splits(folder)
-    for path, ok in (
-        (label_map, label_map.is_file()),
-        (folder / "videos", (folder / "videos").is_dir()),
-        (folder / "annotations" / "<split>.csv", bool(splits)),
-    ):
-        if not ok:
-            there = ", ".join(sorted(x.name for x in folder.iterdir()))[:200]
-            hint = f" (or {folder / 'labels.txt'}; there: {there})" if path == label_map else ""
-            raise FileNotFoundError(f"data set folder {folder}: {path} is missing{hint}")
+    hint = ""
+    if not label_map.is_file():
+        missing, there = label_map, ", ".join(sorted(x.name for x in folder.iterdir()))[:200]
+        hint = f" (or {folder / 'labels.txt'}; there: {there})"
+    elif not (folder / "videos").is_dir():
+        missing = folder / "videos"
+    elif not splits:
+        missing = folder / "annotations" / "<split>.csv"
+    else:
+        missing = None
+    if missing is not None:
+        raise FileNotFoundError(f"data set folder {folder}: {missing} is missing{hint}")
     for path, what in unread_files(folder).items():
         logger.warning("%s: %s", path, what)
     return [_register_again(f"{name}_{split}", files) for split, files in splits.items()]
@@ -262,15 +243,19 @@ def _exclusions_of(folder: Path) -> dict[Path, str]:
     "" for those that show by their columns what they are: video and second, and nothing else.
     """
     lists = {}
-    for path in sorted(folder.glob("annotations/*")):
-        found = _TABLE.fullmatch(path.name)
-        if not found or path.name in _LABEL_MAPS or not path.is_file():
-            continue
-        if _EXCLUDED.search(found[1]):
-            lists[path] = _same_split(_EXCLUDED.sub("", found[1]))
+    for name, path in _tables(folder):
+        if _EXCLUDED.search(name):
+            lists[path] = _same_split(_EXCLUDED.sub("", name))
         elif "includ" not in path.name.lower() and lists_keyframes(path):
             lists[path] = ""
     return lists
+
+
+def _tables(folder: Path) -> list[tuple[str, Path]]:
+    """The tables in annotations/, with their names without endings."""
+    found = [(_TABLE.fullmatch(x.name), x) for x in sorted(folder.glob("annotations/*"))]
+    found = [(x, path) for x, path in found if path.name not in _LABEL_MAPS and path.is_file()]
+    return [(x[1], path) for x, path in found if x]
 
 
 def _folder_boxes(folder: Path) -> dict[tuple[str, str], Path]:
@@ -286,13 +271,9 @@ def folder_splits(folder: Path) -> dict[str, AVAFiles]:
     """Give the files of every split of a folder data set, by its name."""
     lists = _exclusions_of(folder)
     tables = {
-        found[1]: path
-        for path in sorted(folder.glob("annotations/*"))
-        if (found := _TABLE.fullmatch(path.name))
-        and path.is_file()
-        and path not in lists
-        and path.name not in _LABEL_MAPS
-        and not path.name.startswith("frame_lists")
+        split: path
+        for split, path in _tables(folder)
+        if path not in lists and not path.name.startswith("frame_lists")
     }
     boxes = _folder_boxes(folder)
     return {
@@ -372,9 +353,8 @@ def register_datasets(cfg: CfgNode) -> None:
     check_keys(cfg, "DATASETS", {"FOLDERS": several(TEXT, range(1001))})
     for folder in cfg.DATASETS.FOLDERS:
         path = Path(folder).expanduser()
-        below_root = datasets_root() / Path(
-            *path.parts[1:] if path.parts[:1] == ("datasets",) else path.parts
-        )
+        parts = path.parts[1:] if path.parts[:1] == ("datasets",) else path.parts
+        below_root = datasets_root().joinpath(*parts)
         if not path.is_absolute() and not path.is_dir() and below_root.is_dir():
             path = below_root
         with files_of("DATASETS.FOLDERS"):
@@ -397,11 +377,10 @@ def groups_of_data(names: Sequence[str]) -> Groups | None:
             continue
         if label_map is None:
             return Groups(("all",), (len(classes),), ())
-        tables = []
+        rows = None
         if label_map.exclusive is None:
             rows = read_annotations(name, registered_files(name), label_map)
-            tables = [] if rows is None else [rows]
-        groups = class_groups(label_map, tables)
+        groups = class_groups(label_map, [] if rows is None else [rows])
         return groups or Groups(("all",), (label_map.num_classes,), ())
     return None
 

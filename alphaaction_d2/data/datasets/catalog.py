@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+
+Files = TypeVar("Files")
 
 
 class MetadataOnDemand(Metadata):
@@ -32,11 +34,8 @@ def register(
 ) -> None:
     """Register a data set whose files are read when it is first used.
 
-    Args:
-        load: makes its dicts.
-        read: what its files say for the metadata; FileNotFoundError where one is missing.
-        on_demand: names of that.
-        metadata: what is known without files.
+    What the files say for the metadata, `on_demand`, is read (FileNotFoundError where one is
+    missing) when somebody asks for it; `metadata` is known without.
     """
     DatasetCatalog.register(name, load)
     known = vars(MetadataCatalog.get(name))  # somebody may have set colours, say
@@ -45,12 +44,7 @@ def register(
 
 
 def read_metadata(name: str) -> None:
-    """Fill the metadata of a registered data set from its files, if need be.
-
-    Raises:
-        KeyError: the name is not registered.
-        FileNotFoundError: a file is missing.
-    """
+    """Fill the metadata of a registered data set from its files, if need be."""
     check_registered(name)
     metadata = MetadataCatalog.get(name)
     known = vars(metadata)
@@ -58,10 +52,17 @@ def read_metadata(name: str) -> None:
         known.update(known["read"]() | known)  # not by `set`, which reads once more
 
 
+def files_of_kind(names: Iterable[str], kind: type[Files]) -> dict[str, Files]:
+    """Give the files of those data sets that are registered with files of a kind."""
+    found = {
+        name: MetadataCatalog.get(name).get("files") for name in names if name in DatasetCatalog
+    }
+    return {name: files for name, files in found.items() if isinstance(files, kind)}
+
+
 def check_registered(name: str, what: str = "data set") -> None:
     """Raise KeyError for a name that is not registered, with those of our data sets that are."""
     if name not in DatasetCatalog.list():
-        known = ", ".join(
-            n for n in DatasetCatalog.list() if "read" in vars(MetadataCatalog.get(n))
-        )
-        raise KeyError(f"{what} {name!r} is not registered; of this kind there are: {known}")
+        ours = [x for x in DatasetCatalog.list() if "read" in vars(MetadataCatalog.get(x))]
+        known = f"of this kind there are: {', '.join(ours)}"
+        raise KeyError(f"{what} {name!r} is not registered; {known}")

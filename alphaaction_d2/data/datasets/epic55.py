@@ -14,22 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode
 
 from ...formats.ava import AVARows, concatenate_rows, select_rows
 from ...formats.boxes import read_boxes
-from ...formats.epic55 import (
-    EPICSegments,
-    read_epic_classes,
-    read_epic_segments,
-    split_segments,
-)
+from ...formats.epic55 import EPICSegments, read_epic_classes, read_epic_segments, split_segments
 from ...structures import FoundBoxes
 from ..box_tables import DenseBoxes
 from ..video import VIDEO_SUFFIXES, VideoInfo
-from .catalog import register
-from .videos import probe_videos
+from .catalog import files_of_kind, register
+from .videos import demand_files, inside_videos, probe_videos
 
 logger = logging.getLogger(__name__)
 
@@ -55,10 +49,7 @@ class EPICFiles:
         boxes/{train,val}.csv (optional, in any form of `read_boxes`), or _hands.csv, _objects.csv
         noun_lfb/{train,val}_lfb.pkl, frame_lists/{train,val}.csv (for the noun model's memory)
 
-    Attributes:
-        folder: the root of all that.
-        kind: "verb" or "noun".
-        split: "train" (P01 to P25) or "val".
+    The `kind` is "verb" or "noun"; `split` "train" (P01 to P25) or "val".
     """
 
     folder: Path
@@ -85,11 +76,7 @@ class EPICFiles:
         return self.folder / "noun_lfb" / f"{self.split}_lfb.pkl"
 
     def segments(self) -> EPICSegments:
-        """Read those of the split.
-
-        Raises:
-            FileNotFoundError, DataFileError: see `read_epic_segments`.
-        """
+        """Read those of the split."""
         return split_segments(read_epic_segments(self.labels))[SPLITS.index(self.split)]
 
     def video_files(self, video: str) -> list[Path]:
@@ -121,22 +108,16 @@ def epic_splits(name: str, folder: Path) -> dict[str, EPICFiles]:
 
 def epic_files(data: Sequence[str]) -> dict[str, EPICFiles]:
     """Give the data sets in this form, by name, that a folder has or that registered names are."""
-    if len(data) == 1 and (Path(data[0]).expanduser() / "annotations" / LABELS).is_file():
-        folder = Path(data[0]).expanduser()
+    folder = Path(data[0]).expanduser()
+    if len(data) == 1 and (folder / "annotations" / LABELS).is_file():
         return epic_splits(folder.resolve().name, folder)
-    registered = {
-        x: MetadataCatalog.get(x).get("files") for x in data if x in DatasetCatalog.list()
-    }
-    return {name: x for name, x in registered.items() if isinstance(x, EPICFiles)}
+    return files_of_kind(data, EPICFiles)
 
 
 def register_epic(name: str, folder: Path) -> list[str]:
     """Register the data sets of a folder, see `epic_splits`; files are read when first used.
 
     The metadata: `evaluator_type` "epic", `files` (the `EPICFiles`) and `thing_classes`.
-
-    Returns:
-        The names.
     """
     splits = epic_splits(name, folder)
     for part, files in splits.items():
@@ -154,18 +135,13 @@ def _register(name: str, files: EPICFiles) -> None:
 
 
 def _check_files(name: str, files: EPICFiles) -> None:
-    for path in (files.labels, files.label_map):
-        if not path.is_file():
-            raise FileNotFoundError(f"{name}: no {path.name} at {path}")
+    demand_files(name, ((path.name, path) for path in (files.labels, files.label_map)))
 
 
 def load_epic(name: str, files: EPICFiles) -> list[dict]:
     """Read a split: one dict per segment, ordered by video and time.
 
     Segments of videos that are missing or cannot be opened are left out, with a warning.
-
-    Args:
-        name: of the data set, for messages.
 
     Returns:
         Dicts with `file_name`, `video_id`, `timestamp` (s, the segment's middle), `span` (its start
@@ -185,14 +161,7 @@ def load_epic(name: str, files: EPICFiles) -> list[dict]:
     keys = list(zip(segments.videos.tolist(), middles.tolist()))
     candidates = {video: files.video_files(video) for video in dict.fromkeys(segments.videos)}
     videos = probe_videos(name, candidates, files.folder, keys)
-    outside = [key for key in keys if key[0] in videos and not videos[key[0]].spans(key[1])]
-    if outside:
-        video, middle = outside[0]
-        logger.warning(
-            "%s: dropped %d of %d segments whose middle is not in their video, such as %s at %.2f "
-            "s; the video has %s",
-            *(name, len(outside), len(keys), video, middle, videos[video].span_text()),
-        )
+    inside = set(inside_videos(name, keys, videos, "segments whose middle is not in their video"))
     if not files.boxes:
         wanted = ", ".join(x.format(split=files.split) for x in _BOX_FILES)
         logger.warning("%s: no hands and objects: none of %s in %s", name, wanted, files.folder)
@@ -202,8 +171,7 @@ def load_epic(name: str, files: EPICFiles) -> list[dict]:
     if len(labels) and labels.max() >= num_classes:
         raise ValueError(f"{files.labels}: class {labels.max()}, {files.label_map} ends before it")
     order = np.lexsort((segments.uids, middles, segments.videos))
-    dropped = set(outside)
-    kept = [i for i in order.tolist() if keys[i][0] in videos and keys[i] not in dropped]
+    kept = [i for i in order.tolist() if keys[i] in inside]
     dicts = list(_build(segments, labels, kept, keys, videos, hands, objects))
     logger.info("%s: %d segments of %d videos", name, len(dicts), len(videos))
     return dicts

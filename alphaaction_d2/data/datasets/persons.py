@@ -51,11 +51,7 @@ def _record(number: int, keyframe: dict) -> dict:
 
 
 def keyframe_address(video: str, seconds: float, frame_rate: float | None = None) -> str:
-    """Name what a video shows at a moment, so that detectron2 can read it as a picture.
-
-    Args:
-        frame_rate: see :class:`VideoReader`.
-    """
+    """Name what a video shows at a moment, so that detectron2 can read it as a picture."""
     return f"{_PREFIX}{seconds},{frame_rate or 0},{video}"
 
 

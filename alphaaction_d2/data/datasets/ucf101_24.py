@@ -20,29 +20,23 @@ from ..box_tables import KeyframeTable
 from ..video import VideoInfo, find_videos
 from .ava import without_garbage_collection
 from .catalog import register
-from .videos import probe_videos
+from .videos import demand_files, probe_videos
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class UCFFiles:
-    """Where the parts of a split lie.
+    """Where the parts of a split lie."""
 
-    Attributes:
-        annotations: `pyannot.pkl` or `UCF101v2-GT.pkl`.
-        split: "train" or "test".
-        videos: folder of `<class>/<video>.avi`, in any container, or of folders `<class>/<video>`
-            of pictures; None: dicts are made from the annotations alone.
-        video_list: the test videos' names, see `read_ucf_split`.
-        persons, objects: detected ones, in any form that :func:`read_boxes` knows, with the seconds
-            of frames (k / 25 for frame k); None: testing uses the annotated boxes, and no objects.
-    """
-
-    annotations: Path
-    split: str
+    annotations: Path  # `pyannot.pkl` or `UCF101v2-GT.pkl`
+    split: str  # "train" or "test"
+    # Folder of `<class>/<video>.avi`, in any container, or of folders `<class>/<video>` of
+    # pictures; None: dicts are made from the annotations alone.
     videos: Path | None
-    video_list: Path | None = None
+    video_list: Path | None = None  # the test videos' names, see `read_ucf_split`
+    # Detected ones, in any form that `read_boxes` knows, with the seconds of frames (k / 25 for
+    # frame k); None: testing uses the annotated boxes, and no objects.
     persons: Path | None = None
     objects: Path | None = None
 
@@ -53,10 +47,9 @@ class UCFFiles:
 
     def check(self, name: str) -> None:
         """Raise FileNotFoundError for a part that is not there."""
-        for part in ("annotations", "videos", "video_list", "persons", "objects"):
-            path = getattr(self, part)
-            if path is not None and not path.exists():
-                raise FileNotFoundError(f"{name}: no {part.replace('_', ' ')} at {path}")
+        parts = ("annotations", "videos", "video_list", "persons", "objects")
+        paths = ((part.replace("_", " "), getattr(self, part)) for part in parts)
+        demand_files(name, ((part, path) for part, path in paths if path is not None))
 
     def read(self) -> UCFAnnotations:
         """Read the annotations of the split."""
@@ -83,22 +76,23 @@ class UCFFiles:
             found[code].append(k)
         return dict(found)
 
-    def boxes(
-        self, role: str, annotations: UCFAnnotations, sizes: Mapping[str, tuple[int, int]]
-    ) -> AVARows | None:
-        """Read the persons or objects of all frames, as fractions; None where there is no file.
+    def tables(
+        self, annotations: UCFAnnotations, sizes: Mapping[str, tuple[int, int]]
+    ) -> list[KeyframeTable]:
+        """Read the persons and the objects of all frames; empty tables where there is no file.
 
-        Returns:
-            Rows whose timestamps count frames from 0 on, under the annotations' names of videos.
+        The seconds of their keyframes count frames from 0 on; videos are called as annotated.
         """
-        path = getattr(self, role)
-        if path is None:
-            return None
-        file = read_boxes(path, role)
         short = {video.rpartition("/")[2]: video for video in annotations.videos}
-        videos = [short.get(video.rpartition("/")[2], video) for video in file.rows.videos]
-        rows = replace(file.rows, videos=videos, timestamps=file.rows.timestamps * FRAME_RATE)
-        return at_keyframes(replace(file, rows=rows).as_fractions(sizes.get).rows)
+        tables: dict[str, list[AVARows]] = {"persons": [], "objects": []}
+        for role, rows_of in tables.items():
+            if (path := getattr(self, role)) is not None:
+                file = read_boxes(path, role)
+                videos = [short.get(video.rpartition("/")[2], video) for video in file.rows.videos]
+                times = file.rows.timestamps * FRAME_RATE
+                rows = replace(file.rows, videos=videos, timestamps=times)
+                rows_of.append(at_keyframes(replace(file, rows=rows).as_fractions(sizes.get).rows))
+        return [KeyframeTable(rows) for rows in tables.values()]
 
 
 def register_ucf101_24(name: str, files: UCFFiles) -> None:
@@ -124,16 +118,9 @@ def load_ucf101_24(name: str, files: UCFFiles) -> list[dict]:
     For training these are the annotated frames, for testing all frames of the test videos. Videos
     that are missing or cannot be opened are left out, with a warning.
 
-    Args:
-        name: of the data set, for messages.
-
     Returns:
         Dicts as those of :func:`load_ava`, of the keyframes at k / 25 s for frame k = 0, 1, 2, ...,
         and `frame_rate`: the frame is counted, not timed. `person_id` is the number of the tube.
-
-    Raises:
-        FileNotFoundError: a file is missing, or every video is.
-        DataFileError: a file is not what it should be.
     """
     files.check(name)
     annotations = files.read()
@@ -147,15 +134,12 @@ def load_ucf101_24(name: str, files: UCFFiles) -> list[dict]:
         _compare_lengths(name, annotations, infos)
     sizes = dict.fromkeys(annotations.videos, PICTURE_SIZE)
     sizes |= {video: (info.width, info.height) for video, info in infos.items()}
-    tables = {}
-    for role in ("persons", "objects"):
-        rows = files.boxes(role, annotations, sizes)
-        tables[role] = KeyframeTable([] if rows is None else [rows])
+    persons, objects = files.tables(annotations, sizes)
     from_annotations = files.persons is None and files.split == "test"
     if from_annotations:
         logger.warning("%s: no detected persons; testing uses the annotated boxes", name)
     with without_garbage_collection():
-        dicts = list(_build(annotations, frames, infos, sizes, tables, from_annotations))
+        dicts = list(_build(annotations, frames, infos, sizes, persons, objects, from_annotations))
     logger.info("%s: %d frames of %d videos", name, len(dicts), len(frames))
     return dicts
 
@@ -182,7 +166,8 @@ def _build(
     frames: dict[int, list[int]],
     infos: dict[str, VideoInfo],
     sizes: Mapping[str, tuple[int, int]],
-    tables: Mapping[str, KeyframeTable],
+    persons: KeyframeTable,
+    objects: KeyframeTable,
     from_annotations: bool,
 ) -> Iterator[dict]:
     annotated = defaultdict(list)
@@ -207,8 +192,8 @@ def _build(
                 "height": height,
                 "width": width,
                 "annotations": annotated.get((code, k), []),
-                "persons": tables["persons"][video, k],
-                "objects": tables["objects"][video, k],
+                "persons": persons[video, k],
+                "objects": objects[video, k],
             }
             if from_annotations:
                 keyframe["persons"] = AnnotatedPersons.of(keyframe).found(width, height)

@@ -128,7 +128,7 @@ def test_check_dataset(tmp_path, capsys):
     wrong, unusual = findings(folder)
     assert wrong == [] and unusual == [
         "no detected persons: testing uses the annotated boxes",
-        "persons of 1 videos that the split does not have, such as Dive/v_Dive_g09",
+        "persons of 1 videos that the split does not have: Dive/v_Dive_g09",
         "no detected person in 1 of 8 annotated frames, such as Dive/v_Dive_g02 frame 10",
     ]
     assert check(check_args([str(folder)])) == 0

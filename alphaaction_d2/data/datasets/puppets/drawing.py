@@ -8,15 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .scripts import (
-    STAGE_HEIGHT,
-    Box,
-    Cell,
-    Colour,
-    Puppet,
-    PuppetParams,
-    VideoScript,
-)
+from .scripts import STAGE_HEIGHT, Box, Cell, Colour, Puppet, PuppetParams, VideoScript
 
 # A gesture is held for 0.65 s around its keyframe; the arms take 0.2 s to get there and back.
 _HOLD, _RAMP = 0.65, 0.2
@@ -78,10 +70,8 @@ def _arms(puppet: Puppet, time: float, cell: Cell | None, second: int) -> np.nda
         joints[arm] = np.stack([hand / 2 + [0.05 * side, 0.02], hand])
         return joints
     elif cell.gesture in ("ring", "listen"):  # elbows out, hands together before the chest
-        lift = 0.02 * beat if cell.gesture == "ring" else 0.0
-        return np.array(
-            [[[-0.30, 0.20], [-0.05, 0.20 + lift]], [[0.30, 0.20], [0.05, 0.20 + lift]]]
-        )
+        y = 0.20 + (0.02 * beat if cell.gesture == "ring" else 0.0)
+        return np.array([[[-0.30, 0.20], [-0.05, y]], [[0.30, 0.20], [0.05, y]]])
     else:  # carry: around the parcel
         return np.array([[[-0.25, 0.16], [-0.17, 0.28]], [[0.25, 0.16], [0.17, 0.28]]])
     shoulders = np.array([[-0.10, 0.04], [0.10, 0.04]])
@@ -131,10 +121,9 @@ def _figure(script: VideoScript, puppet: Puppet, time: float) -> _Figure:
         np.concatenate([[neck + [s * 0.10 * h, 0.04 * h]], neck + h * joints[k]])
         for k, s in enumerate((-1, 1))
     ]
+    facing = 1 if cell.x1 >= cell.x0 else -1
     if gesture is not None and gesture.gesture in ("operate", "reach", "wave"):
         facing = gesture.side
-    else:
-        facing = 1 if cell.x1 >= cell.x0 else -1
     return _Figure(legs, arms, hip, neck, head, facing)
 
 
@@ -144,16 +133,7 @@ def _limb(puppet: Puppet) -> float:
 
 
 def person_box(script: VideoScript, person_id: int, time: float) -> Box:
-    """Tight box around a drawn puppet, arms included, clipped to the image.
-
-    Args:
-        script: the video's script.
-        person_id: 1-based id.
-        time: seconds from the video's first frame.
-
-    Returns:
-        x1, y1, x2, y2 as fractions of width and height.
-    """
+    """Tight box around a drawn puppet, arms included, clipped, as fractions of the image."""
     puppet = script.puppets[person_id - 1]
     figure = _figure(script, puppet, time)
     h, r = puppet.height, _limb(puppet) / 2
@@ -247,14 +227,9 @@ def _draw_puppet(canvas: _Canvas, puppet: Puppet, figure: _Figure, flash: int) -
     """Draw one puppet; `flash` is 0, or 1 and 2 for the two colours of the flashing shirt."""
     h, limb = puppet.height, _limb(puppet)
     hip, neck, head = figure.hip, figure.neck, figure.head
-    torso = np.array(
-        [
-            neck + [-0.15 * h, 0],
-            neck + [0.15 * h, 0],
-            hip + [0.12 * h, 0.05 * h],
-            hip + [-0.12 * h, 0.05 * h],
-        ]
-    )
+    shoulders = neck + np.array([[-0.15 * h, 0], [0.15 * h, 0]])
+    waist = hip + np.array([[0.12 * h, 0.05 * h], [-0.12 * h, 0.05 * h]])
+    torso = np.concatenate([shoulders, waist])
     shirt = _FLASH_COLOURS[flash - 1] if flash else puppet.shirt
     if flash:  # a glowing rim that is drawn first and so shows around the body only
         glow, rim = _FLASH_COLOURS[0], 0.11 * h
@@ -269,18 +244,13 @@ def _draw_puppet(canvas: _Canvas, puppet: Puppet, figure: _Figure, flash: int) -
     canvas.line(torso[[0, 1]], 0.06 * h, shirt)
     canvas.disc(head, 0.165 * h, puppet.skin)
     brim = head + [0, -0.06 * h]
-    top = 0.19 * h
     if puppet.hat_style == 0:  # cap
-        canvas.line(
-            np.array([brim + [-0.13 * h, -0.03 * h], brim + [0.13 * h, -0.03 * h]]),
-            0.09 * h,
-            puppet.hat,
-        )
+        crown = brim + np.array([[-0.13 * h, -0.03 * h], [0.13 * h, -0.03 * h]])
+        canvas.line(crown, 0.09 * h, puppet.hat)
         canvas.line(np.array([brim, brim + [figure.facing * 0.18 * h, 0]]), 0.05 * h, puppet.hat)
     elif puppet.hat_style == 1:  # pointed
-        canvas.polygon(
-            np.array([brim + [-0.16 * h, 0], brim + [0.16 * h, 0], head + [0, -top]]), puppet.hat
-        )
+        corners = [brim + [-0.16 * h, 0], brim + [0.16 * h, 0], head + [0, -0.19 * h]]
+        canvas.polygon(np.array(corners), puppet.hat)
     else:  # curls
         for dx, dy in ((-0.11, -0.06), (0.0, -0.11), (0.11, -0.06)):
             canvas.disc(head + [dx * h, dy * h], 0.075 * h, puppet.hat)
@@ -292,15 +262,7 @@ def _draw_puppet(canvas: _Canvas, puppet: Puppet, figure: _Figure, flash: int) -
 
 
 def render_frame(script: VideoScript, time: float) -> np.ndarray:
-    """Draw a moment of a video.
-
-    Args:
-        script: the video's script.
-        time: seconds from the video's first frame.
-
-    Returns:
-        RGB image, (height, width, 3) uint8.
-    """
+    """Draw a moment of a video: RGB, (height, width, 3) uint8."""
     canvas = _Canvas(script.params, script.background)
     x1, y1, x2, y2 = _chest_box(script)
     drawn: list[tuple[float, int]] = [(script.chest[1], 0)]

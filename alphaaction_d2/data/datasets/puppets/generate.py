@@ -52,12 +52,8 @@ def generate_puppets(root: str | Path, *, num_workers: int = 2, **parameters: in
     replaced; a folder that this function has not written is never touched.
 
     Args:
-        root: folder of the data set.
         num_workers: processes that render; 0 or 1 renders in this one.
         parameters: see `PuppetParams`. The same ones give the same files, to the byte.
-
-    Returns:
-        `root` as a path.
 
     Raises:
         ValueError: for parameters out of range, or when `root` holds something else.
@@ -112,11 +108,8 @@ def _write_all(root: Path, params: PuppetParams, num_workers: int) -> None:
         tables = [_write_video(*job) for job in jobs]
     for split in SPLITS:
         mine = [t for t, job in zip(tables, jobs) if job[2] == split]
-        for kind, name in (
-            ("annotations", f"annotations/{split}.csv"),
-            ("persons", f"boxes/{split}_persons.csv"),
-            ("objects", f"boxes/{split}_objects.csv"),
-        ):
+        for kind in ("annotations", "persons", "objects"):
+            name = f"boxes/{split}_{kind}.csv" if kind != "annotations" else f"{kind}/{split}.csv"
             _write_csv(root / name, [row for table in mine for row in table[kind]])
         log = {t["video_id"]: t["events"] for t in mine}
         (root / "events" / f"{split}.json").write_text(json.dumps(log, indent=0) + "\n")
@@ -146,15 +139,11 @@ def _write_csv(path: Path, rows: list[list]) -> None:
 def _excluded(params: PuppetParams) -> list[list]:
     """A few keyframes of the val split that evaluation has to ignore, about one in a hundred."""
     rng = np.random.default_rng([params.seed, 7])
-    rows = [
-        [f"val_{i:03d}", f"{t:04d}"]
-        for i in range(params.num_val)
-        for t in keyframes(params)
-        if rng.random() < 0.01
+    all_rows = [
+        [f"val_{i:03d}", f"{t:04d}"] for i in range(params.num_val) for t in keyframes(params)
     ]
-    if not rows and params.num_val:
-        rows = [["val_000", f"{keyframes(params)[-1]:04d}"]]
-    return rows
+    rows = [row for row in all_rows if rng.random() < 0.01]
+    return rows or [["val_000", f"{keyframes(params)[-1]:04d}"]][: params.num_val]
 
 
 def _write_video(root: Path, params: PuppetParams, split: str, index: int) -> dict:
@@ -172,14 +161,9 @@ def _write_video(root: Path, params: PuppetParams, split: str, index: int) -> di
 
 
 def tabulate(script: VideoScript, rng: np.random.Generator) -> dict:
-    """The rows that a video adds to the tables.
+    """The rows that a video adds to the tables, and its log of `events`.
 
-    Args:
-        script: the video's script.
-        rng: source of the detectors' errors.
-
-    Returns:
-        `video_id`, the rows of `annotations`, `persons` and `objects`, and the log of `events`.
+    The detectors' errors are drawn from `rng`.
     """
     annotations, persons, objects = [], [], []
     for time in keyframes(script.params):
@@ -193,17 +177,14 @@ def tabulate(script: VideoScript, rng: np.random.Generator) -> dict:
                 score = rng.uniform(0.82, 1.0) if rng.random() < 0.97 else rng.uniform(0.5, 0.8)
                 persons.append([*head, *_digits(_jitter(box, rng)), "", f"{score:.3f}", person_id])
         if rng.random() < 0.06:
-            persons.append(
-                [*head, *_digits(_false_box(rng)), "", f"{rng.uniform(0.1, 0.7):.3f}", -1]
-            )
+            box, score = _false_box(rng), rng.uniform(0.1, 0.7)
+            persons.append([*head, *_digits(box), "", f"{score:.3f}", -1])
         for name, box in object_boxes(script, time):
             score = rng.uniform(0.6, 1.0)
             objects.append([*head, *_digits(_jitter(box, rng)), name, f"{score:.3f}"])
         if rng.random() < 0.06:
-            name = str(rng.choice(["ball", "chest", "parcel"]))
-            objects.append(
-                [*head, *_digits(_false_box(rng)), name, f"{rng.uniform(0.1, 0.45):.3f}"]
-            )
+            name, box = str(rng.choice(["ball", "chest", "parcel"])), _false_box(rng)
+            objects.append([*head, *_digits(box), name, f"{rng.uniform(0.1, 0.45):.3f}"])
     return {
         "video_id": script.video_id,
         "annotations": annotations,

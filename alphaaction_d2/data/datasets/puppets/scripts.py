@@ -26,26 +26,16 @@ class PuppetClass(NamedTuple):
     group: str
 
 
-PUPPET_CLASSES: tuple[PuppetClass, ...] = tuple(
-    PuppetClass(i, name, group)
-    for i, (name, group) in enumerate(
-        [
-            ("stand", "POSE"),
-            ("walk", "POSE"),
-            ("jump", "POSE"),
-            ("crouch", "POSE"),
-            ("reach for", "OBJECT"),
-            ("carry", "OBJECT"),
-            ("wave to", "PERSON"),
-            ("open", "MEMORY"),
-            ("close", "MEMORY"),
-            ("return", "IDENTITY"),
-            ("greet", "IDENTITY"),
-            ("ring", "OVERLAP"),
-        ],
-        start=1,
-    )
-)
+_GROUPS = {
+    "POSE": ("stand", "walk", "jump", "crouch"),
+    "OBJECT": ("reach for", "carry"),
+    "PERSON": ("wave to",),
+    "MEMORY": ("open", "close"),
+    "IDENTITY": ("return", "greet"),
+    "OVERLAP": ("ring",),
+}
+_NAMES = [(name, group) for group, names in _GROUPS.items() for name in names]
+PUPPET_CLASSES = tuple(PuppetClass(i, *name) for i, name in enumerate(_NAMES, start=1))
 # Rules of the labels, in seconds. The memory window of the small configs is +-7 s. A clip reaches
 # one second beyond its keyframe, hence 9 and not 8 between what must not share a window.
 OPEN_CLOSE_GAP = (2, 6)
@@ -64,34 +54,23 @@ _TRIES = 60  # random proposals before an event is given up for lack of room
 
 @dataclass(frozen=True)
 class PuppetParams:
-    """Everything that determines a Puppets data set.
+    """Everything that determines a Puppets data set: scripts, frames and tables."""
 
-    Attributes:
-        num_train, num_val: videos per split.
-        seed: one integer; the same parameters give the same scripts, frames and tables.
-        seconds: length of each video; keyframes are the whole seconds 1 .. seconds - 2.
-        width, height: pixels, even numbers (H.264 with 4:2:0 chroma).
-        fps: frames per second, also the distance of the video's key frames.
-    """
-
-    num_train: int = 120
+    num_train: int = 120  # videos
     num_val: int = 40
     seed: int = 0
-    seconds: int = 30
-    width: int = 96
+    seconds: int = 30  # of each video; keyframes are the whole seconds 1 .. seconds - 2
+    width: int = 96  # pixels, even numbers (H.264 with 4:2:0 chroma)
     height: int = 64
-    fps: int = 8
+    fps: int = 8  # frames per second, also the distance of the video's key frames
 
     def __post_init__(self) -> None:
         lowest = {"num_train": 0, "num_val": 0, "seed": 0, "seconds": 4, "fps": 2}
-        for name, least in lowest.items():
-            value = getattr(self, name)
-            if value < least:
-                raise ValueError(f"puppets: {name} is {value}, expected at least {least}")
-        for name, least in (("width", 48), ("height", 32)):
-            value = getattr(self, name)
-            if value < least or value % 2:
-                raise ValueError(f"puppets: {name} is {value}, expected an even number >= {least}")
+        for name, least in (lowest | {"width": 48, "height": 32}).items():
+            value, is_odd = getattr(self, name), name not in lowest and getattr(self, name) % 2
+            if value < least or is_odd:
+                expected = f"at least {least}" if name in lowest else f"an even number >= {least}"
+                raise ValueError(f"puppets: {name} is {value}, expected {expected}")
         if self.stage_width < 80:
             raise ValueError(
                 f"puppets: {self.width}x{self.height} is too narrow, expected width >= 5/4 height"
@@ -104,7 +83,7 @@ class PuppetParams:
 
     def count(self, split: str) -> int:
         """Number of videos of a split."""
-        return {"train": self.num_train, "val": self.num_val}[split]
+        return getattr(self, f"num_{split}")
 
 
 SPLITS = ("train", "val")
@@ -180,11 +159,8 @@ class VideoScript:
 
     def labels(self, person_id: int, time: int) -> list[str]:
         """Class names of a person at a keyframe: its pose, then its gesture's class if any."""
-        names = [self.cells[person_id][time].pose]
-        names += [
-            e.label for e in self.events if (e.person_id, e.time) == (person_id, time) and e.label
-        ]
-        return names
+        events = (e for e in self.events if (e.person_id, e.time) == (person_id, time))
+        return [self.cells[person_id][time].pose, *(e.label for e in events if e.label)]
 
 
 @dataclass
@@ -273,11 +249,8 @@ class _Planner:
 
     def _clear(self, cell: int, x: float, ignore: tuple[int, ...] = ()) -> bool:
         """Whether nobody else has an appointment near `x` in that second."""
-        for person_id, diary in self.diaries.items():
-            other = diary.appointments.get(cell)
-            if person_id not in ignore and other and abs(other.x - x) < _ELBOW_ROOM:
-                return False
-        return True
+        others = (d.appointments.get(cell) for i, d in self.diaries.items() if i not in ignore)
+        return not any(other and abs(other.x - x) < _ELBOW_ROOM for other in others)
 
     def _book(self, person_id: int, cell: int, x: float, **kwargs) -> _Appointment:
         appointment = _Appointment(cell, x, phase=float(self.rng.random()), **kwargs)
@@ -315,17 +288,15 @@ class _Planner:
             if number == 1 or self._coin(0.02):
                 number -= 1
         uses: list[tuple[str, int]] = []
+        if not number:
+            return uses
         # The seconds left over are spread at random before, between and after the cycles.
-        spare = (
-            self.rng.multinomial(room - used, np.full(number + 1, 1 / (number + 1)))
-            if number
-            else ()
-        )
+        spare = self.rng.multinomial(room - used, np.full(number + 1, 1 / (number + 1)))
         time = 1
-        for k in range(number):
-            time += int(spare[k])
-            uses += [("open", time), ("close", time + int(gaps[k]))]
-            time += int(gaps[k]) + CLOSE_OPEN_GAP
+        for pause, gap in zip(spare.tolist(), gaps.tolist()):
+            time += pause
+            uses += [("open", time), ("close", time + gap)]
+            time += gap + CLOSE_OPEN_GAP
         return uses
 
     def plan_identity(self) -> None:
@@ -352,11 +323,9 @@ class _Planner:
                     self._log("salute", person_id, booked, "return" if i == flashes else "greet")
 
     def _meet(self, starts: range) -> tuple[list[_Appointment], list[_Appointment]] | None:
-        """Book one session in one of the given seconds.
+        """Book one session in one of the given seconds; None if there is no place for it.
 
-        Returns:
-            For each look-alike the appointment of the meeting and those of its salutes, or None
-            if there is no place for them.
+        It is for each look-alike the appointment of the meeting and those of its salutes.
         """
         pair = self.look_alikes
         for start in self.rng.permutation(np.arange(starts.start, starts.stop)).tolist():
@@ -390,11 +359,9 @@ class _Planner:
         """Book one or two salutes of a look-alike, at places that both could have reached."""
         diary = self.diaries[person_id]
         delays = range(FLASH_DELAYS[0], FLASH_DELAYS[1] + 1)
-        options = [(a, b) for a in delays for b in delays if b >= a + 2]
-        singles = [(a,) for a in delays]
-        for choice in [options[i] for i in self.rng.permutation(len(options))] + [
-            singles[i] for i in self.rng.permutation(len(singles))
-        ]:
+        pairs: list[tuple[int, ...]] = [(a, b) for a in delays for b in delays if b >= a + 2]
+        choices = [pairs[i] for i in self.rng.permutation(len(pairs))]
+        for choice in choices + [(delays[i],) for i in self.rng.permutation(len(delays))]:
             made: list[_Appointment] = []
             for delay in choice:
                 way = _SPEED * (delay - 1)
@@ -404,11 +371,9 @@ class _Planner:
                 low, high = max(interval[0], max(places) - way), min(interval[1], min(places) + way)
                 if low > high:
                     break
-                for x in self.rng.uniform(low, high, size=6):
-                    if self._clear(start + delay, float(x), (person_id,)):
-                        made.append(
-                            self._book(person_id, start + delay, float(x), gesture="salute")
-                        )
+                for x in self.rng.uniform(low, high, size=6).tolist():
+                    if self._clear(start + delay, x, (person_id,)):
+                        made.append(self._book(person_id, start + delay, x, gesture="salute"))
                         break
             if len(made) == len(choice):
                 return made
@@ -434,9 +399,9 @@ class _Planner:
             time = self._free_cell(*pair)
             x = float(self.rng.uniform(_MARGIN, self.width - _MARGIN))
             places = x, x + float(self.rng.uniform(4.5, 6.5))
-            if not (
-                time and self._apart("ring", time, 2) and self._pair_can_be(pair, time, places)
-            ):
+            if not (time and self._apart("ring", time, 2)):
+                continue
+            if not self._pair_can_be(pair, time, places):
                 continue
             ringer = int(self.rng.integers(2))
             for i in range(2):
@@ -562,13 +527,8 @@ class _Planner:
 
 _CHESTS = ((120, 70, 30), (90, 60, 40), (140, 90, 40))
 _SHIRTS = (
-    (214, 40, 40),
-    (30, 80, 210),
-    (20, 140, 60),
-    (140, 40, 170),
-    (235, 110, 20),
-    (0, 150, 170),
-    (200, 40, 120),
+    *((214, 40, 40), (30, 80, 210), (20, 140, 60), (140, 40, 170)),
+    *((235, 110, 20), (0, 150, 170), (200, 40, 120)),
 )
 _TROUSERS = ((30, 30, 60), (60, 40, 30), (40, 60, 40), (50, 50, 55))
 _SKINS = ((250, 214, 180), (214, 160, 120), (140, 92, 62))
@@ -601,16 +561,7 @@ def draw_cast(rng: np.random.Generator) -> tuple[tuple[Puppet, ...], tuple[int, 
 
 
 def plan_video(params: PuppetParams, split: str, index: int) -> VideoScript:
-    """Write the script of one video.
-
-    Args:
-        params: the data set's parameters.
-        split: "train" or "val".
-        index: number of the video in its split, from 0.
-
-    Returns:
-        The script; the same arguments always give the same one.
-    """
+    """Write the script of the video with a number from 0 on; the same arguments give the same."""
     rng = np.random.default_rng([params.seed, SPLITS.index(split), index])
     planner = _Planner(rng, params)
     number = len(planner.puppets)
@@ -628,10 +579,8 @@ def plan_video(params: PuppetParams, split: str, index: int) -> VideoScript:
             planner.plan_wave()
             planner.plan_reach()
     cells = {p.person_id: planner.fill(p.person_id) for p in planner.puppets}
-    light = rng.uniform(150, 215)
-    tint = rng.uniform(-12, 12, size=3)
-    red, green, blue = (int(v) for v in np.clip(light + tint, 0, 255))
-    wood = _CHESTS[rng.integers(len(_CHESTS))]
+    light = rng.uniform(150, 215) + rng.uniform(-12, 12, size=3)
+    red, green, blue = (int(v) for v in np.clip(light, 0, 255))
     return VideoScript(
         video_id=f"{split}_{index:03d}",
         params=params,
@@ -640,7 +589,7 @@ def plan_video(params: PuppetParams, split: str, index: int) -> VideoScript:
         look_alikes=planner.look_alikes,
         cells=cells,
         chest=(planner.chest_x, 58.0),
-        chest_colour=wood,
+        chest_colour=_CHESTS[rng.integers(len(_CHESTS))],
         balls=tuple(planner.balls),
         events=tuple(sorted(planner.events, key=lambda e: (e.time, e.person_id))),
     )
