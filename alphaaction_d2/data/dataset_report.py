@@ -258,54 +258,42 @@ def look_at_videos(
             return
         for video, paths in find_videos(folder).items():
             found.setdefault(video, []).extend(paths)
-    _note_missing(report, {video: n for video, n in sorted(num_rows.items()) if video not in found})
+    missing = {video: n for video, n in sorted(num_rows.items()) if video not in found}
+    if len(missing) > _MAX_LISTED:
+        rows_of_them = _many(sum(missing.values()), "row")
+        report.add_some(True, "videos", f"{len(missing)} are missing, with {rows_of_them}", missing)
+        missing = {}
+    for video, count in missing.items():
+        report.add(True, video, f"no video of this name; {_many(count, 'row')} of it")
     wanted = set(wanted)
-    for video, count in sorted(num_rows.items()):
-        path = _open_first(video, count, found.get(video, []), report)
-        if path is None:
+    for video, paths in sorted(found.items()):
+        if video not in num_rows:
             continue
-        mine = {second for name, second in wanted if name == video}
-        touched = sorted(keyframes.get(video, set()) if decode else mine)
-        yield from _look(video, path, touched, mine, report)
-
-
-def _note_missing(report: DatasetReport, missing: Mapping[str, int]) -> None:
-    """Note videos that are not there, with the rows of each; many of them in one line."""
-    if len(missing) <= _MAX_LISTED:
-        for video, count in missing.items():
-            report.add(True, video, f"no video of this name; {_many(count, 'row')} of it")
-        return
-    rows = _many(sum(missing.values()), "row")
-    report.add_some(True, "videos", f"{len(missing)} are missing, with {rows}", missing)
-
-
-def _open_first(
-    video: str, count: int, paths: Sequence[Path], report: DatasetReport
-) -> Path | None:
-    info, problems = first_that_opens(paths)
-    if info is not None:
+        info, problems = first_that_opens(paths)
+        if info is None:
+            what = _without_path(problems[0], paths[0])
+            report.add(True, paths[0], f"{what} ({_many(num_rows[video], 'row')} of it)")
+            continue
         report.videos[video] = SeenVideo(info)
         if len(paths) > 1:
             report.add(False, info.path, f"is taken of {len(paths)} videos called {video}")
-        return info.path
-    for path, problem in zip(paths[:1], problems):
-        what = f"{_without_path(problem, path)} ({_many(count, 'row')} of it)"
-        report.add(True, path, what)
-    return None
+        mine = {second for name, second in wanted if name == video}
+        touched = sorted(keyframes.get(video, set()) if decode else mine)
+        if touched:
+            yield from _look(video, info, touched, mine, report)
 
 
 def _look(
-    video: str, path: Path, touched: Sequence[int], wanted: set[int], report: DatasetReport
+    video: str, info: VideoInfo, touched: Sequence[int], wanted: set[int], report: DatasetReport
 ) -> Iterator[tuple[Keyframe, np.ndarray]]:
     """Decode a video from its start to the last keyframe."""
-    info = report.videos[video].info
     last, ended = info.begin, False
     stale: list[int] = []
     period = 1 / info.average_fps
 
     def watched() -> Iterator[tuple[float, np.ndarray]]:
         nonlocal last, ended
-        for seconds, frame in iterate_frames(path):
+        for seconds, frame in iterate_frames(info.path):
             if seconds - last > max(MAX_HOLE, 3 * period):
                 begin, end = last + period - TIME_TOLERANCE, seconds - TIME_TOLERANCE
                 stale.extend(t for t in touched if begin <= t < end)
@@ -313,9 +301,7 @@ def _look(
             yield seconds, frame
         ended = True
 
-    if not touched:
-        return
-    with noting(report, path), hearing_warnings(functools.partial(report.add, False)):
+    with noting(report, info.path), hearing_warnings(functools.partial(report.add, False)):
         for second, _, picture in iterate_clips(watched(), 1, 1, 1, timestamps=touched):
             if second in wanted:
                 yield (video, int(second)), picture
@@ -352,7 +338,7 @@ def check(
     _check_unused_videos(report)
     _check_variety(report)
     if sampling_rate is not None and clip_fps is not None:
-        _check_rates(report, sampling_rate, clip_fps)
+        _check_rates(report, clip_fps / sampling_rate)
     report.findings.sort(key=lambda finding: not finding.wrong)
 
 
@@ -493,9 +479,8 @@ def _shift_of(seconds: Sequence[int], info: VideoInfo) -> str:
     return ""
 
 
-def _check_rates(report: DatasetReport, sampling_rate: float, clip_fps: float) -> None:
-    """Note videos with so few frames that clips hardly show movement."""
-    wanted = clip_fps / sampling_rate
+def _check_rates(report: DatasetReport, wanted: float) -> None:
+    """Note videos with so few frames a second that clips hardly show movement."""
     rates = {video: seen.info.average_fps for video, seen in report.videos.items()}
     slow = {video: rate for video, rate in sorted(rates.items()) if MANY_TIMES * rate < wanted}
     if slow:

@@ -5,6 +5,7 @@ Everything is looked at, whatever is wrong with the rest; problems become `Findi
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -38,10 +39,8 @@ def check_epic(
             read_epic_classes(path)
     with noting(report, first.labels):
         read_epic_segments(first.labels)
-        return [
-            _check_split(files, report, decode)
-            for files in {x.split: x for x in splits.values()}.values()
-        ]
+        parts = {files.split: files for files in splits.values()}
+        return [_check_split(files, report, decode) for files in parts.values()]
     return []
 
 
@@ -82,7 +81,7 @@ def _check_split(files: EPICFiles, report: DatasetReport, decode: bool) -> tuple
 
 def _decode(report: DatasetReport, info: VideoInfo, last: float) -> None:
     """Look at all frames up to a moment; what is unusual becomes a finding."""
-    with hearing_warnings(lambda place, what: report.add(False, place, what)):
+    with hearing_warnings(functools.partial(report.add, False)):
         seconds = info.begin
         for seconds, _ in iterate_frames(info.path):
             if seconds > last:

@@ -62,14 +62,11 @@ def _is_second(number: Any) -> Any:
     return (0 <= number) & (number <= _MAX_SECONDS)
 
 
-def _is_whole_second(number: Any) -> Any:
-    return _is_second(number) & (np.floor(number) == number)
-
-
 _VIDEO = Column("video_id", str, bool, "a video's name")
 _SECOND = Column("timestamp", int, _is_second, "whole seconds")
 # pandas writes whole seconds with a point
-_KEYFRAME = (_VIDEO, Column("timestamp", float, _is_whole_second, "whole seconds"))
+_WHOLE = replace(_SECOND, kind=float, is_good=lambda x: _is_second(x) & (np.floor(x) == x))
+_KEYFRAME = (_VIDEO, _WHOLE)
 _VIDEO_EXTENSION = re.compile(r"\.(mp4|mkv|webm|avi|mov|m4v|flv|wmv|mpe?g|ts|3gp|ogv)$", re.I)
 
 
@@ -291,8 +288,12 @@ def scan_ava_csv(
 
 def _columns(kind: str, label_map: LabelMap | None = None) -> list[Column]:
     score = Column("score", is_good=not_nan)
-    is_good = _is_identity if kind == "annotations" else _is_no_nan
-    person = Column("person_id", str, is_good, "a whole number or text", required=False)
+    is_good = float.is_integer if kind == "annotations" else not_nan
+    person = Column(
+        *("person_id", str, lambda x: (number := _number_of(x)) is None or is_good(number)),
+        expected="a whole number or text",
+        required=False,
+    )
     ids = {} if label_map is None else {name.lower(): i for i, name in label_map.names.items()}
     expected = "a whole number" + (" or a name of the label map" if ids else "")
     if kind == "annotations":
@@ -324,16 +325,6 @@ def _number_of(text: str) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def _is_identity(text: str) -> bool:
-    number = _number_of(text)
-    return number is None or number.is_integer()
-
-
-def _is_no_nan(text: str) -> bool:
-    number = _number_of(text)
-    return number is None or number == number
 
 
 def _person_ids(words: Sequence[str], codes: np.ndarray, videos: np.ndarray) -> np.ndarray:
@@ -385,18 +376,22 @@ def _as_rows(table: Table, kind: str) -> AVARows:
             codes = np.zeros(num_rows, np.int32)
             if "action_id" in table.dialect.unread:  # of a file of results, scores are of actions
                 scores = None
-        class_names, labels = _without_empty(words, codes)
+        class_names = list(filter(None, words))
+        places = {word: i for i, word in enumerate(class_names)}
+        # the empty word is no class; without rows there are no words
+        labels = np.array([places.get(word, -1) for word in words or [""]], dtype=np.int64)[codes]
     else:
         labels = columns.pop("action_id")
     empty_frames = [(video, float(time)) for video, time in table.stubs]
-    persons = columns.pop("person_id", None)
+    persons, ids = columns.pop("person_id", None), np.full(num_rows, -1)
     if persons is not None and "person_id" in table.words:
-        ids = _person_ids(table.words["person_id"], persons, columns["video_id"])
-    else:
-        ids = np.full(num_rows, -1) if persons is None else _whole_or_unknown(persons)
+        words = table.words["person_id"]
+        ids = _person_ids(words, persons, columns["video_id"])
+        persons = np.where(np.array([*map(bool, words)], bool)[persons], ids, math.nan)
+    elif persons is not None:
+        ids = _whole_or_unknown(persons)
     if kind == "annotations" and persons is not None:
-        known = np.array([bool(word) for word in table.words.get("person_id", ())], bool)
-        scores = np.where(known[persons], ids, math.nan) if "person_id" in table.words else persons
+        scores = persons
     missing = np.full(num_rows, True) if scores is None else np.isnan(scores)
     if scores is None or missing.any():
         scores = np.where(missing, 1.0, 0.0 if scores is None else scores)
@@ -413,14 +408,6 @@ def _as_rows(table: Table, kind: str) -> AVARows:
         has_scores=kind != "results" or not missing.any(),
         source=str(table.findings.path),
     )
-
-
-def _without_empty(words: list[str], codes: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Take the empty word out of `words`; its rows get the code -1."""
-    kept = [word for word in words if word]
-    places = {word: i for i, word in enumerate(kept)}
-    new_codes = np.array([places.get(word, -1) for word in words], dtype=np.int64)
-    return kept, new_codes[codes] if words else codes.astype(np.int64)
 
 
 def _whole_or_unknown(numbers: np.ndarray) -> np.ndarray:
@@ -514,10 +501,11 @@ def write_ava_results(path: str | os.PathLike, rows: AVARows) -> None:
 
 def _write_rows(file: IO[bytes], rows: AVARows) -> None:
     seconds, second_codes = np.unique(rows.timestamps, return_inverse=True)
-    second_texts = pa.array([_timestamp_text(second) for second in seconds.tolist()], pa.string())
-    videos = pa.array([_quoted(video) for video in rows.videos], pa.string())
+    texts = [f"{int(x):04d}" if x == int(x) else f"{x:.6f}" for x in seconds.tolist()]
+    second_texts = pa.array(texts, pa.string())
+    names = [_quoted(video) for video in rows.videos]
+    videos, needs_quotes = pa.array(names, pa.string()), any('"' in name for name in names)
     options = pa_csv.WriteOptions(include_header=False, quoting_style="none")
-    needs_quotes = any('"' in video.as_py() for video in videos)
     writer = None
     for start in range(0, len(rows), _WRITE_CHUNK):
         part = slice(start, start + _WRITE_CHUNK)
@@ -537,10 +525,6 @@ def _write_rows(file: IO[bytes], rows: AVARows) -> None:
         writer.write_table(table)
     if writer is not None:
         writer.close()
-
-
-def _timestamp_text(seconds: float) -> str:
-    return f"{int(seconds):04d}" if seconds == int(seconds) else f"{seconds:.6f}"
 
 
 def _quoted(text: str) -> str:

@@ -154,16 +154,13 @@ def scan_keyframes(rows: AVARows) -> tuple[AVARows, Findings]:
     if not offsets.any():
         return rows, findings
     keep = _nearest_to_keyframes(rows)
-    if not keep.all():
-        findings.note(
-            f"used the {keep.sum()} rows nearest to whole seconds, not the other {(~keep).sum()}"
-        )
-    aside = keep & (offsets > 0.1)
-    if aside.any():
-        findings.note(
-            f"{aside.sum()} of these rows are up to {offsets[aside].max():.2f} s beside the whole "
-            "second that they count for"
-        )
+    if other := int((~keep).sum()):
+        what = f"used the {keep.sum()} rows nearest to whole seconds, not the other {other}"
+        findings.note(what)
+    aside = offsets[keep & (offsets > 0.1)]
+    if len(aside):
+        what = f"{len(aside)} of these rows are up to {aside.max():.2f} s beside the whole second"
+        findings.note(f"{what} that they count for")
     return select_rows(rows, keep), findings
 
 
@@ -202,13 +199,11 @@ def _nearest_to_keyframes(rows: AVARows) -> np.ndarray:
 
 def _with_persons(rows: AVARows, role: str | None) -> AVARows:
     """Give persons the label -1, also those of PySlowFast's files."""
-    numbers = bool(rows.class_names) and all(
-        re.fullmatch(r"-?\d+", name) for name in rows.class_names
-    )
-    if numbers and (role == "persons" or "-1" in rows.class_names):
-        return replace(rows, labels=np.full(len(rows), -1), class_names=[])
-    labels = np.where(is_person(rows), -1, rows.labels)
-    return replace(rows, labels=labels)
+    names = rows.class_names
+    if names and all(re.fullmatch(r"-?\d+", name) for name in names):
+        if role == "persons" or "-1" in names:
+            return replace(rows, labels=np.full(len(rows), -1), class_names=[])
+    return replace(rows, labels=np.where(is_person(rows), -1, rows.labels))
 
 
 def _in_role(rows: AVARows, role: str | None, findings: Findings) -> AVARows:
@@ -225,12 +220,8 @@ def _in_role(rows: AVARows, role: str | None, findings: Findings) -> AVARows:
 
 def _row_namer(rows: AVARows) -> Callable[[int], str]:
     """Name a row of a file without lines by its keyframe."""
-
-    def where(row: int) -> str:
-        video = rows.videos[rows.video_codes[row]]
-        return f"{rows.source}: {video},{rows.timestamps[row]:04.0f}"
-
-    return where
+    videos, codes, times = rows.videos, rows.video_codes, rows.timestamps
+    return lambda row: f"{rows.source}: {videos[codes[row]]},{times[row]:04.0f}"
 
 
 def _checked(rows: AVARows, findings: Findings, numbers: np.ndarray) -> AVARows:
@@ -282,8 +273,9 @@ def _is_pickle(start: bytes) -> bool:
 
 def _read_pickle(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
     entries = read_numbers(path)
-    if isinstance(entries, list) and entries and all(map(_is_acar, entries)):
-        entries = _from_acar(entries)
+    if isinstance(entries, list) and entries:
+        if all(isinstance(x, dict) and _ACAR <= x.keys() for x in entries):
+            entries = _from_acar(entries)
     if not isinstance(entries, dict):
         what = f'a pickle of a {type(entries).__name__}; expected a dict of "video_id,second" to '
         raise DataFileError(path, f"{what}arrays (n, 5)")
@@ -315,9 +307,7 @@ def _read_pickle(path: str | os.PathLike) -> tuple[BoxFile, Findings]:
     return BoxFile(_checked(rows, findings, np.arange(len(rows)))), findings
 
 
-def _is_acar(entry: object) -> bool:
-    """Whether an entry is of ACAR-Net's lists, {"video": ., "time": ., "labels": [...]}."""
-    return isinstance(entry, dict) and {"video", "time", "labels"} <= entry.keys()
+_ACAR = {"video", "time", "labels"}  # of the entries of ACAR-Net's lists
 
 
 def _from_acar(entries: list[dict]) -> dict[tuple[str, object], list]:
@@ -583,22 +573,20 @@ def _size(path: object, entry: dict) -> tuple[float, float] | None:
 
 def _video_list(path: str | os.PathLike) -> list[str]:
     folder = Path(path).resolve().parent
-    for place in (folder, folder.parent / "annotations"):
-        for name in VIDEO_LISTS:
-            if (place / name).is_file():
-                return read_video_list(place / name)
-    return []
+    places = (folder, folder.parent / "annotations")
+    lists = [place / name for place in places for name in VIDEO_LISTS]
+    found = next(filter(Path.is_file, lists), None)
+    return [] if found is None else read_video_list(found)
 
 
 def _class_names(
     found: list[int], categories: dict[int | str, dict]
 ) -> tuple[list[str], np.ndarray]:
     """Name the classes that are not persons, and the label of each of the `found` ids."""
-    places: dict[str, int] = {}
+    places = dict.fromkeys(_PERSON_WORDS, -1)
     label_of = []
     for category in found:
         default = "person" if category == _PERSON_CATEGORY else f"category {category}"
         name = str(categories.get(category, {}).get("name", default))
-        is_someone = name in _PERSON_WORDS
-        label_of.append(-1 if is_someone else places.setdefault(name, len(places)))
-    return list(places), np.array(label_of, dtype=np.int64)
+        label_of.append(places.setdefault(name, len(places) - len(_PERSON_WORDS)))
+    return list(places)[len(_PERSON_WORDS) :], np.array(label_of, dtype=np.int64)

@@ -54,14 +54,14 @@ def why_unjoined(
         share = _share(~known, what, "is of a video", "are not of a video")
         there = f"{listed(foreign)}; the ground truth has {listed(truth.videos)}"
         return [f"{share} of the ground truth ({there})", *told]
-    mine, theirs = (np.round(x.timestamps, 6) for x in (found, truth))
     at = np.isin(places, _places(truth, truth.videos))
     if _mostly(~at[known]):
         share = _share(~at[known], what, "is at", "are not at")
-        late = mine[known].min() - theirs.min()
-        spans = f"{mine[known].min():g} to {mine[known].max():g}; the ground truth has "
-        spans += f"{theirs.min():g} to {theirs.max():g}"
         moved = select_rows(found, known)
+        mine, theirs = (np.round(x.timestamps, 6) for x in (moved, truth))
+        late = mine.min() - theirs.min()
+        here, there = (f"{x.min():g} to {x.max():g}" for x in (mine, theirs))
+        spans = f"{here}; the ground truth has {there}"
         fits = np.isin(_places(moved, truth.videos, late), _places(truth, truth.videos))
         why = f": all are {late:g} s late" if fits.mean() > MOST else ""
         odd = frame_numbers(moved)
@@ -104,15 +104,11 @@ def odd_scores(found: AVARows) -> list[str]:
     elif len(found) > 1:
         low, high = found.scores.min(), found.scores.max()
         if low == high:
-            told.append(
-                f"all scores are {low:g}: the order of the detections is unknown; are these "
-                "annotations, or person ids?"
-            )
+            what = f"all scores are {low:g}: the order of the detections is unknown"
+            told.append(f"{what}; are these annotations, or person ids?")
         elif high > 1 and (np.floor(found.scores) == found.scores).all():
-            told.append(
-                f"the scores are whole numbers ({low:g} to {high:g}), as person ids are: is this a "
-                "file of annotations?"
-            )
+            what = f"the scores are whole numbers ({low:g} to {high:g}), as person ids are"
+            told.append(f"{what}: is this a file of annotations?")
     return told
 
 
@@ -131,10 +127,8 @@ def why_no_persons(rows: AVARows, are_persons: np.ndarray, threshold: float) -> 
     """Say why a file of boxes shows nobody, or hardly anybody."""
     if len(rows) and not are_persons.any():
         names = listed(rows.class_names[i] for i in np.unique(rows.labels))
-        return [
-            f"no row is a person: the class column has {names}; persons have an empty class or "
-            "person"
-        ]
+        what = f"no row is a person: the class column has {names}"
+        return [f"{what}; persons have an empty class or person"]
     persons = select_rows(rows, are_persons)
     told = low_scores(persons.scores, threshold)
     high = persons.scores.max(initial=0)

@@ -206,18 +206,14 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-def _no_bytes() -> bytes:
-    return b""
-
-
 _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): _ordered,
     # what Python 3 writes for no bytes at all, in protocols of Python 2
-    ("__builtin__", "bytes"): _no_bytes,
-    ("builtins", "bytes"): _no_bytes,
+    ("__builtin__", "bytes"): lambda: b"",
+    ("builtins", "bytes"): lambda: b"",
 }
 for _core in ("numpy.core", "numpy._core"):  # before and since numpy 2
     _STAND_INS[f"{_core}.multiarray", "_reconstruct"] = _Array

@@ -133,28 +133,17 @@ def first_new_id(person_ids: Iterable[int]) -> int:
     return max([FIRST_NEW_ID, *(int(i) + 1 for i in person_ids)])
 
 
-def link_dataset(
-    records: list[dict], linker: IdentityLinker | None = None, min_score: float = 0.0
-) -> list[dict]:
+def link_dataset(records: list[dict], linker: IdentityLinker | None = None) -> list[dict]:
     """Copy dataset dicts of whole videos, in any order, with ids for the persons who have none.
 
     The detected persons (`persons`) and the annotated ones (`annotations`) are linked each by
-    themselves, by their boxes alone; ids that are there stay. Detected persons below `min_score`,
-    who are not used in testing, get none.
+    themselves, by their boxes alone; ids that are there stay.
     """
     linker = linker or IdentityLinker()
     results = [dict(record) for record in records]
-    # Who has an id takes part in any case: nobody else must get it.
-    rows = {
-        i: np.flatnonzero((x["persons"].scores >= min_score) | (x["persons"].ids >= 0))
-        for i, x in enumerate(records)
-        if "persons" in x
-    }
-    seen = {i: records[i]["persons"].at(which) for i, which in rows.items()}
+    seen = {i: x["persons"] for i, x in enumerate(records) if "persons" in x}
     for i, ids in _linked(records, seen, linker):
-        all_ids = records[i]["persons"].ids.copy()
-        all_ids[rows[i]] = ids
-        results[i]["persons"] = replace(records[i]["persons"], ids=all_ids)
+        results[i]["persons"] = replace(records[i]["persons"], ids=ids)
     annotated = {i: AnnotatedPersons.of(x) for i, x in enumerate(records) if "annotations" in x}
     seen = {i: x.found(records[i]["width"], records[i]["height"]) for i, x in annotated.items()}
     for i, ids in _linked(records, seen, linker):

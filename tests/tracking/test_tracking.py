@@ -547,12 +547,6 @@ def test_link_dataset_agrees_with_the_stream():
     assert [r["persons"].ids.tolist() for r in link_dataset(records)] == stream
 
 
-def test_link_dataset_leaves_out_doubtful_detections():
-    records = [record("v", t, at(10, 100), [-1, -1], [0.3, 0.9]) for t in range(2)]
-    found = [r["persons"].ids.tolist() for r in link_dataset(records, min_score=0.8)]
-    assert found == [[-1, 1], [-1, 1]]
-
-
 def test_link_dataset_gives_all_actions_of_a_person_one_id():
     def annotations(*rows):
         return [{"bbox": b, "category_id": c, "person_id": i} for b, c, i in rows]

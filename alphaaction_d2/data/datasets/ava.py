@@ -157,10 +157,12 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     metadata = MetadataCatalog.get(name)
     metadata.set(**_metadata(files))
     annotations = read_annotations(name, files, metadata.label_map)
-    persons, objects = (
-        [split_at_keyframes(_read_boxes(files, path, role)) for path in files.paths(role)]
-        for role in ("persons", "objects")
-    )
+    boxes: dict[str, list[tuple[BoxFile, BoxFile]]] = {"persons": [], "objects": []}
+    for role, found in boxes.items():
+        for file in (read_boxes(path, role) for path in files.paths(role)):
+            rows = rename_videos(file.rows, meant_videos(files, file.rows.videos))
+            found.append(split_at_keyframes(replace(file, rows=rows)))
+    persons = boxes["persons"]
     if not persons:
         instead = "testing uses the annotated boxes" if annotations is not None else "none are used"
         logger.warning("%s: no detected persons; %s", name, instead)
@@ -177,7 +179,7 @@ def load_ava(name: str, files: AVAFiles) -> list[dict]:
     kept = inside_videos(name, keyframes, videos, outside)
     with without_garbage_collection():
         tables = {"annotations": KeyframeTable(annotated)}
-        for role, found in (("persons", persons), ("objects", objects)):
+        for role, found in boxes.items():
             tables[role] = KeyframeTable([at.as_fractions(sizes.get).rows for at, _ in found])
         between = DenseBoxes([x.as_fractions(sizes.get).rows for _, x in persons])
         _log_unused(name, tables, set(kept), excluded, videos)
@@ -289,11 +291,6 @@ def read_annotations(name: str, files: AVAFiles, label_map: LabelMap) -> AVARows
         logger.warning("%s: left out %d annotations that are there twice", name, again.sum())
         rows = select_rows(rows, ~again)
     return at_keyframes(rows)
-
-
-def _read_boxes(files: AVAFiles, path: Path, role: str) -> BoxFile:
-    file = read_boxes(path, role)
-    return replace(file, rows=rename_videos(file.rows, meant_videos(files, file.rows.videos)))
 
 
 def keyframes_of(name: str, files: AVAFiles) -> list[Keyframe]:

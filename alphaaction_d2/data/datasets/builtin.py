@@ -198,18 +198,13 @@ def register_folder(folder: str | Path) -> list[str]:
     if ucf := ucf101_24_splits(folder):
         return [_register_again(f"{name}_{split}", files) for split, files in ucf.items()]
     label_map, splits = folder_label_map(folder), folder_splits(folder)
-    hint = ""
+    tables, hint = folder / "annotations" / "<split>.csv", ""
     if not label_map.is_file():
-        missing, there = label_map, ", ".join(sorted(x.name for x in folder.iterdir()))[:200]
+        there = ", ".join(sorted(x.name for x in folder.iterdir()))[:200]
         hint = f" (or {folder / 'labels.txt'}; there: {there})"
-    elif not (folder / "videos").is_dir():
-        missing = folder / "videos"
-    elif not splits:
-        missing = folder / "annotations" / "<split>.csv"
-    else:
-        missing = None
-    if missing is not None:
-        raise FileNotFoundError(f"data set folder {folder}: {missing} is missing{hint}")
+    for path in (label_map, folder / "videos", tables):
+        if not (path.exists() or (path == tables and splits)):
+            raise FileNotFoundError(f"data set folder {folder}: {path} is missing{hint}")
     for path, what in unread_files(folder).items():
         logger.warning("%s: %s", path, what)
     return [_register_again(f"{name}_{split}", files) for split, files in splits.items()]

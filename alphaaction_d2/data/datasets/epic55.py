@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,7 @@ class EPICFiles:
         ]
         places = [place for place in places if place.is_dir()]
         names = [video + form(x) for x in sorted(VIDEO_SUFFIXES) for form in (str, str.upper)]
-        files = [place / name for place in places for name in names]
-        found = [path for path in files if path.is_file()]
+        found = [x for place in places for name in names if (x := place / name).is_file()]
         found += [place / video for place in places if (place / video).is_dir()]
         # pictures of several videos in one folder; opening it says what is wrong
         return found or [place / video for place in places if place.name == participant]
@@ -119,19 +119,16 @@ def register_epic(name: str, folder: Path) -> list[str]:
 
     The metadata: `evaluator_type` "epic", `files` (the `EPICFiles`) and `thing_classes`.
     """
-    splits = epic_splits(name, folder)
-    for part, files in splits.items():
-        _register(part, files)
-    return list(splits)
 
-
-def _register(name: str, files: EPICFiles) -> None:
-    def read() -> dict[str, Any]:
-        _check_files(name, files)
+    def classes_of(part: str, files: EPICFiles) -> dict[str, Any]:
+        _check_files(part, files)
         return {"thing_classes": read_epic_classes(files.label_map)}
 
-    known = {"evaluator_type": "epic", "files": files}
-    register(name, lambda: load_epic(name, files), read, ("thing_classes",), **known)
+    splits = epic_splits(name, folder)
+    for part, files in splits.items():
+        load, read = partial(load_epic, part, files), partial(classes_of, part, files)
+        register(part, load, read, ("thing_classes",), evaluator_type="epic", files=files)
+    return list(splits)
 
 
 def _check_files(name: str, files: EPICFiles) -> None:

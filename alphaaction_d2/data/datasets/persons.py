@@ -37,16 +37,14 @@ def load_persons(name: str) -> list[dict]:
 
 def _record(number: int, keyframe: dict) -> dict:
     box = {"bbox_mode": BoxMode.XYXY_ABS, "category_id": 0, "iscrowd": 0}
+    moment = (keyframe["file_name"], keyframe["timestamp"], keyframe.get("frame_rate"))
+    boxes = AnnotatedPersons.of(keyframe).boxes.tolist()
     return {
-        "file_name": keyframe_address(
-            keyframe["file_name"], keyframe["timestamp"], keyframe.get("frame_rate")
-        ),
+        "file_name": keyframe_address(*moment),
         "image_id": number,
         "height": keyframe["height"],
         "width": keyframe["width"],
-        "annotations": [
-            {**box, "bbox": bbox} for bbox in AnnotatedPersons.of(keyframe).boxes.tolist()
-        ],
+        "annotations": [{**box, "bbox": bbox} for bbox in boxes],
     }
 
 
