@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 from alphaaction_d2.apps.progress import progress_text
 from alphaaction_d2.data.video import VideoInfo
 
-INFO = VideoInfo(Path("v.mp4"), 64, 48, 25.0, 200.0, 0, "h264", 0.0, Fraction(1), 0)
+INFO = VideoInfo(Path("v.mp4"), 64, 48, 25.0, 200.0, rotation=0, start_time=0.0)
 
 
 def test_share_and_time_that_is_left():
