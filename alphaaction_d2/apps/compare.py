@@ -28,18 +28,6 @@ SECONDS = "s a step"  # the column of the table that is no AP
 
 
 @dataclass(frozen=True)
-class Method:
-    """A row: a configuration of Puppets.
-
-    Attributes:
-        tests: row whose networks are tested by this configuration; nothing is trained then.
-    """
-
-    config: str
-    tests: str = ""
-
-
-@dataclass(frozen=True)
 class Comparison:
     """Runs that begin alike.
 
@@ -47,12 +35,12 @@ class Comparison:
         title: of the chart.
         start: configuration whose training all begin with, once for all seeds; a frozen memory is
             filled by it, too. Empty: the backbone that is kept beside the configurations.
-        methods: by the name of the row, those that others test before them.
+        methods: name of a row -> configuration of Puppets.
     """
 
     title: str
     start: str
-    methods: dict[str, Method]
+    methods: dict[str, str]
 
 
 COMPARISONS = {
@@ -60,28 +48,29 @@ COMPARISONS = {
         "What each idea is good for",
         "",
         {
-            "none": Method("without_interaction"),
-            "AIA without memory": Method("aia_without_memory"),
-            "AIA": Method("aia"),
-            "HGNN-s": Method("hgnn_s"),
-            "HGNN": Method("hgnn"),
-            "IGMN": Method("igmn"),
-            "IGMN, tracked": Method("igmn_tracked", tests="IGMN"),
-            "IGMN, paper's Eq. 3": Method("igmn_paper"),
-            "AIA + HGNN": Method("aia_identities"),
+            "none": "without_interaction",
+            "AIA without memory": "aia_without_memory",
+            "AIA": "aia",
+            "HGNN-s": "hgnn_s",
+            "HGNN": "hgnn",
+            "IGMN": "igmn",
+            "IGMN, tracked": "igmn_tracked",
+            "IGMN, paper's Eq. 3": "igmn_paper",
+            "AIA + HGNN": "aia_identities",
         },
     ),
     "update": Comparison(
         "What updating the memory is good for",
         "update/start",
         {
-            "no memory": Method("update/none"),
-            "frozen memory": Method("update/frozen"),
-            "updated": Method("update/updated"),
-            "updated, reweighted": Method("update/reweighted"),
+            "no memory": "update/none",
+            "frozen memory": "update/frozen",
+            "updated": "update/updated",
+            "updated, reweighted": "update/reweighted",
         },
     ),
 }
+TESTED = {"igmn_tracked": "igmn"}  # these test another's networks, and train none
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -100,36 +89,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     unknown = [name for name in args.methods or () if name not in methods]
     if unknown:
         parser.error(f"--methods {unknown[0]!r}: table {args.table!r} has {', '.join(methods)}")
-    wanted = args.methods or list(methods)
-    wanted = [*wanted, *(methods[name].tests for name in wanted)]
-    args.methods = [name for name in methods if name in wanted]
+    wanted = [methods[name] for name in args.methods or methods]
+    wanted += [TESTED[config] for config in wanted if config in TESTED]
+    args.methods = [name for name, config in methods.items() if config in wanted]
     return args
 
 
-def run(
-    method: Method, weights: str, seed: int, puppets: Path, output: Path, opts: list[str]
-) -> Path:
+def run(name: str, weights: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> Path:
     """Train and test one configuration, or find the results of a finished run.
 
     Args:
-        weights: to begin with, or to test; empty for nothing.
+        name: of the configuration.
+        weights: to begin with; empty for nothing.
 
     Returns:
         The folder of the run.
     """
     cfg = experiment_cfg(
-        PUPPETS_CONFIGS / f"{method.config}.yaml", opts, puppets, _folder(output, method, seed)
+        PUPPETS_CONFIGS / f"{name}.yaml", opts, puppets, _folder(output, name, seed)
     )
+    if name in TESTED:
+        weights = _weights(_folder(output, TESTED[name], seed))
     cfg.MODEL.WEIGHTS = weights
     if cfg.MODEL.MEMORY.FROZEN_WEIGHTS:
         cfg.MODEL.MEMORY.FROZEN_WEIGHTS = weights
     cfg.DATALOADER.STORED_FOLDER = str(output / "features")
     cfg.SEED = seed
-    return run_experiment(cfg, train=not method.tests).parent
+    return run_experiment(cfg, train=name not in TESTED).parent
 
 
-def _folder(output: Path, method: Method, seed: int) -> Path:
-    return output / f"{method.config.replace('/', '_')}_seed{seed}"
+def _folder(output: Path, name: str, seed: int) -> Path:
+    return output / f"{name.replace('/', '_')}_seed{seed}"
 
 
 def _weights(folder: Path) -> str:
@@ -156,21 +146,15 @@ def main(args: argparse.Namespace) -> int:
     setup_console(output)
     puppets = generate_puppets(datasets_root() / "puppets")
     comparison = COMPARISONS[args.table]
-    begin = str(PUPPETS_CONFIGS / "backbone.pth")
+    weights = str(PUPPETS_CONFIGS / "backbone.pth")
     if comparison.start:
-        begin = _weights(run(Method(comparison.start), "", 1, puppets, output, args.opts))
+        weights = _weights(run(comparison.start, "", 1, puppets, output, args.opts))
     table: dict[str, dict[str, list[float]]] = {}
-    folders: dict[str, list[Path]] = {}
-    for name in args.methods:
-        method = comparison.methods[name]
-        weights = [begin] * len(args.seeds)
-        if method.tests:
-            weights = [_weights(x) for x in folders[method.tests]]
-        folders[name] = [
-            run(method, w, seed, puppets, output, args.opts) for w, seed in zip(weights, args.seeds)
-        ]
-        runs = [{**group_aps(x), SECONDS: seconds_a_step(x)} for x in folders[name]]
-        table[name] = {column: [r[column] for r in runs] for column in runs[0]}
+    for method in args.methods:
+        name = comparison.methods[method]
+        folders = [run(name, weights, s, puppets, output, args.opts) for s in args.seeds]
+        runs = [{**group_aps(x), SECONDS: seconds_a_step(x)} for x in folders]
+        table[method] = {column: [r[column] for r in runs] for column in runs[0]}
 
     columns = list(next(iter(table.values())))
     digits = {SECONDS: 3}

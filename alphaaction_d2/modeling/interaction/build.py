@@ -105,9 +105,8 @@ class InteractionSum(InteractionModule):
         super().__init__()
         self.parts = nn.ModuleList(parts)
         self.dim_out = parts[0].dim_out  # of all: MODEL.INTERACTION.DIM_OUT, or the persons' width
-        self.needs_roi_maps = any(x.needs_roi_maps for x in parts)
-        self.needs_scene = any(x.needs_scene for x in parts)
-        self.needs_memory = any(x.needs_memory for x in parts)
+        for need in ("needs_roi_maps", "needs_scene", "needs_memory"):
+            setattr(self, need, any(getattr(x, need) for x in parts))
         self.takes_segments = all(x.takes_segments for x in parts)
 
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
