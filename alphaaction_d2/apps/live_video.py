@@ -18,10 +18,10 @@ import numpy as np
 from ..data.clip_sampling import MAX_STILL_SECONDS
 from ..data.video import VideoWriter
 from ..formats.results import KeyframeResult
-from ..visualization.annotate import persons_at
 from ..visualization.drawing import PersonDrawer
 from ..visualization.palette import IdentityColours
 from ..visualization.text import format_time
+from ..visualization.timeline import persons_at
 
 FPS = 10  # of what is shown: the pictures wait for their results, so few and small ones are kept
 LONG_SIDE = 960

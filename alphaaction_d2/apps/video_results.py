@@ -36,13 +36,12 @@ from ..formats.results import (
 )
 from ..structures import AnnotatedPersons
 from ..visualization import VideoSection
-from ..visualization.annotate import persons_at
 from ..visualization.charts import timeline_chart
 from ..visualization.drawing import PersonDrawer, write_picture
 from ..visualization.palette import identity_colours
 from ..visualization.shown import MIN_SCORE, ShownClasses
 from ..visualization.text import format_time
-from ..visualization.timeline import Truth, shown_actions, with_truth
+from ..visualization.timeline import Truth, persons_at, shown_actions, with_truth
 from .attention_pictures import KeyframeChoice, remove_attention_pictures, write_attention_pictures
 from .progress import Progress
 

@@ -55,20 +55,13 @@ from .train_loop import ActionTrainLoop, TrainStep
 logger = logging.getLogger(__name__)
 
 
-def ava_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
-    """The evaluator of AVA and of every data set in its format, with the configured rules."""
+def _ava_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
     protocol = cfg.TEST.AVA_DIALECT or cfg.TEST.AVA_PROTOCOL
     lowest = cfg.INPUT.PERSON_SCORE_THRESH_TEST
     return AVAEvaluator(dataset_name, folder, protocol=protocol, min_person_score=lowest)
 
 
-def epic_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
-    """The evaluator of verbs or nouns of EPIC-Kitchens-55."""
-    return EPICEvaluator(dataset_name, folder)
-
-
-def ucf101_24_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
-    """The evaluator of UCF101-24 and of every data set in its form, with the configured rules."""
+def _ucf101_24_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> DatasetEvaluator:
     check_keys(cfg, "TEST", {"UCF101_24_PROTOCOL": one_of(UCF_PROTOCOLS)})
     return UCFEvaluator(dataset_name, folder, protocol=cfg.TEST.UCF101_24_PROTOCOL)
 
@@ -76,9 +69,9 @@ def ucf101_24_evaluator(cfg: CfgNode, dataset_name: str, folder: Path) -> Datase
 # By the `evaluator_type` of a data set's metadata: from configuration, data set and a folder for
 # results.
 EVALUATORS: dict[str, Callable[[CfgNode, str, Path], DatasetEvaluator]] = {
-    "ava": ava_evaluator,
-    "epic": epic_evaluator,
-    "ucf101_24": ucf101_24_evaluator,
+    "ava": _ava_evaluator,
+    "epic": lambda _, dataset_name, folder: EPICEvaluator(dataset_name, folder),
+    "ucf101_24": _ucf101_24_evaluator,
 }
 
 

@@ -128,22 +128,13 @@ def _paths(
         yield tuple(keys[start].tolist()), Path(*(x[mine] for x in values))
 
 
-class _LivePath:
-    """A path that may go on."""
+_Seen = tuple[int, list[float], float]  # frame, box, score
 
-    def __init__(self, frame: int, box: Sequence[float], score: float) -> None:
-        self.frames, self.boxes, self.scores = [frame], [box], [score]
 
-    def add(self, frame: int, box: Sequence[float], score: float) -> None:
-        self.frames.append(frame)
-        self.boxes.append(box)
-        self.scores.append(score)
-
-    @property
-    def rank(self) -> float:
-        """Mean of its best scores: the best path chooses first."""
-        best = sorted(self.scores)[-(MAX_MISSED + 1) :]
-        return sum(best) / len(best)
+def _rank(path: Sequence[_Seen]) -> float:
+    """Mean of its best scores: the best path chooses first."""
+    best = sorted(score for *_, score in path)[-(MAX_MISSED + 1) :]
+    return sum(best) / len(best)
 
 
 def link(boxes: Path) -> list[Path]:
@@ -154,8 +145,8 @@ def link(boxes: Path) -> list[Path]:
     on for MAX_MISSED frames ends. `boxes` are in the order of frames; here a frame may have
     several.
     """
-    live: list[_LivePath] = []
-    ended: list[_LivePath] = []
+    live: list[list[_Seen]] = []
+    ended: list[list[_Seen]] = []
     starts, lengths = runs(boxes.frames)
     for start, length in zip(starts.tolist(), lengths.tolist()):
         frame = int(boxes.frames[start])
@@ -163,15 +154,16 @@ def link(boxes: Path) -> list[Path]:
         scores = boxes.scores[rows]
         best = stable_descending(scores)[:MAX_BOXES]
         free = list(zip(boxes.boxes[rows][best].tolist(), scores[best].tolist()))
-        ended += [path for path in live if frame - path.frames[-1] > MAX_MISSED]
-        live = [path for path in live if frame - path.frames[-1] <= MAX_MISSED]
-        for path in sorted(live, key=lambda x: -x.rank) if len(live) > 1 else live:
-            overlaps = [_iou(path.boxes[-1], box) for box, _ in free]
+        ended += [path for path in live if frame - path[-1][0] > MAX_MISSED]
+        live = [path for path in live if frame - path[-1][0] <= MAX_MISSED]
+        for path in sorted(live, key=lambda x: -_rank(x)) if len(live) > 1 else live:
+            overlaps = [_iou(path[-1][1], box) for box, _ in free]
             fits = [i for i, overlap in enumerate(overlaps) if overlap >= MIN_IOU]
             if fits:
-                path.add(frame, *free.pop(max(fits, key=lambda i: free[i][1] + overlaps[i])))
-        live += [_LivePath(frame, *box) for box in free]
-    return [Path(*map(np.array, (x.frames, x.boxes, x.scores))) for x in (*ended, *live)]
+                best_fit = max(fits, key=lambda i: free[i][1] + overlaps[i])
+                path.append((frame, *free.pop(best_fit)))
+        live += [[(frame, *box)] for box in free]
+    return [Path(*map(np.array, zip(*path))) for path in (*ended, *live)]
 
 
 def _iou(a: Sequence[float], b: Sequence[float]) -> float:

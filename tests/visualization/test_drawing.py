@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from alphaaction_d2.formats.results import KeyframeResult, PersonResult, VideoResult
-from alphaaction_d2.visualization.annotate import persons_at
 from alphaaction_d2.visualization.drawing import PanelRenderer, PersonDrawer, enlargement
 from alphaaction_d2.visualization.palette import (
     IDENTITY_COLOURS,
@@ -13,6 +12,7 @@ from alphaaction_d2.visualization.palette import (
     identity_colours,
 )
 from alphaaction_d2.visualization.text import fit, format_time, load_font, printable
+from alphaaction_d2.visualization.timeline import persons_at
 
 NAMES = ["stand", "talk to (e.g., self, a person, a group)", "walk"]
 

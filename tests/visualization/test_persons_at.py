@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from alphaaction_d2.formats.results import KeyframeResult, PersonResult
-from alphaaction_d2.visualization.annotate import persons_at
 from alphaaction_d2.visualization.palette import (
     IDENTITY_COLOURS,
     UNKNOWN_COLOUR,
     IdentityColours,
     text_colour_on,
 )
+from alphaaction_d2.visualization.timeline import persons_at
 
 
 def person(box, person_id=-1, action="walk"):
