@@ -45,8 +45,52 @@ class CheckpointMismatch(ValueError):
     """Weights that do not fit the configured model; the message names what does not."""
 
 
-class _StrictCheckpointer(DetectionCheckpointer):
-    """Reads published weights too, and can say what did not fit when loading."""
+def last_checkpoint(folder: str | os.PathLike) -> str | None:
+    """The checkpoint to resume from in a folder of results; None: nothing was saved there.
+    ValueError where `LAST` does not name one of those that are: a new run would write over them."""
+    last, best = Path(folder, LAST), Path(folder, "model_best.pth")  # which nobody resumes from
+    found = sorted({*Path(folder).glob("model_*.pth")} - {best})
+    saved = sorted(found, key=lambda path: path.stat().st_mtime)
+    try:
+        name = last.read_text(encoding="utf-8").strip()
+        reason = "is empty" if not name else f"names {name[:80]!r}, which is not in this folder"
+        if name == Path(name).name and Path(folder, name).is_file():
+            return str(Path(folder, name))
+    except FileNotFoundError:
+        if not saved:
+            return None
+        reason = "is missing"
+    except ValueError:  # no text, or a name that no file can have
+        reason = "is damaged"
+    newest = f"write {saved[-1].name} into it, the newest one," if saved else "remove it"
+    raise ValueError(f"{last} {reason}: {newest} to resume, or leave --resume out to begin anew")
+
+
+def _some(items: list[str], most: int = 5) -> str:
+    more = f"; and {len(items) - most} more" if len(items) > most else ""
+    return "; ".join(items[:most]) + more
+
+
+class ActionCheckpointer(DetectionCheckpointer):
+    """detectron2's checkpointer, which also reads published weights, can say what did not fit,
+    keeps the memory pool, and survives being killed.
+
+    The pool of `model_0000999.pth` is `model_0000999.memory`, tied to it by its checksum. Every
+    file is written beside its place and moved there, in the order pool, checkpoint, `LAST`; older
+    pools go last, since they are large. So at any moment `LAST` names a whole checkpoint with its
+    pool.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        pool: SavedBeside | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(model, save_dir, **kwargs)
+        self.pool = pool
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         checkpoint = read_checkpoint(filename)
@@ -132,53 +176,6 @@ class _StrictCheckpointer(DetectionCheckpointer):
                     "%s fits %s in part, %d tensors start fresh: %s",
                     *(path, part, count, _some(self._differences + wrong)),
                 )
-
-
-def last_checkpoint(folder: str | os.PathLike) -> str | None:
-    """The checkpoint to resume from in a folder of results; None: nothing was saved there.
-    ValueError where `LAST` does not name one of those that are: a new run would write over them."""
-    last, best = Path(folder, LAST), Path(folder, "model_best.pth")  # which nobody resumes from
-    found = sorted({*Path(folder).glob("model_*.pth")} - {best})
-    saved = sorted(found, key=lambda path: path.stat().st_mtime)
-    try:
-        name = last.read_text(encoding="utf-8").strip()
-        reason = "is empty" if not name else f"names {name[:80]!r}, which is not in this folder"
-        if name == Path(name).name and Path(folder, name).is_file():
-            return str(Path(folder, name))
-    except FileNotFoundError:
-        if not saved:
-            return None
-        reason = "is missing"
-    except ValueError:  # no text, or a name that no file can have
-        reason = "is damaged"
-    newest = f"write {saved[-1].name} into it, the newest one," if saved else "remove it"
-    raise ValueError(f"{last} {reason}: {newest} to resume, or leave --resume out to begin anew")
-
-
-def _some(items: list[str], most: int = 5) -> str:
-    more = f"; and {len(items) - most} more" if len(items) > most else ""
-    return "; ".join(items[:most]) + more
-
-
-class ActionCheckpointer(_StrictCheckpointer):
-    """detectron2's checkpointer, which also keeps the memory pool, and survives being killed.
-
-    The pool of `model_0000999.pth` is `model_0000999.memory`, tied to it by its checksum. Every
-    file is written beside its place and moved there, in the order pool, checkpoint, `LAST`; older
-    pools go last, since they are large. So at any moment `LAST` names a whole checkpoint with its
-    pool.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        save_dir: str = "",
-        *,
-        pool: SavedBeside | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(model, save_dir, **kwargs)
-        self.pool = pool
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Save `<name>.pth` with everything that a resumed run needs."""
@@ -271,7 +268,7 @@ def load_for_inference(model: nn.Module, path: str) -> None:
             "MODEL.WEIGHTS is empty: the network is random and its results mean nothing."
         )
         return
-    checkpointer = _StrictCheckpointer(model)
+    checkpointer = ActionCheckpointer(model)
     path = local_weights(path)
     names = checkpointer.load(path).get(CLASS_NAMES)
     checkpointer.refuse_problems(path)

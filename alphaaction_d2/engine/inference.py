@@ -112,8 +112,13 @@ class Member(nn.Module):
         memory_model: ActionRCNN | None = None,
         view: int = 0,
     ) -> None:
-        """Look at one view, by its number, of the clips that come in several (`TEST.AUG`); the
-        other arguments are those of :class:`DelayedInference`."""
+        """
+        Args:
+            model: not wrapped.
+            pool: an empty one of its own; None for a model without memory.
+            memory_model: the network whose features are remembered; None: `model` itself.
+            view: of the clips that come in several (`TEST.AUG`), which one it sees.
+        """
         super().__init__()
         self.model = model
         self.pool = pool
@@ -147,32 +152,25 @@ class DelayedInference(nn.Module):
     of the first member, whose view is neither mirrored nor, in the results, scaled.
 
     Attributes:
-        members: the first is the model itself.
-        model: of the first member.
         pool: of the first member that has one; all pools have one clock and one window.
     """
 
     def __init__(
         self,
-        model: ActionRCNN,
-        pool: MemoryPool | None,
+        members: Sequence[Member],
         delay: int | None = None,
-        memory_model: ActionRCNN | None = None,
         linker: IdentityLinker | None = None,
         together: bool | None = None,
-        others: Sequence[Member] = (),
     ) -> None:
-        """Begin with an empty pool of its own, or None for a model without memory.
-
+        """
         Args:
+            members: the first is the model itself.
             delay: future slots to wait for; None: all of the window.
-            memory_model: the network whose features are remembered; None: `model` itself.
             linker: gives ids to persons who come without; None: ids stay as they are.
             together: see :func:`extract`.
-            others: further members; what is said above is of the first.
         """
         super().__init__()
-        self.members = [Member(model, pool, memory_model), *others]
+        self.members = list(members)
         self._networks = nn.ModuleList(self.members)  # for `eval` and buffers
         self.pool = next((x.pool for x in self.members if x.pool is not None), None)
         self.linker = linker
@@ -182,7 +180,7 @@ class DelayedInference(nn.Module):
         self._waiting: deque[_Waiting] = deque()
         self._video: str | None = None
         self._written: int | None = None  # slot that was written last
-        self.train(model.training)
+        self.train(self.model.training)
 
     @property
     def model(self) -> ActionRCNN:
@@ -329,25 +327,21 @@ class AttentiveInference(DelayedInference):
 class PlainInference(nn.Module):
     """A model that has no halves, in a stream: batch by batch, and nothing at the stream's end."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, cfg: CfgNode, model: nn.Module) -> None:
+        """Take a model; ValueError for several views."""
         super().__init__()
         self.model = model
+        kind = type(model).__name__
+        if cfg.TEST.AUG.ENABLED or cfg.TEST.ENSEMBLE:
+            raise ValueError(
+                "TEST.AUG.ENABLED and TEST.ENSEMBLE: expected False and () for a model without "
+                f"extract() and classify(), {kind}"
+            )
+        logger.info("%s has no extract(): tested batch by batch, without memory", kind)
 
     def forward(self, batched_inputs: list[dict]) -> list[dict]:
         """Give the model's results of these clips."""
         return self.model(batched_inputs) if batched_inputs else []
-
-
-def build_plain_inference(cfg: CfgNode, model: nn.Module) -> PlainInference:
-    """Build the testing form of a model that has no halves; ValueError for several views."""
-    kind = type(model).__name__
-    if cfg.TEST.AUG.ENABLED or cfg.TEST.ENSEMBLE:
-        raise ValueError(
-            "TEST.AUG.ENABLED and TEST.ENSEMBLE: expected False and () for a model without "
-            f"extract() and classify(), {kind}"
-        )
-    logger.info("%s has no extract(): tested batch by batch, without memory", kind)
-    return PlainInference(model)
 
 
 class WithEnd:
@@ -457,15 +451,8 @@ def build_delayed_inference(
             if pool is None or not from_detector:
                 pool = build_memory_pool(node, network)
             members.append(Member(network, pool, memory_model, view))
-    first, *others = members
-    return form(
-        model,
-        first.pool,
-        delay=None if delay < 0 else delay,
-        memory_model=first.memory_model,
-        linker=build_identity_linker(cfg),
-        others=others,
-    )
+    linker = build_identity_linker(cfg)
+    return form(members, delay=None if delay < 0 else delay, linker=linker)
 
 
 def build_ensemble(cfg: CfgNode) -> list[tuple[CfgNode, ActionRCNN]]:

@@ -41,9 +41,9 @@ from .feature_files import FeatureFiles
 from .hooks import BestCheckpoint, MemoryHook, ProgressWriter, RepeatablePreciseBN
 from .inference import (
     DelayedInference,
+    PlainInference,
     build_delayed_inference,
     build_frozen_model,
-    build_plain_inference,
     build_stream,
     frozen_cfg,
 )
@@ -284,7 +284,7 @@ class Trainer(DefaultTrainer):
                 model = build_delayed_inference(cfg, network)
                 model.keep_features(cfg)
             else:
-                model = build_plain_inference(cfg, network)
+                model = PlainInference(cfg, network)
         share_buffers(model)
         return super().test(cfg, model, evaluators)
 

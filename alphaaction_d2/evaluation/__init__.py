@@ -9,20 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .ava_protocol import (
-    evaluate_ava,
-    evaluate_ava_files,
-    group_ap,
-    results_as_json,
-    results_as_text,
-)
-from .average_precision import (
-    AVA_PROTOCOLS,
-    DEFAULT_AVA_PROTOCOL,
-    AVAProtocol,
-    evaluate_frame_map,
-    get_protocol,
-)
+from .ava_protocol import evaluate_ava, evaluate_ava_files, results_as_json, results_as_text
+from .average_precision import AVA_PROTOCOLS, DEFAULT_AVA_PROTOCOL
 from .epic55 import evaluate_epic55
 from .ucf101_24 import UCF_PROTOCOLS, evaluate_ucf101_24
 
@@ -35,19 +23,14 @@ __all__ = [
     "DEFAULT_AVA_PROTOCOL",
     "UCF_PROTOCOLS",
     "AVAEvaluator",
-    "AVAProtocol",
     "UCFEvaluator",
     "evaluate_ava",
     "evaluate_ava_files",
     "evaluate_epic55",
-    "evaluate_frame_map",
     "evaluate_ucf101_24",
-    "get_protocol",
-    "group_ap",
     "results_as_json",
     "results_as_text",
 ]
-
 
 _EVALUATORS = {"AVAEvaluator": ".ava_evaluation", "UCFEvaluator": ".ucf101_24_evaluation"}
 

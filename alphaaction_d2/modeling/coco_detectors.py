@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -97,7 +98,32 @@ def has_weights(config: str) -> bool:
     return True
 
 
-class TorchvisionDetector:
+class _NamedDetector(ABC):
+    """A detector of another library, whose boxes below a score are left out."""
+
+    model: Any
+    names: list[str | None]
+    score_threshold: float
+
+    @torch.no_grad()
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[PictureBoxes]:
+        """Find boxes in (H, W, 3) uint8 RGB pictures."""
+        images = [torch.from_numpy(np.array(p.transpose(2, 0, 1))) for p in pictures]
+        found = []
+        for picture, result in zip(pictures, self._results(images) if images else []):
+            boxes, scores, labels = (result[k].cpu().numpy() for k in ("boxes", "scores", "labels"))
+            size = (picture.shape[1], picture.shape[0])
+            found.append(
+                PictureBoxes.of(boxes, scores, labels, self.names, size, self.score_threshold)
+            )
+        return found
+
+    @abstractmethod
+    def _results(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+        """Ask the network about (3, H, W) uint8: boxes in their pixels, scores and labels."""
+
+
+class TorchvisionDetector(_NamedDetector):
     """A detector of torchvision, with the weights that it publishes or with others."""
 
     def __init__(
@@ -121,19 +147,9 @@ class TorchvisionDetector:
         suppresses: Any = getattr(self.model, "roi_heads", self.model)
         suppresses.score_thresh = score_threshold
 
-    @torch.no_grad()
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[PictureBoxes]:
-        """Find boxes in (H, W, 3) uint8 RGB pictures."""
+    def _results(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         device = next(self.model.parameters()).device
-        images = [
-            torch.from_numpy(np.array(p.transpose(2, 0, 1))).to(device).float() / 255
-            for p in pictures
-        ]
-        results = self.model(images) if images else []
-        return [
-            _as_boxes(result, self.names, picture, self.score_threshold)
-            for result, picture in zip(results, pictures)
-        ]
+        return self.model([x.to(device).float() / 255 for x in images])
 
 
 def load_torchvision_detector(
@@ -148,7 +164,7 @@ def load_torchvision_detector(
     return detector
 
 
-class TransformersDetector:
+class TransformersDetector(_NamedDetector):
     """A detector that transformers loads by its name at Hugging Face, or from a folder."""
 
     def __init__(self, model: Any, processor: Any, *, device: str, score_threshold: float) -> None:
@@ -163,21 +179,13 @@ class TransformersDetector:
             names = coco
         self.names = name_classes(names)
 
-    @torch.no_grad()
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[PictureBoxes]:
-        """Find boxes in (H, W, 3) uint8 RGB pictures."""
-        if not pictures:
-            return []
-        images = [torch.from_numpy(np.array(p.transpose(2, 0, 1))) for p in pictures]
+    def _results(self, images: list[torch.Tensor]) -> list[dict[str, torch.Tensor]]:
         inputs = self.processor(images=images, return_tensors="pt").to(self.model.device)
-        sizes = [picture.shape[:2] for picture in pictures]
-        results = self.processor.post_process_object_detection(
-            self.model(**inputs), threshold=self.score_threshold, target_sizes=sizes
+        return self.processor.post_process_object_detection(
+            self.model(**inputs),
+            threshold=self.score_threshold,
+            target_sizes=[tuple(x.shape[1:]) for x in images],
         )
-        return [
-            _as_boxes(result, self.names, picture, self.score_threshold)
-            for result, picture in zip(results, pictures)
-        ]
 
 
 def load_transformers_detector(
@@ -243,15 +251,3 @@ def _quiet(name: str) -> Iterator[None]:
         yield
     finally:
         library.setLevel(level)
-
-
-def _as_boxes(
-    result: dict[str, torch.Tensor],
-    names: Sequence[str | None],
-    picture: np.ndarray,
-    min_score: float,
-) -> PictureBoxes:
-    """Turn a network's answer about a picture, in its pixels, into ours."""
-    boxes, scores, labels = (result[k].cpu().numpy() for k in ("boxes", "scores", "labels"))
-    height, width = picture.shape[:2]
-    return PictureBoxes.of(boxes, scores, labels, names, (width, height), min_score)

@@ -12,6 +12,7 @@ from detectron2.modeling import build_model
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.engine.inference import (
     DelayedInference,
+    Member,
     build_delayed_inference,
     build_stream,
     extract,
@@ -229,7 +230,7 @@ def test_memory_is_bounded(model_and_cfg):
 def test_without_delay_the_future_is_empty(model_and_cfg):
     model, cfg = model_and_cfg
     pool = MemoryPool(cfg, model.roi_heads.num_channels)
-    live = DelayedInference(model, pool, delay=0)
+    live = DelayedInference([Member(model, pool)], delay=0)
     with torch.no_grad():
         results = [live([x]) for x in stream(cfg)]
     assert [len(r) for r in results] == [1] * len(results)

@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 
 from alphaaction_d2 import setup_cfg
-from alphaaction_d2.engine.inference import DelayedInference, build_memory_pool
+from alphaaction_d2.engine.inference import DelayedInference, Member, build_memory_pool
 from benchmarks.measure import Row, interleaved_medians, num_threads
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "Puppets" / "aia.yaml"
@@ -31,7 +31,7 @@ def rows(quick: bool) -> Iterator[Row]:
     clips = [random_clip(cfg.INPUT.NUM_FRAMES, size, second) for second in range(16)]
 
     def run(batch: int) -> None:
-        delayed = DelayedInference(model, build_memory_pool(cfg, model), together=True)
+        delayed = DelayedInference([Member(model, build_memory_pool(cfg, model))], together=True)
         with torch.no_grad():
             for i in range(0, len(clips), batch):
                 delayed(copy.copy(clips[i : i + batch]))
