@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from detectron2.config import CfgNode
@@ -64,14 +66,27 @@ def run_experiment(cfg: CfgNode, result: str = "ava_results.json", train: bool =
     return results
 
 
-def write_by_seed(output: Path, header: str, table: dict[str, dict[str, list[float]]]) -> str:
+def compare_by_seed(
+    output: Path,
+    header: str,
+    methods: Sequence[str],
+    seeds: Sequence[int],
+    measure: Callable[[str, int], dict[str, float]],
+) -> str:
     """Write `compare.{md,json}` of what methods reach, seed by seed, and give the text.
 
     Args:
-        header: of the first column.
-        table: what is measured -> method -> a number in per cent for each seed.
+        header: of the first column, which says what is measured.
+        measure: of a method and a seed: what is measured -> a number in per cent.
     """
-    methods = list(next(iter(table.values())))
+    table: dict[str, dict[str, list[float]]] = {}
+    for method in methods:
+        for seed in seeds:
+            start = time.process_time()
+            for what, value in measure(method, seed).items():
+                table.setdefault(what, {}).setdefault(method, []).append(value)
+            spent = time.process_time() - start
+            print(f"{method}, seed {seed}: {spent:.0f} s of processor time")
     rows = [
         [what, *(", ".join(f"{x:.1f}" for x in values[method]) for method in methods)]
         for what, values in table.items()

@@ -29,7 +29,6 @@ import csv
 import json
 import pickle
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +37,7 @@ import numpy as np
 
 from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.apps.console import setup_console
-from alphaaction_d2.apps.experiment import experiment_cfg, run_experiment, write_by_seed
+from alphaaction_d2.apps.experiment import compare_by_seed, experiment_cfg, run_experiment
 from alphaaction_d2.data.datasets.epic55 import LABELS
 from alphaaction_d2.data.video import VideoWriter
 from alphaaction_d2.evaluation.epic55 import action_prior, evaluate_epic55, top_k_hits
@@ -338,15 +337,12 @@ def accuracies(kitchen: Path, files: dict[str, Path]) -> dict[str, float]:
 
 def compare(output: Path, seeds: list[int], kitchen: Path) -> str:
     """Train everything and make a table, which is also written as `compare.{md,json}`."""
-    table: dict[str, dict[str, list[float]]] = {}
-    for method in METHODS:
-        for seed in seeds:
-            start = time.process_time()
-            files = {kind: train(kind, method, seed, kitchen, output) for kind in ("verb", "noun")}
-            print(f"{method}, seed {seed}: {time.process_time() - start:.0f} s of processor time")
-            for what, value in accuracies(kitchen, files).items():
-                table.setdefault(what, {}).setdefault(method, []).append(value)
-    return write_by_seed(output, "top-1 in %, by seed", table)
+
+    def measure(method: str, seed: int) -> dict[str, float]:
+        files = {kind: train(kind, method, seed, kitchen, output) for kind in ("verb", "noun")}
+        return accuracies(kitchen, files)
+
+    return compare_by_seed(output, "top-1 in %, by seed", METHODS, seeds, measure)
 
 
 def main(argv: list[str] | None = None) -> int:

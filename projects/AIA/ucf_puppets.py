@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import json
 import pickle
 import shutil
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +37,7 @@ import numpy as np
 
 from alphaaction_d2.apps.command_line import run_tool
 from alphaaction_d2.apps.console import setup_console
-from alphaaction_d2.apps.experiment import experiment_cfg, run_experiment, write_by_seed
+from alphaaction_d2.apps.experiment import compare_by_seed, experiment_cfg, run_experiment
 from alphaaction_d2.data.datasets.puppets.drawing import object_boxes, person_box, render_frame
 from alphaaction_d2.data.datasets.puppets.scripts import (
     STAGE_HEIGHT,
@@ -203,14 +203,8 @@ def train(method: str, seed: int, data: Path, output: Path) -> dict[str, float]:
 
 def compare(output: Path, seeds: Sequence[int], data: Path) -> str:
     """Train everything and make a table, which is also written as `compare.{md,json}`."""
-    table: dict[str, dict[str, list[float]]] = {}
-    for method in METHODS:
-        for seed in seeds:
-            start = time.process_time()
-            for what, value in train(method, seed, data, output).items():
-                table.setdefault(what, {}).setdefault(method, []).append(value)
-            print(f"{method}, seed {seed}: {time.process_time() - start:.0f} s of processor time")
-    return write_by_seed(output, "%, by seed", table)
+    measure = functools.partial(train, data=data, output=output)
+    return compare_by_seed(output, "%, by seed", METHODS, seeds, measure)
 
 
 def main(argv: list[str] | None = None) -> int:
