@@ -173,7 +173,8 @@ def test_config_builds(path):
     interaction, node = roi_heads.interaction, cfg.MODEL.INTERACTION
     assert (interaction is None) == (node.NAME == "")
     if interaction is not None:
-        assert type(interaction).__name__ == node.NAME
+        parts = getattr(interaction, "parts", [interaction])
+        assert " + ".join(type(x).__name__ for x in parts) == node.NAME
     if hasattr(interaction, "blocks"):
         assert [block[0] for block in interaction.blocks] == list(node.BLOCKS)
         assert interaction.needs_memory == ("M" in node.BLOCKS)
@@ -311,7 +312,8 @@ def test_frozen_memory_comes_from_the_baseline_of_the_same_recipe(path):
     (baseline,) = (x for x in map(load, models) if Path(x.OUTPUT_DIR) == weights.parent)
     assert baseline.MODEL.INTERACTION.NAME == ""
     assert baseline.DATASETS == cfg.DATASETS and baseline.MODEL.SLOWFAST == cfg.MODEL.SLOWFAST
-    assert baseline.SOLVER.IMS_PER_BATCH == cfg.SOLVER.IMS_PER_BATCH
+    if "Puppets" not in path.parts:  # there the start is a backbone that knows little
+        assert baseline.SOLVER.IMS_PER_BATCH == cfg.SOLVER.IMS_PER_BATCH
 
 
 # ---------------------------------------------------------------- the tables
