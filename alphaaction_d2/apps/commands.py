@@ -14,67 +14,54 @@ from .command_line import run_module
 
 
 class Command(NamedTuple):
-    """A command: its module in apps, with `parse_args` and `main`, a line of help, an example.
+    """A command, whose module in apps has `parse_args` and `main`."""
 
-    `needs_models` is False for what runs without torch or detectron2.
-    """
-
-    module: str
-    help: str
+    help: str  # one line
     example: str
-    needs_models: bool = True
+    module: str = ""  # where it is not called as the command
+    needs_models: bool = True  # False for what runs without torch or detectron2
 
 
 COMMANDS = {
-    "demo": Command("demo", "find out who does what in any video, and draw it", "film.mp4"),
+    "demo": Command("find out who does what in any video, and draw it", "film.mp4"),
     "live": Command(
-        "live",
         "the same for a camera, a stream or the screen, while it happens",
         "0 --video pieces",
     ),
     "segments": Command(
-        "segments",
         "find out what is done to what in a kitchen's film: verbs, nouns, actions over time",
         "--verbs v.yaml v.pth --nouns n.yaml n.pth --input film.mp4 --output out",
     ),
-    "boxes": Command(
-        "boxes", "find boxes of persons and objects with a detector", "--dataset my_data"
-    ),
+    "boxes": Command("find boxes of persons and objects with a detector", "--dataset my_data"),
     "check": Command(
-        "check",
         "read a data set: what is wrong, what is unusual, what training will see",
         "my_data --sheet my_data.png",
     ),
     "train": Command(
-        "train",
         "train a model, and evaluate it",
         "--config-file Small/aia.yaml DATASETS.FOLDERS \"('my_data',)\"",
     ),
     "evaluate": Command(
-        "evaluate",
         "evaluate a model on a data set, or score files of results",
         "--config-file output/config.yaml MODEL.WEIGHTS output/model_final.pth",
         needs_models=False,  # scoring files does not
     ),
     "convert": Command(
-        "convert",
         "convert published weights to a checkpoint of this project",
         "SLOWFAST_32x2_R101_50_50.pkl model.pth",
     ),
     "visualize": Command(
-        "visualize",
         "draw what a model looks at, or compare two evaluations class by class",
         "compare a/ava_results.json b/ava_results.json --output compare.png",
     ),
     "puppets": Command(
-        "puppets",
         "write the Puppets data set: small videos with tables, ready to train on",
         "--output datasets/puppets",
     ),
     "setup": Command(
-        "install_detectron2",
         "install detectron2, which is not on PyPI, unless it is there",
         "",
+        "install_detectron2",
         needs_models=False,
     ),
 }
@@ -104,4 +91,4 @@ def run(argv: Sequence[str]) -> int:
         sys.stderr.write(f"error: no command {name!r}: one of {', '.join(COMMANDS)}\n")
         return 2
     sys.argv = [f"alphaaction {name}", *rest]  # what usage lines, and processes of a group, tell
-    return run_module(command.module, rest, command.needs_models)
+    return run_module(command.module or name, rest, command.needs_models)

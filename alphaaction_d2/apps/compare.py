@@ -96,15 +96,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(name: str, weights: str, seed: int, puppets: Path, output: Path, opts: list[str]) -> Path:
-    """Train and test one configuration, or find the results of a finished run.
-
-    Args:
-        name: of the configuration.
-        weights: to begin with; empty for nothing.
-
-    Returns:
-        The folder of the run.
-    """
+    """Train one configuration, or find the results of a finished run; gives its folder. All but
+    `start` begin with the weights that `start` leaves."""
     cfg = experiment_cfg(
         PUPPETS_CONFIGS / f"{name}.yaml", opts, puppets, _folder(output, name, seed)
     )

@@ -34,17 +34,11 @@ def experiment_cfg(
 
 
 def run_experiment(cfg: CfgNode, result: str = "ava_results.json", train: bool = True) -> Path:
-    """Train and evaluate, or take the results of the same run from `cfg.OUTPUT_DIR`.
+    """Train and evaluate, or take the results of the same run from `cfg.OUTPUT_DIR`: where
+    `result`, the evaluator's file, is, if there is a test set (one at most).
 
     An interrupted run is resumed. What another configuration left in the folder is not used.
-
-    Args:
-        cfg: with one test set, or none; `cfg.SEED` >= 0 makes the run repeatable.
-        result: file that the evaluator writes.
-        train: False tests `cfg.MODEL.WEIGHTS` as they are.
-
-    Returns:
-        Where the evaluator's `result` is, if there is a test set.
+    `cfg.SEED` >= 0 makes the run repeatable.
     """
     folder = Path(cfg.OUTPUT_DIR)
     folder.mkdir(parents=True, exist_ok=True)

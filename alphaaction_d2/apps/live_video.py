@@ -35,10 +35,7 @@ class AnnotatedStream:
     """
 
     def __init__(self, alarm: str = "") -> None:
-        """
-        Args:
-            alarm: a line in red in every picture.
-        """
+        """Begin with nothing seen; `alarm` is a line in red in every picture."""
         self._alarm = alarm
         self._waiting: deque[tuple[int, np.ndarray]] = deque(maxlen=FPS * _WAITING_SECONDS)
         self._lock = threading.Lock()
@@ -96,10 +93,7 @@ class VideoPieces:
     """
 
     def __init__(self, folder: Path, piece_seconds: float, begin: datetime) -> None:
-        """
-        Args:
-            begin: time of day of the picture with number 0.
-        """
+        """Begin without a piece; `begin` is the time of day of the picture with number 0."""
         self.folder, self.piece_seconds, self.begin = folder, piece_seconds, begin
         self._writer: VideoWriter | None = None
         self._first = self._next = 0  # numbers of pictures: of this file's first, and what is due

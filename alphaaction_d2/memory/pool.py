@@ -257,11 +257,8 @@ class MemoryPool:
         )
 
     def update(self, writes: list[MemoryWrite], loss: float) -> None:
-        """Store clips, tagged with `loss`; an older entry of the same slot is replaced.
-
-        Args:
-            loss: total training loss of this step, averaged over workers; 1 in testing, where tags
-                are not read.
+        """Store clips, tagged with the training loss of this step, averaged over workers (in
+        testing, where tags are not read, 1); an older entry of the same slot is replaced.
 
         Raises:
             ValueError: `loss` is not a finite number above or equal to 0; nothing is stored.

@@ -59,15 +59,11 @@ class FixedSlots:
         slot_of: Callable[[float], int],
         shared: bool = False,
     ) -> None:
-        """
-        Args:
-            keyframes: video, timestamp and the most persons that it will hold. Of a keyframe that
-                comes several times (data sets may share some), the most crowded counts.
-            slot_of: the slot of a timestamp.
-            shared: a slot has room for all keyframes that fall into it.
+        """Make room for keyframes: video, timestamp and the most persons that it will hold.
 
-        Raises:
-            ValueError: two keyframes would take turns in overwriting one slot.
+        Of a keyframe that comes several times (data sets may share some), the most crowded counts.
+        A shared slot has room for all keyframes that fall into it; else two that would take turns
+        in overwriting one are a ValueError.
         """
         wanted: dict[str, dict[int, int]] = {}
         owners: dict[tuple[str, int], float] = {}

@@ -20,24 +20,17 @@ _GREY = (0.45,) * 3, (0.225,) * 3
 
 
 class Network(NamedTuple):
-    """A network as its library describes it.
+    """A network as its library describes it."""
 
-    Attributes:
-        library: whose it is: torchvision, pytorchvideo or transformers.
-        layer: whose output is the map; "": what the network itself gives.
-        clip: frames of a clip, every how many-th frame, frames a second.
-        short_side: of its pictures, in pixels.
-        mean, std: of grey levels from 0 to 1, by colour.
-        type, config: of transformers: type of the model, and how it differs from what the type's
-            configuration says by itself.
-    """
-
-    library: str
-    layer: str
-    clip: tuple[int, int, float]
-    short_side: int
+    library: str  # whose it is: torchvision, pytorchvideo or transformers
+    layer: str  # whose output is the map; "": what the network itself gives
+    clip: tuple[int, int, float]  # frames of a clip, every how many-th frame, frames a second
+    short_side: int  # of its pictures, in pixels
+    # mean, std: of grey levels from 0 to 1, by colour
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    # type, config: of transformers: type of the model, and how it differs from what the type's
+    # configuration says by itself
     type: str = ""
     config: dict[str, int] = {}
 

@@ -201,12 +201,8 @@ def _gain_legend(figure: Figure, names: tuple[str, str]) -> None:
 def comparison_chart(
     path: str | os.PathLike, runs: Mapping[str, Mapping[str, float]], *, title: str, subtitle: str
 ) -> Path:
-    """Grouped bars: one group of bars per class group, one bar per run.
-
-    Args:
-        runs: name of a run -> class group -> percent (NaN where there is none). All have the groups
-            of the first one.
-    """
+    """Grouped bars: one group of bars per class group, one bar per run. All runs have the groups of
+    the first one, in per cent (NaN where there is none)."""
     groups = list(next(iter(runs.values())))
     page_width = max(7, min(16, 1.6 + 0.3 * len(groups) * (len(runs) + 1)))
     figure = new_figure(page_width, 4.6, title, subtitle)

@@ -86,6 +86,6 @@ def test_no_such_command(capsys):
 
 
 def test_every_module_has_what_a_command_needs():
-    for command in COMMANDS.values():
-        module = importlib.import_module(f"alphaaction_d2.apps.{command.module}")
+    for name, command in COMMANDS.items():
+        module = importlib.import_module(f"alphaaction_d2.apps.{command.module or name}")
         assert callable(module.parse_args) and callable(module.main)
