@@ -174,6 +174,9 @@ def _add_slowfast(cfg: CN) -> None:
     cfg.MODEL.SLOWFAST.LATERAL_KERNEL = 5  # frames of the fast pathway a lateral connection sees
     # Keep pictures and convolutions in channels-last order; with bfloat16 much faster on the CPU.
     cfg.MODEL.CHANNELS_LAST = False
+    # Parts that torch.compile compiles when they are first called, in a minute or more: "backbone",
+    # "interaction". Worth it for hours of training on a GPU.
+    cfg.MODEL.COMPILE = ()
     # Pad pictures with zeros to a multiple of the backbone's strides. PySlowFast and pytorchvideo
     # do not: where a side is no multiple of 16 their scores differ by up to 0.015.
     # Clips of different sizes in one batch are padded to the largest in any case, so for their

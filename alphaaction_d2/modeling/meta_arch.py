@@ -6,6 +6,7 @@ Shape letters: N clips, C colour channels, T frames, H W picture.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from ..config import Groups, check_keys, number, one_of, refuse_unread, several, whole
 from ..structures import ClipFeatures, Losses, MemoryWindow, precision
 from .box_finder import BoxFinder
+from .compiling import PARTS, check_compiler, compile_parts
 from .roi_heads import ActionROIHeads, no_objects, whole_picture
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,7 @@ class ActionRCNN(nn.Module):
         channels_last: bool = False,
         test_dtype: torch.dtype = torch.float32,
         box_finder: BoxFinder | None = None,
+        compiled: Sequence[str] = (),
     ) -> None:
         """
         Args:
@@ -83,6 +86,7 @@ class ActionRCNN(nn.Module):
             test_dtype: what the backbone computes in when testing. All that follows it computes in
                 float32.
             box_finder: finds the boxes of test inputs that bring none.
+            compiled: of `compiling.PARTS`, those that torch compiles.
         """
         super().__init__()
         self.box_finder = box_finder
@@ -91,6 +95,7 @@ class ActionRCNN(nn.Module):
             backbone = backbone.to(memory_format=torch.channels_last_3d)
         self.backbone = backbone
         self.roi_heads = roi_heads
+        compile_parts(backbone, roi_heads.interaction, compiled)
         self.num_frames = num_frames
         self.pad_to_stride = pad_to_stride
         self._last_video: str | None = None  # these two only for a warning
@@ -107,11 +112,14 @@ class ActionRCNN(nn.Module):
             {
                 "PIXEL_MEAN": several(number(-1000, 1000), [3]),
                 "PIXEL_STD": several(number(0, 1000, above=True), [3]),
+                "COMPILE": several(one_of(PARTS), range(3)),
             },
         )
         check_keys(cfg, "INPUT", {"NUM_FRAMES": whole(1, 4096)})
         check_keys(cfg, "MODEL.BACKBONE", {"NAME": one_of(x for x, _ in BACKBONE_REGISTRY)})
         check_keys(cfg, "MODEL.ROI_HEADS", {"NAME": one_of(x for x, _ in ROI_HEADS_REGISTRY)})
+        if cfg.MODEL.COMPILE:
+            check_compiler(cfg.MODEL.DEVICE)
         backbone = build_backbone(cfg)
         if isinstance(backbone, ResNet | FPN):
             raise ValueError(
@@ -127,6 +135,7 @@ class ActionRCNN(nn.Module):
             "pad_to_stride": cfg.MODEL.PAD_TO_STRIDE,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
             "test_dtype": precision(cfg.TEST.DTYPE, "TEST.DTYPE", ("float32", "bfloat16")),
+            "compiled": tuple(cfg.MODEL.COMPILE),
             "box_finder": BoxFinder(cfg) if cfg.MODEL.PERSON_DETECTOR.CONFIG else None,
         }
 

@@ -165,24 +165,25 @@ class ResNet:
             activation: Callable[[], nn.Module] = nn.ReLU
             if stage == 2 and i in pathway.non_local_blocks:
                 activation = partial(_relu_and_non_local, out, NORMS[self.norm])
-            blocks.append(
-                create_res_block(
-                    dim_in=out if i else into,
-                    dim_inner=inner,
-                    dim_out=out,
-                    bottleneck=create_bottleneck_block,
-                    use_shortcut=i == 0 and spacing.gave_up_stride,
-                    conv_a=LongConv3d,
-                    conv_a_kernel_size=(1 + 2 * reach, 1, 1),
-                    conv_a_stride=(1, 1, 1),
-                    conv_a_padding=(reach, 0, 0),
-                    conv_b_stride=(1, stride, stride),
-                    conv_b_padding=(0, dilation, dilation),
-                    conv_b_dilation=(1, dilation, dilation),
-                    norm=NORMS[self.norm],
-                    activation_block=activation,
-                )
+            block = create_res_block(
+                dim_in=out if i else into,
+                dim_inner=inner,
+                dim_out=out,
+                bottleneck=create_bottleneck_block,
+                use_shortcut=i == 0 and spacing.gave_up_stride,
+                conv_a=LongConv3d,
+                conv_a_kernel_size=(1 + 2 * reach, 1, 1),
+                conv_a_stride=(1, 1, 1),
+                conv_a_padding=(reach, 0, 0),
+                conv_b_stride=(1, stride, stride),
+                conv_b_padding=(0, dilation, dilation),
+                conv_b_dilation=(1, dilation, dilation),
+                norm=NORMS[self.norm],
+                activation_block=activation,
             )
+            if block.branch1_conv is not None:  # else numbers of numpy: to torch.compile, tensors
+                block.branch1_conv.stride = tuple(map(int, block.branch1_conv.stride))
+            blocks.append(block)
         return ResStage(nn.ModuleList(blocks))
 
 
