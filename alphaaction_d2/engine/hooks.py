@@ -19,6 +19,7 @@ from ..formats.writing import write_atomically
 from ..memory.pool import MemoryPool
 from ..modeling.interaction import InteractionModule
 from .distributed.exchange import store_everywhere
+from .stopwatch import TimeLeft
 
 logger = logging.getLogger(__name__)
 
@@ -148,8 +149,8 @@ class ProgressWriter(EventWriter):
             return
         self._told = now
         each = histories["time"].global_avg()
-        left = int(each * (self._max_iter - done))
+        left = TimeLeft(each * (self._max_iter - done))
         logger.info(
-            "Step %d of %d, loss %.3f, %.2f s a step, %d:%02d min left",
-            *(done, self._max_iter, histories["total_loss"].median(20), each, *divmod(left, 60)),
+            "Step %d of %d, loss %.3f, %.2f s a step, %s",
+            *(done, self._max_iter, histories["total_loss"].median(20), each, left),
         )

@@ -12,6 +12,14 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
+class TimeLeft(float):
+    """Seconds that something still takes, in messages. Who knows of more to come adds to it."""
+
+    def __str__(self) -> str:
+        minutes, seconds = divmod(int(self), 60)
+        return f"{minutes}:{seconds:02d} min left"
+
+
 class Stopwatch(threading.local):
     """Counts the seconds of stages of work; what is done inside another stage counts once.
 

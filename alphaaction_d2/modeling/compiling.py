@@ -15,11 +15,8 @@ PARTS = ("backbone", "interaction")  # of ActionRCNN, as MODEL.COMPILE names the
 
 
 def compile_parts(backbone: nn.Module, interaction: nn.Module | None, parts: Iterable[str]) -> None:
-    """Have parts compiled when they are first called.
-
-    Of the interaction, what takes and gives tensors alone: around that are lists of clips, and
-    hooks that look at them.
-    """
+    """Have parts compiled when they are first called: of the interaction what takes and gives
+    tensors alone, since around that are lists of clips, and hooks that look at them."""
     modules = [backbone] if "backbone" in parts else []
     if "interaction" in parts and interaction is not None:
         kinds = (InteractionBlock, GraphLayer, DualAttention)
@@ -34,10 +31,6 @@ def check_compiler(device: str) -> None:
         torch.compile(torch.neg)(torch.ones(2, device=device))
     except Exception as error:  # of many kinds
         raise ValueError(
-            "MODEL.COMPILE: torch.compile does not work here; it needs a C++ compiler such as g++ "
-            f"(on a GPU also triton). Install it, or set MODEL.COMPILE (). {_first_line(error)}"
+            "MODEL.COMPILE: torch.compile does not work here; it needs a C++ compiler such as g++, "
+            f"on a GPU also triton; install it, or set (). {str(error).strip().splitlines()[:1]}"
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

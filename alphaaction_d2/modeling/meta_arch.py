@@ -95,7 +95,8 @@ class ActionRCNN(nn.Module):
             backbone = backbone.to(memory_format=torch.channels_last_3d)
         self.backbone = backbone
         self.roi_heads = roi_heads
-        compile_parts(backbone, roi_heads.interaction, compiled)
+        if compiled:
+            compile_parts(backbone, roi_heads.interaction, compiled)
         self.num_frames = num_frames
         self.pad_to_stride = pad_to_stride
         self._last_video: str | None = None  # these two only for a warning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from unittest import mock
 
@@ -15,6 +16,8 @@ from alphaaction_d2.apps.experiment import PUPPETS_CONFIGS
 from alphaaction_d2.checkpoint.checkpointer import load_for_inference
 from alphaaction_d2.data.datasets.puppets.generate import generate_puppets
 from alphaaction_d2.data.datasets.puppets.scripts import PUPPET_CLASSES
+from alphaaction_d2.engine import Trainer
+from alphaaction_d2.engine.stopwatch import TimeLeft
 from alphaaction_d2.formats.config_files import setup_cfg
 from tests.helpers import loaded_tool
 
@@ -104,3 +107,56 @@ def test_ways_to_keep_the_memory_are_compared(puppets, tmp_path):
     for seed in (2, 3):
         cfg = (tmp_path / f"update_frozen_seed{seed}" / "config.yaml").read_text()
         assert cfg.count(str(start)) == 2  # the model and its memory begin with the same weights
+
+
+def test_what_is_left_is_that_of_the_whole(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(make_demo.time, "monotonic", lambda: now[0])
+    whole = make_demo.Whole([x for x in make_demo.STAGES if x != "backbone"])
+
+    def shown(left: float) -> str:
+        record = logging.LogRecord("x", logging.INFO, "", 0, "a %s", (TimeLeft(left),), None)
+        assert whole.filter(record) and whole.filter(record)  # of two handlers
+        return record.getMessage()
+
+    assert shown(whole.begin("videos")) == "a 5:51 min left"  # 20 + 304 + 21 + 6 s
+    now[0] = 40
+    assert shown(whole.begin("training")) == "a 5:31 min left"
+    assert shown(60) == "a 1:27 min left"
+    now[0] = 41
+    assert shown(whole.begin("drawing")) == "a 0:06 min left"
+    now[0] = 55
+    whole.begin()
+    assert whole.seconds == {"videos": 40, "training": 1, "drawing": 14}
+
+
+@pytest.mark.parametrize("where", ["training", "drawing"])
+def test_after_ctrl_c_the_demo_goes_on(puppets, tmp_path, where):
+    """What was saved before is used; the same report comes out."""
+    original_step = Trainer.run_step
+
+    def stop(*args, **options):
+        if where == "drawing" or args[0].iter == 3:
+            raise KeyboardInterrupt
+        return original_step(*args, **options)
+
+    options = ("--output", tmp_path, "--num-videos", 1, *SHORT, "SOLVER.MAX_ITER", 4)
+    options += ("SOLVER.CHECKPOINT_PERIOD", 2)
+    target = Trainer if where == "training" else make_demo
+    name = "run_step" if where == "training" else "process_video"
+    with (
+        mock.patch.object(make_demo, "generate_puppets", return_value=puppets),
+        loaded_tool(TOOLS / "make_demo.py") as run,
+    ):
+        with mock.patch.object(target, name, stop):
+            assert run(*options) == 130
+        final = tmp_path / "training" / "model_final.pth"
+        assert final.exists() == (where == "drawing") and not (tmp_path / "report.html").exists()
+        before = final.stat().st_mtime_ns if final.exists() else 0
+        with mock.patch.object(
+            Trainer, "run_step", autospec=True, side_effect=original_step
+        ) as step:
+            assert run(*options) == 0
+    assert step.call_count == (2 if where == "training" else 0)
+    assert not before or final.stat().st_mtime_ns == before
+    assert (tmp_path / "report.html").is_file()

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import benchmark as tool  # noqa: E402
-from benchmarks import interaction, profile, training  # noqa: E402
+from benchmarks import gpu, interaction, profile, training  # noqa: E402
 from benchmarks.measure import Row, interleaved_medians, num_threads  # noqa: E402
 
 
@@ -201,3 +201,23 @@ def test_the_parts_of_a_step(config, tmp_path):
     assert list(seconds) == list(profile.PARTS)
     stored = cfg.DATALOADER.STORED_VARIANTS > 0
     assert all((x == 0) is (stored and part in ("backbone", "RoI")) for part, x in seconds.items())
+
+
+def test_what_is_measured_on_a_gpu(tmp_path, capsys):
+    """On the CPU, at tiny sizes: the script runs, keeps to its time, and a backbone is no slower
+    than the model that it is a part of."""
+    file = tmp_path / "rows.json"
+    small = ["--size", "64", "48", "--batches", "1", "2", "--minutes", "0.1", "--json", str(file)]
+    assert gpu.main(["--device", "cpu", "--config", "Small/aia", *small]) == 0
+    rows = json.loads(file.read_text())["rows"]
+    assert len(rows) == 1 + 2 * 2 * 3 and rows[0]["what"] == "decoding, one core"
+    taken = [row for row in rows if "clips/s" in row]
+    assert taken and all(row["clips/s"] > 0 and row["runs"] >= 1 for row in taken)
+    assert all(row.get("note") == "no time left" for row in rows if row not in taken)
+    assert "| testing, backbone" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_not_there_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert run_tool(lambda: gpu.main([])) == 2
+    assert "--device cpu shows that the script runs" in capsys.readouterr().err
