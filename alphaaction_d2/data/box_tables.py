@@ -18,15 +18,6 @@ Keyframe = tuple[str, int]  # video id, second
 
 _SECONDS = 10**8  # more than a timestamp may have
 _NOTHING = slice(0, 0)
-_NO_ROWS = AVARows(
-    videos=[],
-    video_codes=np.zeros(0, np.int32),
-    timestamps=np.zeros(0),
-    boxes=np.zeros((0, 4)),
-    labels=np.zeros(0, np.int64),
-    scores=np.zeros(0),
-    person_ids=np.zeros(0, np.int64),
-)
 
 
 def split_at_keyframes(file: BoxFile) -> tuple[BoxFile, BoxFile]:
@@ -55,6 +46,12 @@ def _keyframes_from(rows: AVARows, numbers: np.ndarray) -> list[Keyframe]:
     return [(rows.videos[code], s) for code, s in zip(codes.tolist(), seconds.tolist())]
 
 
+def _runs(numbers: np.ndarray) -> list[slice]:
+    """Where equal numbers (N,), from 0 on, stand together."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1)).tolist()
+    return [slice(*x) for x in zip(starts, [*starts[1:], len(numbers)])]
+
+
 def _found(rows: AVARows) -> FoundBoxes:
     return FoundBoxes(rows.boxes, rows.scores.astype(np.float32), rows.person_ids)
 
@@ -68,14 +65,13 @@ class KeyframeTable:
 
     def __init__(self, tables: Sequence[AVARows]) -> None:
         """Take boxes as fractions, one time per second of a video."""
-        rows = concatenate_rows([*tables] or [_NO_ROWS])
+        rows = concatenate_rows(tables)
         numbers = _keyframe_numbers(rows)
         order = np.argsort(numbers, kind="stable")
         numbers, self.rows = numbers[order], select_rows(rows, order)
-        starts = np.flatnonzero(np.diff(numbers, prepend=-1))
-        stops = [*starts[1:].tolist(), len(order)]
-        keys = _keyframes_from(rows, numbers[starts])
-        self.places = {k: slice(*x) for k, *x in zip(keys, starts.tolist(), stops)}
+        runs = _runs(numbers)
+        keys = _keyframes_from(rows, numbers[[run.start for run in runs]])
+        self.places = dict(zip(keys, runs))
         self._found = _found(self.rows)
 
     def place(self, key: Keyframe) -> slice:
@@ -104,13 +100,10 @@ class DenseBoxes:
 
     def __init__(self, tables: Sequence[AVARows]) -> None:
         """Take boxes at any times, as fractions."""
-        rows = concatenate_rows([*tables] or [_NO_ROWS])
+        rows = concatenate_rows(tables)
         rows = select_rows(rows, np.lexsort((rows.timestamps, rows.video_codes)))
-        starts = np.flatnonzero(np.diff(rows.video_codes, prepend=-1)).tolist()
-        self._places = {
-            rows.videos[rows.video_codes[start]]: slice(start, stop)
-            for start, stop in zip(starts, [*starts[1:], len(rows)])
-        }
+        codes = rows.video_codes
+        self._places = {rows.videos[codes[run.start]]: run for run in _runs(codes)}
         self._times, self._found = rows.timestamps, _found(rows)
 
     def __len__(self) -> int:

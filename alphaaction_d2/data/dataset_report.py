@@ -421,11 +421,11 @@ def _check_boxes(report: DatasetReport, split: SplitData, min_person_score: floa
         return
     where, annotated = split.place("persons"), set(split.keyframes)
     persons = split.persons
-    for what in why_no_persons(persons, persons.labels < 0, min_person_score):
-        report.add(False, where, what)
+    odd = why_no_persons(persons, persons.labels < 0, min_person_score)
     if split.annotations is not None and len(persons):
-        for what in why_unjoined(split.annotations, persons):
-            report.add(False, where, what)
+        odd += why_unjoined(split.annotations, persons)
+    for what in odd:
+        report.add(False, where, what)
     found = keyframes_in(split.persons)
     if without := annotated - found:
         what = f"no detected person on {len(without)} of {len(annotated)} keyframes"

@@ -50,8 +50,8 @@ def summarise(
 
     lines = []
     for split in report.splits:
-        keys = {key for key in split.keyframes if key[0] in report.videos}
-        keys = {key for key in keys if report.videos[key[0]].info.spans(key[1])}
+        seen = [key for key in split.keyframes if key[0] in report.videos]
+        keys = {key for key in seen if report.videos[key[0]].info.spans(key[1])}
         detected, objects = (
             0 if rows is None else sum(key in keys for key in row_keyframes(rows))
             for rows in (split.persons, split.objects)

@@ -93,12 +93,7 @@ class SeededClips(Dataset):
 
 
 class TrainLoader:
-    """Batches of clips without end, which knows where it is and can go on from there.
-
-    Attributes:
-        seed: of order and augmentation.
-        batches: delivered so far, of the whole run.
-    """
+    """Batches of clips without end, which knows where it is and can go on from there."""
 
     def __init__(
         self,
@@ -129,7 +124,7 @@ class TrainLoader:
         self.is_wide = np.array(wide) if aspect_ratio_grouping else None
         self.keyframes = DatasetFromList(keyframes, copy=False)  # one buffer, cheap to share
         self.mapper = mapper
-        self.batches = 0
+        self.batches = 0  # delivered so far, of the whole run
 
     def __iter__(self) -> Iterator[list[dict]]:
         loader = DataLoader(

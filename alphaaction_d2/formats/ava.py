@@ -198,6 +198,10 @@ def concatenate_rows(tables: Sequence[AVARows]) -> AVARows:
             new = [classes.setdefault(name, len(classes)) for name in rows.class_names]
             part["labels"] = np.array([*new, -1], dtype=np.int64)[rows.labels]
         parts.append(part)
+    if not parts:
+        none, numbers = np.zeros(0, np.int64), np.zeros(0)
+        codes = none.astype(np.int32)
+        parts = [dict(zip(_COLUMNS, (codes, numbers, np.zeros((0, 4)), none, numbers, none)))]
     return AVARows(
         videos=list(videos),
         **{name: np.concatenate([part[name] for part in parts]) for name in _COLUMNS},

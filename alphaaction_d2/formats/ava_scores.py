@@ -39,9 +39,8 @@ def read_ava_scores(path: str | os.PathLike) -> AVARows:
     for name, array in arrays.items():
         wanted = shapes.get(name, (len(codes),))
         if array.shape != wanted or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
-            raise ValueError(
-                f"{path}: {name} {array.shape} of {array.dtype}: expected {wanted} finite numbers"
-            )
+            expected = f"expected {wanted} finite numbers"
+            raise ValueError(f"{path}: {name} {array.shape} of {array.dtype}: {expected}")
     if len(codes) and not 0 <= codes.min() <= codes.max() < len(videos):
         raise ValueError(f"{path}: video_codes: expected places in the {len(videos)} videos")
     unknown = np.full(len(codes), -1)

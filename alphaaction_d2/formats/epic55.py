@@ -225,17 +225,16 @@ def read_epic_scores(
         raise ValueError(f'{path}: expected the arrays "uids" and "logits"')
     expected = (len(segments), num_classes)
     if logits.shape != expected or logits.dtype.kind not in "fiu":
+        what = f"a row for each of the {len(segments)} segments of {segments.source or 'the list'}"
         raise ValueError(
-            f"{path}: logits {logits.shape} of {logits.dtype}; expected {expected} numbers, a row "
-            f"for each of the {len(segments)} segments of {segments.source or 'the list'}"
+            f"{path}: logits {logits.shape} of {logits.dtype}; expected {expected} numbers, {what}"
         )
-    if not np.isfinite(logits).all():
-        row = int(np.flatnonzero(~np.isfinite(logits).all(axis=1))[0])
-        raise ValueError(f"{path}: row {row} has numbers that are not finite")
+    finite = np.isfinite(logits).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{path}: row {int(finite.argmin())} has numbers that are not finite")
     if uids.shape != segments.uids.shape:
-        raise ValueError(
-            f"{path}: uids {uids.shape}; expected {segments.uids.shape}, one for each row of logits"
-        )
+        expected_uids = f"expected {segments.uids.shape}, one for each row of logits"
+        raise ValueError(f"{path}: uids {uids.shape}; {expected_uids}")
     if twice := _comes_twice(uids):
         raise ValueError(f"{path}: {twice}")
     if not np.array_equal(np.sort(uids), np.sort(segments.uids)):

@@ -201,10 +201,8 @@ def write_results_json(path: str | os.PathLike, result: VideoResult) -> Path:
     try:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     except ValueError as error:
-        raise ValueError(
-            f"{path}: the result of {result.video_id} holds scores that are not numbers; "
-            "the model or its input is damaged"
-        ) from error
+        what = f"the result of {result.video_id} holds scores that are not numbers"
+        raise ValueError(f"{path}: {what}; the model or its input is damaged") from error
     return write_atomically(path, text + "\n")
 
 
@@ -273,9 +271,8 @@ def read_evaluation(path: str | os.PathLike) -> tuple[list[ClassAP], str]:
         # "dialect": what it was called before
         return classes, str(content.get("protocol") or content["dialect"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(
-            f"{path}: not a result file of the AVA evaluator (ava_results.json): {error!r}"
-        ) from error
+        what = "not a result file of the AVA evaluator (ava_results.json)"
+        raise ValueError(f"{path}: {what}: {error!r}") from error
 
 
 def read_best_scores(path: str | os.PathLike, class_names: Sequence[str]) -> dict[str, float]:

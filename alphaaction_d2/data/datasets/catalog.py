@@ -34,8 +34,8 @@ def register(
 ) -> None:
     """Register a data set whose files are read when it is first used.
 
-    What the files say for the metadata, `on_demand`, is read (FileNotFoundError where one is
-    missing) when somebody asks for it; `metadata` is known without.
+    What they say for the metadata, `on_demand`, is read when it is asked for (FileNotFoundError
+    where one is missing); `metadata` is known without.
     """
     DatasetCatalog.register(name, load)
     known = vars(MetadataCatalog.get(name))  # somebody may have set colours, say

@@ -229,10 +229,7 @@ def read_hands_and_objects(
     """Read hands and objects of some videos from files of boxes, of which there may be none."""
     sizes = {video: (info.width, info.height) for video, info in videos.items()}
     tables = [read_boxes(x, "objects").as_fractions(sizes.get).rows for x in paths]
-    rows = [table for table in tables if len(table)]
-    if not rows:
-        return DenseBoxes([]), DenseBoxes([])
-    table = concatenate_rows(rows)
+    table = concatenate_rows([table for table in tables if len(table)])
     hands = are_hands(table)
     return DenseBoxes([select_rows(table, hands)]), DenseBoxes([select_rows(table, ~hands)])
 

@@ -146,13 +146,10 @@ def load_ucf101_24(name: str, files: UCFFiles) -> list[dict]:
 
 def _compare_lengths(name: str, annotations: UCFAnnotations, infos: dict[str, VideoInfo]) -> None:
     """Warn of videos with fewer frames than their annotations count: frames would be others."""
-    short = []
-    for video, annotated in zip(annotations.videos, annotations.num_frames.tolist()):
-        info = infos.get(video)
-        if info is not None and info.duration is not None:
-            number = round(info.duration * FRAME_RATE)
-            if number < annotated:
-                short.append(f"{video} has {number} of {annotated}")
+    lengths = {video: x.duration for video, x in infos.items() if x.duration is not None}
+    numbers = {video: round(seconds * FRAME_RATE) for video, seconds in lengths.items()}
+    counts = zip(annotations.videos, annotations.num_frames.tolist())
+    short = [f"{x} has {numbers[x]} of {n}" for x, n in counts if numbers.get(x, n) < n]
     if short:
         logger.warning(
             "%s: %d of %d videos have fewer frames than annotated: are these the original videos, "

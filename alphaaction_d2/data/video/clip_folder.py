@@ -29,8 +29,8 @@ VIDEO_SUFFIXES = frozenset(
     ".m4v .mjpeg .mjpg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .obu .ogv .ts .vob .webm .wmv "
     ".y4m".split()
 )
-_MAX_SECONDS = 2.0  # of a clip; a longer one is no clip of one second
-_ABOUT_A_SECOND = (0.75, 1.25)
+MAX_CLIP_SECONDS = 2.0  # a longer one is no clip of one second
+ABOUT_A_SECOND = (0.75, 1.25)
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,8})([^0-9]*)", re.DOTALL)
 
 
@@ -71,16 +71,6 @@ def has_plain_names(clips: dict[int, str]) -> bool:
     return all(os.path.splitext(name)[0].isdecimal() for name in clips.values())
 
 
-def is_clip_length(seconds: float) -> bool:
-    """Whether a video is short enough to be one of those clips."""
-    return seconds <= _MAX_SECONDS
-
-
-def is_about_a_second(seconds: float) -> bool:
-    """Whether a video is as long as one of those clips should be."""
-    return _ABOUT_A_SECOND[0] <= seconds <= _ABOUT_A_SECOND[1]
-
-
 class ClipFolder(FrameSource):
     """A folder of one-second clips as a source of frames, one clip open at a time."""
 
@@ -114,7 +104,7 @@ class ClipFolder(FrameSource):
             raise VideoError(f"{path}: none of its {len(clips)} clips can be opened")
         begin = float(self._seconds[self._place])
         clip = first.info
-        if clip.duration is not None and not is_clip_length(clip.duration):
+        if clip.duration is not None and clip.duration > MAX_CLIP_SECONDS:
             self._close_file()
             raise VideoError(
                 f"{path}: {self._names[self._place]} lasts {clip.duration:.1f} s, expected clips "

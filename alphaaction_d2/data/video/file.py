@@ -513,10 +513,8 @@ class VideoWriter:
             raise ValueError(f"{self.path}: the file is finished, open a new writer")
         rgb_frame = np.asarray(rgb_frame)
         if rgb_frame.dtype != np.uint8 or rgb_frame.shape != (*self._size, 3):
-            raise ValueError(
-                f"{self.path}: the frame to write is {rgb_frame.dtype} {rgb_frame.shape}, "
-                f"expected uint8 {(*self._size, 3)}"
-            )
+            what = f"the frame to write is {rgb_frame.dtype} {rgb_frame.shape}"
+            raise ValueError(f"{self.path}: {what}, expected uint8 {(*self._size, 3)}")
         if any(size % 2 for size in self._size):
             rgb_frame = np.pad(rgb_frame, self._padding, mode="edge")
         frame = self._reformatter.reformat(
@@ -548,7 +546,7 @@ class VideoWriter:
         """Finish the file and give it its name."""
         if self._container is None:
             return
-        if self.frames_written == 0:
+        if not self.frames_written:
             self._discard()
             raise VideoError(f"{self.path}: not written, no frame was given for it")
         with self._discarding("could not be finished"):

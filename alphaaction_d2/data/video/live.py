@@ -82,18 +82,13 @@ class _Address(VideoFile):
 
 
 class LiveStream:
-    """The frames of something that happens now, as (seconds since the first one, picture).
-
-    Attributes:
-        name: of the video, without passwords.
-        lost_seconds: for which there were no pictures, since the connection was lost.
-    """
+    """The frames of something that happens now, as (seconds since the first one, picture)."""
 
     def __init__(self, source: str) -> None:
         """Connect to what `open_source` opens, so that VideoErrors come at once."""
         self._source = source
-        self.name = source_name(source)
-        self.lost_seconds = 0.0
+        self.name = source_name(source)  # of the video, without passwords
+        self.lost_seconds = 0.0  # without pictures, since the connection was lost
         self._stopped = threading.Event()
         self._frames, self._ends = open_source(source)
 

@@ -27,10 +27,10 @@ import numpy as np
 
 from ..clip_sampling import frames_shown_at, is_shown_by
 from .clip_folder import (
+    ABOUT_A_SECOND,
+    MAX_CLIP_SECONDS,
     ClipFolder,
     has_plain_names,
-    is_about_a_second,
-    is_clip_length,
     numbered_clips,
     video_files,
 )
@@ -39,7 +39,7 @@ from .frame_folder import FrameFolder, PictureSeries, picture_series
 from .source import FrameSource, VideoError, VideoInfo, warn
 from .timing import NOT_SAID, TIMING_FILE, timing_of_file, timing_of_folder
 
-# One `VideoReader.read` holds everything between its first and last moment, except gaps this long.
+# One `pictures` holds everything between its first and last moment, except gaps this long.
 _MAX_GAP_SECONDS = 2.0
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.IGNORECASE | re.DOTALL)
 
@@ -334,9 +334,10 @@ def is_video_folder(path: str | os.PathLike) -> bool:
     files = [Path(path) / name for name in content.values()]
     if not has_plain_names(content):
         some = [first_that_opens([x])[0] for x in {files[0], files[len(files) // 2], files[-1]}]
-        return len(files) > 1 and all(x and is_about_a_second(x.duration or 0) for x in some)
+        least, most = ABOUT_A_SECOND
+        return len(files) > 1 and all(x and least <= (x.duration or 0) <= most for x in some)
     first, _ = first_that_opens(files)
-    return first is not None and is_clip_length(first.duration or 0)
+    return first is not None and (first.duration or 0) <= MAX_CLIP_SECONDS
 
 
 def find_videos(folder: str | os.PathLike) -> dict[str, list[Path]]:

@@ -267,7 +267,7 @@ def render_frame(script: VideoScript, time: float) -> np.ndarray:
     x1, y1, x2, y2 = _chest_box(script)
     drawn: list[tuple[float, int]] = [(script.chest[1], 0)]
     drawn += [(p.baseline, p.person_id) for p in script.puppets]
-    in_front: list[tuple[str, Puppet, _Figure, Cell]] = []
+    in_front: list[tuple[Cell, Puppet, _Figure]] = []
     for _, person_id in sorted(drawn):
         if person_id == 0:
             canvas.box((x1, y1, x2, y2), script.chest_colour)
@@ -281,9 +281,9 @@ def render_frame(script: VideoScript, time: float) -> np.ndarray:
         _draw_puppet(canvas, puppet, figure, _flash_at(script, person_id, time))
         gesture, amount, _ = _gesture_at(script.cells[person_id], time)
         if gesture is not None and amount > 0.5 and gesture.gesture in ("ring", "carry"):
-            in_front.append((gesture.gesture, puppet, figure, gesture))
-    for kind, puppet, figure, gesture in in_front:
-        if kind == "carry":
+            in_front.append((gesture, puppet, figure))
+    for gesture, puppet, figure in in_front:
+        if gesture.gesture == "carry":
             left, top, right, bottom = box = _parcel_box(puppet, figure)
             canvas.box(box, (205, 150, 80))
             middle = (left + right) / 2
