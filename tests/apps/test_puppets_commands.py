@@ -63,13 +63,13 @@ def test_methods_are_compared_per_group(puppets, tmp_path):
         mock.patch.object(compare, "generate_puppets", return_value=puppets),
         loaded_tool(TOOLS / "compare.py") as run,
     ):
-        options = ("--methods", "AIA", "IGMN, tracked", "--seeds", 1, 2, "--output", tmp_path)
+        options = ("--methods", "AIA", "IGMN tracked", "--seeds", 1, 2, "--output", tmp_path)
         assert run(*options, *SHORT) == 0
         with mock.patch.object(compare, "run_experiment", side_effect=finished) as again:
             assert run(*options, *SHORT) == 0
     assert len(again.call_args_list) == 6
     table = json.loads((tmp_path / "compare.json").read_text())
-    assert list(table) == ["AIA", "IGMN", "IGMN, tracked"]  # whose networks it tests
+    assert list(table) == ["AIA", "IGMN", "IGMN tracked"]  # whose networks it tests
     assert all(len(aps) == 2 for groups in table.values() for aps in groups.values())
     text = (tmp_path / "compare.md").read_text()
     assert "| AIA " in text
