@@ -1,6 +1,7 @@
 # `make demo` and `make test` set up what they need and then do it; `make help` lists the rest.
 #
 # VENV=path       an existing environment to use instead of .venv: only what is missing is installed
+#                 (one with PyTorch's CPU builds is much smaller without a GPU: docs/benchmarks.md)
 # PYTHON=python3  the Python (3.10 or newer) that creates .venv
 # PYTEST_ARGS, DEMO_ARGS, COMPARE_ARGS    passed on to pytest, tools/make_demo.py and the comparisons
 

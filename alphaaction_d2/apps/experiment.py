@@ -44,13 +44,14 @@ def run_experiment(cfg: CfgNode, result: str = "ava_results.json", train: bool =
     folder.mkdir(parents=True, exist_ok=True)
     results, record = folder / result, folder / "config.yaml"
     same = record.is_file() and record.read_text(encoding="utf-8") == cfg.dump()
-    finished = results if cfg.DATASETS.TEST else folder / "model_final.pth"
-    if same and finished.is_file():
+    # Results alone do not say so: training that was stopped in its last step was evaluated, too.
+    finished = [results] * bool(cfg.DATASETS.TEST) + [folder / "model_final.pth"] * train
+    if same and all(file.is_file() for file in finished):
         logger.info("%s: finished before", folder)
         return results
     if not same:
-        finished.unlink(missing_ok=True)
-        (folder / "last_checkpoint").unlink(missing_ok=True)
+        for file in (*finished, folder / "last_checkpoint"):
+            file.unlink(missing_ok=True)
         record.write_text(cfg.dump(), encoding="utf-8")
     register_datasets(cfg)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED)
