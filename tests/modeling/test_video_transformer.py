@@ -53,7 +53,7 @@ def test_positions_tell_places_apart():
     [
         ((f"{VIT}.CHANNELS", 100), "VIT.CHANNELS 100: expected a multiple of 64"),
         ((f"{VIT}.DEPTH", 0), "VIT.DEPTH 0: expected a whole number from 1"),
-        ((f"{VIT}.TUBELET", 3), "INPUT.NUM_FRAMES 8: VideoTransformer takes multiples of 3"),
+        ((f"{VIT}.TUBELET", 3), "8 frames: VideoTransformer takes multiples of 3: see INPUT.NUM_F"),
     ],
 )
 def test_odd_values_are_told(keys, expected):
