@@ -5,6 +5,7 @@
     python tools/benchmark.py --rows interaction backbone --json benchmark.json
     python tools/benchmark.py profile --help    where the time of a training step goes
     python tools/benchmark.py gpu --help        what a GPU does, in eight minutes
+    python tools/benchmark.py networks --help   what a clip costs in other libraries' networks
 
 Every area (a module in tools/benchmarks) has several rows. The exit code is 0 when all limits are
 kept, 1 when one is missed.
@@ -25,7 +26,7 @@ from tabulate import tabulate
 
 from alphaaction_d2.apps.command_line import run_tool, tool_parser
 
-COMMANDS = ("profile", "gpu")  # modules of tools/benchmarks that are commands of their own
+COMMANDS = ("profile", "gpu", "networks")  # modules of tools/benchmarks, commands of their own
 NOT_AREAS = {"__init__", "measure", *COMMANDS}
 
 

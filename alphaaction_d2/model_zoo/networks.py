@@ -22,7 +22,7 @@ _GREY = (0.45,) * 3, (0.225,) * 3
 class Network(NamedTuple):
     """A network as its library describes it."""
 
-    library: str  # whose it is: torchvision, pytorchvideo or transformers
+    library: str  # whose it is, as in the name of its builder
     layer: str  # whose output is the map; "": what the network itself gives
     clip: tuple[int, int, float]  # frames of a clip, every how many-th frame, frames a second
     short_side: int  # of its pictures, in pixels
@@ -37,15 +37,15 @@ class Network(NamedTuple):
 
 NETWORKS = {
     # torchvision: clips and frame rates are those that its accuracies were measured with
-    "r3d_18": Network("torchvision", "layer4", (16, 1, 15.0), 128, *_KINETICS),
-    "mc3_18": Network("torchvision", "layer4", (16, 1, 15.0), 128, *_KINETICS),
-    "r2plus1d_18": Network("torchvision", "layer4", (16, 1, 15.0), 128, *_KINETICS),
-    "s3d": Network("torchvision", "features", (128, 1, 15.0), 256, *_KINETICS),
-    "swin3d_t": Network("torchvision", "norm", (32, 1, 15.0), 256, *_IMAGENET),
-    "swin3d_s": Network("torchvision", "norm", (32, 1, 15.0), 256, *_IMAGENET),
-    "swin3d_b": Network("torchvision", "norm", (32, 1, 15.0), 256, *_IMAGENET),
-    "mvit_v1_b": Network("torchvision", "norm", (16, 1, 7.5), 256, *_GREY),
-    "mvit_v2_s": Network("torchvision", "norm", (16, 1, 7.5), 256, *_GREY),
+    "r3d_18": Network("torchvision_video", "layer4", (16, 1, 15.0), 128, *_KINETICS),
+    "mc3_18": Network("torchvision_video", "layer4", (16, 1, 15.0), 128, *_KINETICS),
+    "r2plus1d_18": Network("torchvision_video", "layer4", (16, 1, 15.0), 128, *_KINETICS),
+    "s3d": Network("torchvision_video", "features", (128, 1, 15.0), 256, *_KINETICS),
+    "swin3d_t": Network("torchvision_video", "norm", (32, 1, 15.0), 256, *_IMAGENET),
+    "swin3d_s": Network("torchvision_video", "norm", (32, 1, 15.0), 256, *_IMAGENET),
+    "swin3d_b": Network("torchvision_video", "norm", (32, 1, 15.0), 256, *_IMAGENET),
+    "mvit_v1_b": Network("torchvision_video", "norm", (16, 1, 7.5), 256, *_GREY),
+    "mvit_v2_s": Network("torchvision_video", "norm", (16, 1, 7.5), 256, *_GREY),
 }
 
 for _name, _layer, _frames, _side in (  # all of pytorchvideo's are trained at 30 frames a second
@@ -125,6 +125,7 @@ def fill_network_defaults(cfg: CfgNode) -> None:
     network = find_network(cfg.MODEL.VIDEO_BACKBONE.NAME)
     frames, step, fps = network.clip
     for node, key, value in (
+        (cfg.MODEL.BACKBONE, "NAME", f"build_{network.library}_backbone"),
         (cfg.MODEL.VIDEO_BACKBONE, "LAYER", network.layer),
         (cfg.MODEL, "PIXEL_MEAN", [round(255 * x, 4) for x in network.mean]),
         (cfg.MODEL, "PIXEL_STD", [round(255 * x, 4) for x in network.std]),

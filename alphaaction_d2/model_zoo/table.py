@@ -168,8 +168,9 @@ def _table() -> dict[str, Published]:
         ("swin3d_s", "da41c237", "79.521"),
     ):
         table[f"Kinetics/torchvision_{name}"] = Published(
-            *("", f"{_TORCHVISION}/{name}-{sha}.pth", "torchvision", BSD),
-            f"{top1} top-1, Kinetics-400",
+            f"Backbones/{name}_aia.yaml",
+            *(f"{_TORCHVISION}/{name}-{sha}.pth", "torchvision", BSD),
+            f"to train from ({top1} top-1, Kinetics-400)",
         )
     for name, file, box_ap in (
         ("fasterrcnn_resnet50_fpn_v2", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a", "46.7"),

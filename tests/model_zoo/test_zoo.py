@@ -104,7 +104,9 @@ def test_configurations_by_name_address_and_path(server, tmp_path):
     with pytest.raises(FileNotFoundError, match="did you mean AVA/released/aia_dense_R50_4x16"):
         setup_cfg("aia_dense_R50_4x16")
     with pytest.raises(FileNotFoundError, match="no configuration of this project fits"):
-        setup_cfg("Kinetics/torchvision_r3d_18")
+        setup_cfg("torchvision:fasterrcnn_resnet50_fpn_v2")
+    r3d_18 = setup_cfg("Kinetics/torchvision_r3d_18").MODEL.VIDEO_BACKBONE
+    assert (r3d_18.NAME, r3d_18.WEIGHTS) == ("r3d_18", "Kinetics/torchvision_r3d_18")
     (tmp_path / "x.yaml").write_text("_BASE_: Small/aia\n")
     with pytest.raises(FileNotFoundError, match=r"x\.yaml: _BASE_: .*aia: no such"):
         setup_cfg(str(tmp_path / "x.yaml"))

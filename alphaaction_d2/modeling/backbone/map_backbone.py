@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
@@ -118,8 +117,7 @@ class MapBackbone(VideoBackbone):
             if ours in mine or name.endswith("num_batches_tracked"):
                 converted[ours] = value
             else:
-                is_behind = any(f"{name}.".startswith(f"{x}.") for x in self.removed)
-                left_over[name] = BEHIND if is_behind else FOREIGN_LAYER
+                left_over[name] = BEHIND if name.startswith(self.removed) else FOREIGN_LAYER
         return Converted(converted, left_over) if 2 * len(converted) > len(mine) else None
 
     def _map(self, clips: Tensor, parameters: dict[str, Tensor]) -> Tensor:
@@ -130,40 +128,38 @@ class MapBackbone(VideoBackbone):
         try:
             output = functional_call(self.network, parameters, (clips,), self.options)
         except _Reached as reached:
-            output = reached.output
+            (output,) = reached.args
         return as_map(output, grid)
 
     def _grid(self, clips: Tensor) -> Grid:
         """Count the patches of clips, or what the first convolution makes of them."""
         sizes = clips.shape[2:]
-        for n, (kernel, stride, _), what in zip(
-            sizes, self.first_conv, ("frames", "rows", "columns")
-        ):
+        for n, (kernel, stride, _) in zip(sizes, self.first_conv):
             if kernel == stride and n % stride:  # patches: what is left over would be cut off
-                remedy = "INPUT.NUM_FRAMES" if what == "frames" else "MODEL.PAD_TO_STRIDE True"
                 raise ValueError(
-                    f"clips of {n} {what}: {self.name} takes multiples of {stride}: see {remedy}"
+                    f"clips of {' x '.join(map(str, sizes))}: {self.name} takes multiples of "
+                    f"{' x '.join(str(s) for _, s, _ in self.first_conv)}: see INPUT.NUM_FRAMES, "
+                    "and for pictures MODEL.PAD_TO_STRIDE"
                 )
         t, h, w = ((n + 2 * p - k) // s + 1 for n, (k, s, p) in zip(sizes, self.first_conv))
         return t, h, w
 
     def _find(self, layer: str) -> nn.Module:
-        try:
-            return self.network.get_submodule(layer)
-        except AttributeError:
-            known = [name for name, _ in self.network.named_modules() if name]
-            close = difflib.get_close_matches(layer, known, n=1)
-            short = close or [name for name in known if name.count(".") < 1 + (len(known) < 30)]
+        layers = dict(self.network.named_modules())
+        if layer not in layers:
+            close = difflib.get_close_matches(layer, layers, n=3, cutoff=0.4)
+            known = close or [name for name, _ in self.network.named_children()]
             raise ValueError(
-                f"MODEL.VIDEO_BACKBONE.LAYER {layer!r}: {self.name} has no such layer; "
-                f"{'did you mean ' if close else 'it has '}{', '.join(short)}"
-            ) from None
+                f"MODEL.VIDEO_BACKBONE.LAYER {layer!r}: {self.name} has none of this name, but for "
+                f"example {', '.join(known)}"
+            )
+        return layers[layer]
 
     def _measure(self, layer: str) -> tuple[str, ...]:
         """Run a dummy clip for the map's channels and stride; remove what it did not need.
 
         Returns:
-            Names of the modules that were removed.
+            Names of the modules that were removed, with a dot behind.
         """
         side = 64 * max(stride for _, stride, _ in self.first_conv)
         clip = torch.empty(1, 3, self.num_frames, side, side // 2, device="meta")
@@ -179,12 +175,12 @@ class MapBackbone(VideoBackbone):
                 f"INPUT.NUM_FRAMES {self.num_frames}: {self.name} takes no such clips, its layers "
                 f"say: {str(error).partition(chr(10))[0]}; give it longer ones"
             ) from error
-        stride, remainder = divmod(side, found.shape[3])
-        if remainder or found.shape[4] * stride != side // 2:
+        height, width = found.shape[3:]
+        stride = side // height
+        if (stride * height, stride * width) != (side, side // 2):
             raise ValueError(
-                f"MODEL.VIDEO_BACKBONE.LAYER {layer!r} of {self.name} makes {found.shape[3]} x "
-                f"{found.shape[4]} cells of {side} x {side // 2} pixels: not the same stride both "
-                "ways; name another layer"
+                f"MODEL.VIDEO_BACKBONE.LAYER {layer!r} of {self.name} makes {height} x {width} "
+                f"cells of {side} x {side // 2} pixels, which is no stride: name another layer"
             )
         self._out_features = ["map"]
         self._out_feature_channels = {"map": found.shape[1]}
@@ -221,28 +217,8 @@ def as_map(output: object, grid: Grid) -> Tensor:
     )
 
 
-def resample_positions(table: Tensor, old: Sequence[int], new: Sequence[int]) -> Tensor:
-    """Resample a table of positions to another grid, bicubic over two axes, linear along one.
-
-    Args:
-        table: (L, C), L the product of `old`.
-
-    Returns:
-        (L', C), L' the product of `new`.
-    """
-    if tuple(old) == tuple(new):
-        return table
-    mode = "bicubic" if len(old) == 2 else "linear"
-    values = table.t().reshape(1, -1, *old)
-    return F.interpolate(values, size=tuple(new), mode=mode).flatten(2)[0].t()
-
-
 class _Reached(Exception):
-    """The layer has been computed, and what follows need not be."""
-
-    def __init__(self, output: object) -> None:
-        super().__init__()
-        self.output = output
+    """The layer has been computed, with this output, and what follows need not be."""
 
 
 def _stop(module: nn.Module, inputs: tuple, output: object) -> None:
@@ -251,16 +227,15 @@ def _stop(module: nn.Module, inputs: tuple, output: object) -> None:
 
 def _remove(network: nn.Module, unused: set[str]) -> tuple[str, ...]:
     """Take out the modules that have unused parameters only; single ones do not train."""
-    removed: list[str] = []
+    removed: tuple[str, ...] = ()
     for name, module in list(network.named_modules()):
         inside = {f"{name}.{key}" for key, _ in module.named_parameters()}
-        gone = any(name.startswith(f"{x}.") for x in removed)
-        if name and inside and inside <= unused and not gone:
+        if name and inside and inside <= unused and not f"{name}.".startswith(removed):
             network.set_submodule(name, nn.Identity())
-            removed.append(name)
+            removed += (f"{name}.",)
     for key, parameter in network.named_parameters():
         parameter.requires_grad_(parameter.requires_grad and key not in unused)
-    return tuple(removed)
+    return removed
 
 
 def _freeze_normalisation(network: nn.Module) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -20,13 +21,13 @@ from torchvision.models.video import MViT
 from ...checkpoint.checkpointer import load_for_inference
 from ...config import check_keys, files_of, one_of, refuse_unread
 from ...model_zoo.networks import find_network
-from .map_backbone import Fit, Grid, MapBackbone, resample_positions
+from .map_backbone import Fit, Grid, MapBackbone
 
 
 @BACKBONE_REGISTRY.register()
 def build_torchvision_video_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MapBackbone:
     """Build a video network of torchvision from `cfg.MODEL.VIDEO_BACKBONE`."""
-    find_network(cfg.MODEL.VIDEO_BACKBONE.NAME, "torchvision")
+    find_network(cfg.MODEL.VIDEO_BACKBONE.NAME, "torchvision_video")
     network = get_model(cfg.MODEL.VIDEO_BACKBONE.NAME, weights=None)
     return _build(cfg, network, fit_mvit if isinstance(network, MViT) else None)
 
@@ -83,14 +84,13 @@ def _load_transformer(kind: Any, config: Any, weights: str, needed: bool) -> Any
         return kind(config)
     try:
         network, told = kind.from_pretrained(weights, config=config, output_loading_info=True)
+        if missing := sorted(told["missing_keys"]):
+            raise ValueError(
+                f"{len(missing)} tensors of the network are missing: {', '.join(missing[:3])} ..."
+            )
     except (OSError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"MODEL.VIDEO_BACKBONE.WEIGHTS {weights}: {reason}") from error
-    if missing := sorted(told["missing_keys"]):
-        raise ValueError(
-            f"MODEL.VIDEO_BACKBONE.WEIGHTS {weights} lacks {len(missing)} tensors of the network, "
-            f"among them {', '.join(missing[:3])}"
-        )
     return network
 
 
@@ -98,7 +98,8 @@ def fit_mvit(network: nn.Module, parameters: Mapping[str, Tensor], grid: Grid) -
     """Suit torchvision's MViT to a grid: v1 has tables of positions, v2 resamples its own."""
     encoding: Any = network.pos_encoding
     encoding.temporal_size, encoding.spatial_size = grid[0], grid[1:]
-    return _resampled(parameters, "pos_encoding.spatial_pos", "pos_encoding.temporal_pos", grid)
+    tables = {"pos_encoding.temporal_pos": grid[:1], "pos_encoding.spatial_pos": grid[1:]}
+    return {x: resample(parameters[x], new) for x, new in tables.items() if x in parameters}
 
 
 def fit_pytorchvideo_mvit(
@@ -109,25 +110,23 @@ def fit_pytorchvideo_mvit(
     encoding._patch_embed_shape = grid
     encoding.num_temporal_patch, encoding.num_spatial_patch = grid[0], grid[1] * grid[2]
     start = "cls_positional_encoding.pos_embed_"
-    return _resampled(parameters, f"{start}spatial", f"{start}temporal", grid)
+    tables = {f"{start}temporal": grid[:1], f"{start}spatial": grid[1:]}
+    return {x: resample(parameters[x], new) for x, new in tables.items()}
 
 
 def fit_videomae(
     network: nn.Module, parameters: Mapping[str, Tensor], grid: Grid
 ) -> dict[str, Tensor]:
-    """Suit VideoMAE to a grid: its sines, which are no parameters, are resampled in space and then
-    in time."""
+    """Suit VideoMAE to a grid: its sines, which are no parameters, are resampled."""
     embeddings: Any = network.embeddings
     config = embeddings.config
     if not hasattr(embeddings, "trained_positions"):
-        embeddings.trained_positions = embeddings.position_embeddings[0]
-    t, side = config.num_frames // config.tubelet_size, config.image_size // config.patch_size
-    table = embeddings.trained_positions.unflatten(0, (t, side * side))
-    table = torch.stack([resample_positions(x, (side, side), grid[1:]) for x in table])
-    cells = resample_positions(table.flatten(1), (t,), grid[:1])
-    embeddings.position_embeddings = cells.reshape(1, math.prod(grid), -1)
-    size = [n * config.patch_size for n in grid[1:]]
-    embeddings.patch_embeddings.image_size = size
+        embeddings.trained_positions = embeddings.position_embeddings
+    frames = config.num_frames // config.tubelet_size
+    table = resample(embeddings.trained_positions.unflatten(1, (frames, -1)), grid[1:])
+    table = resample(table.transpose(1, 2), grid[:1]).transpose(1, 2)  # 1 x t x h * w x C
+    embeddings.position_embeddings = table.flatten(1, 2)
+    embeddings.patch_embeddings.image_size = [n * config.patch_size for n in grid[1:]]
     return {}
 
 
@@ -153,37 +152,28 @@ def _say_places(attention: Any, inputs: tuple, options: dict) -> tuple[tuple, di
 _FITS: dict[str, Fit] = {"vjepa2": fit_vjepa2, "videomae": fit_videomae}
 
 
-def _resampled(
-    parameters: Mapping[str, Tensor], space: str, time: str, grid: Grid
-) -> dict[str, Tensor]:
-    """Resample a table of (square) space and one of time, where there are such."""
-    if space not in parameters:
-        return {}
-    tables = {}
-    for name, new in ((space, grid[1:]), (time, grid[:1])):
-        table = parameters[name]
-        cells = table.shape[-2]
-        old = (math.isqrt(cells),) * 2 if name == space else (cells,)
-        tables[name] = resample_positions(table.flatten(0, -2), old, new).reshape(
-            *table.shape[:-2], -1, table.shape[-1]
-        )
-    return tables
+def resample(table: Tensor, new: Sequence[int]) -> Tensor:
+    """Resample positions: bicubic over a square that becomes `new` (h, w), linear along time (t,).
+
+    Args:
+        table: (..., L, C), L the cells of the square, or of time.
+    """
+    cells = table.shape[-2]
+    old = (math.isqrt(cells),) * 2 if len(new) == 2 else (cells,)
+    if old == tuple(new):
+        return table
+    values = table.flatten(0, -3) if table.dim() > 2 else table[None]
+    values = values.transpose(1, 2).unflatten(2, old)
+    values = F.interpolate(values, tuple(new), mode="bicubic" if len(new) == 2 else "linear")
+    return values.flatten(2).transpose(1, 2).reshape(*table.shape[:-2], -1, table.shape[-1])
 
 
 def _build(cfg: CfgNode, network: nn.Module, fit: Fit | None = None, **form: Any) -> MapBackbone:
     refuse_unread(cfg, "backbone")
     check_keys(cfg, "MODEL.VIDEO_BACKBONE", {"NORM": one_of(["BN", "FrozenBN"])})
     node = cfg.MODEL.VIDEO_BACKBONE
-    backbone = MapBackbone(
-        network,
-        node.LAYER,
-        num_frames=cfg.INPUT.NUM_FRAMES,
-        name=node.NAME,
-        fit=fit,
-        norm=node.NORM,
-        frozen=node.FROZEN,
-        **form,
-    )
+    form |= {"num_frames": cfg.INPUT.NUM_FRAMES, "name": node.NAME, "fit": fit}
+    backbone = MapBackbone(network, node.LAYER, norm=node.NORM, frozen=node.FROZEN, **form)
     if node.WEIGHTS and not cfg.MODEL.WEIGHTS and "transformers" not in cfg.MODEL.BACKBONE.NAME:
         with files_of("MODEL.VIDEO_BACKBONE.WEIGHTS"):
             load_for_inference(backbone, node.WEIGHTS)
