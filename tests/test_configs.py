@@ -139,7 +139,8 @@ BOTH = {  # Sec. 4.1 and the released configurations
 
 @functools.cache
 def load(path: Path) -> CfgNode:
-    return setup_cfg(str(path), ["MODEL.DEVICE", "meta"])
+    without_download = ("MODEL.VIDEO_BACKBONE.WEIGHTS", "")
+    return setup_cfg(str(path), ["MODEL.DEVICE", "meta", *without_download])
 
 
 _MODELS: dict[str, torch.nn.Module] = {}

@@ -170,7 +170,7 @@ def _table() -> dict[str, Published]:
         table[f"Kinetics/torchvision_{name}"] = Published(
             f"Backbones/{name}_aia.yaml",
             *(f"{_TORCHVISION}/{name}-{sha}.pth", "torchvision", BSD),
-            f"to train from ({top1} top-1, Kinetics-400)",
+            f"{top1} top-1, Kinetics-400",
         )
     for name, file, box_ap in (
         ("fasterrcnn_resnet50_fpn_v2", "fasterrcnn_resnet50_fpn_v2_coco-dd69338a", "46.7"),
