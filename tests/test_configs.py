@@ -170,7 +170,7 @@ def test_config_builds(path):
     classes = class_groups(cfg).num_classes
     assert roi_heads.predictor.cls_score.out_features == roi_heads.predictor.groups[-1].stop
     assert roi_heads.predictor.groups[-1].stop == classes
-    assert classes == 80 or {"Puppets", "EPIC-Kitchens", "UCF101-24"} & set(path.parts)
+    assert classes == 80 or {"OwnData", "Puppets", "EPIC-Kitchens", "UCF101-24"} & set(path.parts)
     interaction, node = roi_heads.interaction, cfg.MODEL.INTERACTION
     assert (interaction is None) == (node.NAME == "")
     if interaction is not None:

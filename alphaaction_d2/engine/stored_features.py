@@ -40,6 +40,7 @@ from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, ClipFeatures
 from .distributed.exchange import wait_for_all
 from .feature_files import FeatureFiles
+from .inference import extract
 
 logger = logging.getLogger(__name__)
 
@@ -273,7 +274,8 @@ def _extracted(
     for batch in batches:
         number, unit = begun.popleft()
         with seeded(unit.seed):  # a jittered slow pathway
-            features = model.extract(batch)
+            # What is shared does without the activations of so many clips at a time.
+            features = model.extract(batch) if files is None else extract(model, batch)
         yield unit, [_without_pictures(x, f) for x, f in zip(batch, features)]
         share = number / len(mine)
         left = (time.monotonic() - start) * (1 / share - 1) / 60
