@@ -1,4 +1,4 @@
-"""configs/OwnData: a frozen network, features on disk, AIA and IGMN on top, on a data set folder."""
+"""configs/OwnData: a frozen network, features on disk, AIA and IGMN on top of them."""
 
 from __future__ import annotations
 
