@@ -35,6 +35,7 @@ from torch.utils.data import DataLoader
 from ..data.dataset_mapper import CONSUMED, ActionDatasetMapper, annotated_classes
 from ..data.randomness import derived_seed, seeded
 from ..data.train_loader import Place, SeededClips, TrainLoader
+from ..data.video.timing import timing_of_file, timing_of_folder
 from ..memory.file import state_checksum
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import AnnotatedPersons, ClipFeatures
@@ -209,13 +210,16 @@ def _what_is_shown(keyframe: dict, mapper: ActionDatasetMapper) -> str:
 
 def _fingerprint(path: Path) -> str:
     """Tell a video from others by its content, wherever it lies: by size, start and end of a file,
-    and by names and sizes of a folder's files."""
+    by names and sizes of a folder's files, and by what frames.yaml says of their times."""
+    timing = timing_of_folder(path) if path.is_dir() else timing_of_file(path)
+    shown = str((timing.fps, timing.start, timing.first))
     if path.is_dir():
-        return str(sorted((x.name, x.stat().st_size) for x in os.scandir(path)))
+        return str([shown, *sorted((x.name, x.stat().st_size) for x in os.scandir(path))])
     with path.open("rb") as file:
         start, size = file.read(_ENDS), path.stat().st_size
         file.seek(max(size - _ENDS, 0))
-        return state_checksum({"size": size, "start": start, "end": file.read()})
+        content = {"shown": shown, "size": size, "start": start, "end": file.read()}
+        return state_checksum(content)
 
 
 def _expected_bytes(model: ActionRCNN, mapper: ActionDatasetMapper, keyframe: dict) -> int:

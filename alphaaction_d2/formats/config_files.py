@@ -70,7 +70,7 @@ def setup_cfg(config_file: str, opts: Sequence[object] = ()) -> CfgNode:
 
 def merge_config_file(cfg: CfgNode, path: str) -> None:
     """Merge a YAML file, and the files that it names as its bases; errors as in `setup_cfg`."""
-    for file, values in _files_with_bases(str(path), ()):
+    for file, values in _files_with_bases(str(path), (), set()):
         for key, value in _leaves(file, cfg, values):
             _merge(cfg, key, value, file)
 
@@ -87,8 +87,13 @@ def merge_overrides(cfg: CfgNode, opts: Sequence[object]) -> None:
         _merge(cfg, str(key), value, "override")
 
 
-def _files_with_bases(path: str, children: tuple[str, ...]) -> Iterator[tuple[str, dict]]:
-    """(file, its contents) of the bases first, then of the file itself."""
+def _files_with_bases(
+    path: str, children: tuple[str, ...], merged: set[str]
+) -> Iterator[tuple[str, dict]]:
+    """(file, its contents) of the bases first, then of the file itself.
+
+    A base that two bases share comes once: it must not reset what the first of them says.
+    """
     if children and "://" not in path and not Path(path).is_file():
         raise FileNotFoundError(f"{children[-1]}: _BASE_: {path}: no such configuration file")
     local = find_config(path)
@@ -108,8 +113,10 @@ def _files_with_bases(path: str, children: tuple[str, ...]) -> Iterator[tuple[st
         base = str(Path(base).expanduser()) if base.startswith("~") else base
         if "://" not in base:  # beside the file
             base = urljoin(path, base) if "://" in path else str(Path(local).parent / base)
-        yield from _files_with_bases(base, (*children, identity))
-    yield path, values
+        yield from _files_with_bases(base, (*children, identity), merged)
+    if identity not in merged:
+        merged.add(identity)
+        yield path, values
 
 
 def _leaves(file: str, cfg: CfgNode, values: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:

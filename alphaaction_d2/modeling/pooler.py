@@ -53,7 +53,7 @@ class RoIPooler(nn.Module):
 
 class _RoIAlign(torch.autograd.Function):
     """torchvision's, with another way back: what a RoI has of a map is a product with a matrix for
-    each axis. That takes a quarter of the time (on the CPU), and on a GPU comes out the same every
+    each axis. That takes a third of the time (on the CPU), and on a GPU comes out the same every
     time."""
 
     @staticmethod

@@ -19,6 +19,7 @@ from alphaaction_d2.engine.feature_files import FeatureFiles
 from alphaaction_d2.engine.stored_features import (
     _BYTES_BESIDES,
     _expected_bytes,
+    _fingerprint,
     store_features,
 )
 from alphaaction_d2.structures import ClipFeatures
@@ -342,6 +343,22 @@ def test_what_another_network_or_clip_says_has_another_folder(folder, tmp_path, 
     files = [FeatureFiles.of(x.cfg, x.model) for x in (first, first, second)]
     names = [(x.folder, x.clips) for x in files]
     assert names[0] == names[1] != names[2]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_other_times_are_other_pictures(tmp_path, is_folder):
+    video = tmp_path / "videos" / "one"
+    video.parent.mkdir()
+    if is_folder:
+        video.mkdir()
+        (video / "1.jpg").write_bytes(b"picture")
+    else:
+        video.write_bytes(b"video")
+    found = {_fingerprint(video)}
+    for start in (900, 902):
+        (video.parent / "frames.yaml").write_text(f"fps: 25\nstart: {start}\n")
+        found.add(_fingerprint(video))
+    assert len(found) == 3
 
 
 def test_a_full_disk_is_told_before_work(folder, tmp_path, monkeypatch):

@@ -121,6 +121,14 @@ def test_several_bases_one_after_the_other(tmp_path):
     assert isinstance(cfg.SOLVER.BASE_LR, float)
 
 
+def test_a_base_of_two_bases_resets_nothing(tmp_path):
+    write(tmp_path, "base.yaml", "SOLVER: {MAX_ITER: 1, BASE_LR: 1}")
+    write(tmp_path, "a.yaml", "_BASE_: base.yaml\nSOLVER: {MAX_ITER: 2}")
+    write(tmp_path, "b.yaml", "_BASE_: base.yaml\nSOLVER: {BASE_LR: 3}")
+    cfg = setup_cfg(write(tmp_path, "c.yaml", "_BASE_: [a.yaml, b.yaml]"))
+    assert (cfg.SOLVER.MAX_ITER, cfg.SOLVER.BASE_LR) == (2, 3.0)
+
+
 @pytest.mark.parametrize("inherited", [False, True])
 def test_no_file_runs_code(tmp_path, monkeypatch, inherited):
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ from detectron2.modeling import build_backbone
 
 from alphaaction_d2.engine.inference import build_frozen_model
 from alphaaction_d2.modeling.backbone.joined import look_of
+from alphaaction_d2.modeling.interaction.build import memory_channels
 from tests.engine.test_resume import assert_equal
 from tests.helpers import CONFIGS, build_trainer, model_input, small_cfg, write_dataset
 
@@ -184,3 +185,23 @@ def test_a_network_looks_at_its_own_clip_as_it_is(files):
     look = look_of(cfg, cfg, "itself")
     assert list(look.frames) == list(range(cfg.INPUT.NUM_FRAMES))
     assert list(look.gain) == [1, 1, 1] and list(look.offset) == [0, 0, 0]
+
+
+def test_the_width_of_a_memory_needs_no_numbers(tmp_path):
+    """pytorchvideo's MViT computes with its tables while it is built."""
+    path = tmp_path / "mvit.yaml"
+    base = f'_BASE_: "{CONFIGS}/Base-MapBackbone.yaml"'
+    path.write_text(f'{base}\nMODEL: {{VIDEO_BACKBONE: {{NAME: "mvit_base_16x4"}}}}\n')
+    assert memory_channels(small_cfg(None, "MODEL.MEMORY.FROZEN_CONFIG", str(path)), 5) == 768
+
+
+def test_trained_parts_need_no_weights_to_begin_from(files, tmp_path):
+    part = tmp_path / "part.yaml"
+    begin = '{MODEL: {VIDEO_BACKBONE: {WEIGHTS: "nowhere.pth"}}}'
+    part.write_text(f'_BASE_: "{files["r3d"]}"\n{begin[1:-1]}\n')
+    cfg = joined(files, None, "MODEL.WEIGHTS", "trained.pth")
+    cfg.MODEL.JOINED_BACKBONE.NETWORKS = ((files["small"], ""), (str(part), ""))
+    assert len(build_backbone(cfg).networks) == 2
+    cfg.MODEL.WEIGHTS = ""
+    with pytest.raises(FileNotFoundError, match="nowhere.pth"):
+        build_backbone(cfg)

@@ -53,7 +53,9 @@ def test_positions_tell_places_apart():
     [
         ((f"{VIT}.CHANNELS", 100), "VIT.CHANNELS 100: expected a multiple of 64"),
         ((f"{VIT}.DEPTH", 0), "VIT.DEPTH 0: expected a whole number from 1"),
-        ((f"{VIT}.TUBELET", 3), "8 frames: VideoTransformer takes multiples of 3: see INPUT.NUM_F"),
+        ((f"{VIT}.TUBELET", 3), "clips of 8 x .*takes multiples of 3 x 16 x 16: see INPUT.NUM_F"),
+        (("MODEL.VIDEO_BACKBONE.WEIGHTS", "a.pth"), "WEIGHTS 'a.pth': .* are MODEL.WEIGHTS"),
+        (("MODEL.VIDEO_BACKBONE.LAYER", "norm"), "LAYER 'norm': .* does not read this key"),
     ],
 )
 def test_odd_values_are_told(keys, expected):

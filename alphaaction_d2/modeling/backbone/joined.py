@@ -128,6 +128,8 @@ def _load(cfg: CfgNode, weights: str, needed: bool) -> Backbone:
     """Build a configuration's backbone, with weights to begin from where they are needed."""
     if weights:
         cfg.MODEL.WEIGHTS = weights
+    if not needed:  # nor those that a library's network begins with
+        cfg.MODEL.WEIGHTS = "not needed"
     if not (needed and cfg.MODEL.WEIGHTS):
         return build_backbone(cfg)
     cfg.MODEL.INTERACTION.NAME = ""

@@ -37,7 +37,8 @@ def build_pytorchvideo_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MapBack
     """Build a network of pytorchvideo's hub from `cfg.MODEL.VIDEO_BACKBONE`."""
     name = cfg.MODEL.VIDEO_BACKBONE.NAME
     find_network(name, "pytorchvideo")
-    network = getattr(hub, name)()
+    with torch.device("cpu"):  # MViT computes with numbers that a meta tensor does not have
+        network = getattr(hub, name)()
     return _build(cfg, network, fit_pytorchvideo_mvit if name.startswith("mvit") else None)
 
 

@@ -124,5 +124,11 @@ def build_video_transformer_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Tr
     refuse_unread(cfg, "backbone")
     check_keys(cfg, "MODEL.VIDEO_BACKBONE.VIT", _KEYS)
     frames, node = cfg.INPUT.NUM_FRAMES, cfg.MODEL.VIDEO_BACKBONE
+    for key in ("NAME", "LAYER", "WEIGHTS"):
+        if node[key]:
+            raise ValueError(
+                f"MODEL.VIDEO_BACKBONE.{key} {node[key]!r}: the transformer of "
+                "MODEL.VIDEO_BACKBONE.VIT does not read this key; its weights are MODEL.WEIGHTS"
+            )
     network = VideoTransformer(frames, node.VIT.TUBELET, node.VIT.CHANNELS, node.VIT.DEPTH)
     return TransformerBackbone(network, "", num_frames=frames, frozen=node.FROZEN)
