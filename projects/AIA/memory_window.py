@@ -8,11 +8,12 @@ memory around it, draws memory_window.png (time and peak memory relative to the 
 writes the numbers to memory_window.json. For comparison, --joint draws what the paper calls joint
 training: without a memory, the clips of the window are part of the step themselves.
 
-Time is the median over --repeats rounds in which all windows take turns, so that whatever else the
-machine does meets all of them; on the CPU it is the processor time of all threads, which other
-programs hardly change. Peak memory is that of a process of its own for every window: on a
-GPU what torch has allocated at most, on the CPU how much the process has grown since before the
-model was built.
+Time is the median over --repeats rounds in which the windows of the memory take turns, so that
+whatever else the machine does meets all of them; joint training is measured one window after the
+other, as its clips would not fit into memory together. On the CPU it is the processor time of all
+threads, which other programs hardly change. Peak memory is that of a process of its own for every
+window: on a GPU what torch has allocated at most, on the CPU how much the process has grown since
+before the model was built.
 """
 
 from __future__ import annotations
@@ -151,10 +152,12 @@ def measure(args: argparse.Namespace) -> dict:
         if done.returncode:
             raise RuntimeError(f"{LABELS[method]}, {length} s: the process failed, see above")
         peaks.append(int(done.stdout.split()[-1]))
-    medians: list[float] = []
-    for method in METHODS:  # one after the other: joint training would get in the way of the rest
-        steps = [build_step(cfg, method, length) for length in lengths[method]]
-        medians += interleaved_medians(steps, args.repeats, cfg)
+        print(f"{LABELS[method]:>14}, {length:3d} s: {peaks[-1] / 2**20:8.0f} MiB", flush=True)
+    steps = [build_step(cfg, "memory", length) for length in args.lengths]
+    medians = interleaved_medians(steps, args.repeats, cfg)
+    del steps
+    for length in args.joint:  # one after the other: together they would not fit into memory
+        medians += interleaved_medians([build_step(cfg, "joint", length)], args.repeats, cfg)
     methods: dict[str, list[dict]] = {}
     for (method, length), median, peak in zip(runs, medians, peaks):
         rows = methods.setdefault(method, [])
