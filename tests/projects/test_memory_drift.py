@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
 from alphaaction_d2.apps.experiment import PUPPETS_CONFIGS
@@ -31,6 +32,10 @@ def script() -> SimpleNamespace:
 
 def test_what_stands_still_does_not_drift_and_slots_grow_old(script, tmp_path, monkeypatch):
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path))
+    for name in ("puppets_train", "puppets_val"):  # other tests have such a set elsewhere
+        for catalog in (DatasetCatalog, MetadataCatalog):
+            monkeypatch.setitem(catalog.data, name, None)  # what was there comes back afterwards
+            del catalog.data[name]
     generate_puppets(tmp_path / "puppets", num_train=1, num_val=1, seconds=12, num_workers=0)
     monkeypatch.setitem(script.main.__globals__, "generate_puppets", lambda _: tmp_path / "puppets")
     weights = ("--weights", str(PUPPETS_CONFIGS / "backbone.pth"))

@@ -214,6 +214,7 @@ def test_what_is_measured_on_a_gpu(tmp_path, capsys):
     taken = [row for row in rows if "clips/s" in row]
     assert taken and all(row["clips/s"] > 0 and row["runs"] >= 1 for row in taken)
     assert all(row.get("note") == "no time left" for row in rows if row not in taken)
+    assert any(row["what"].startswith("training, float32") for row in taken)
     assert "| testing, backbone" in capsys.readouterr().out
 
 

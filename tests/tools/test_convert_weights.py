@@ -77,7 +77,7 @@ def test_wrong_input_is_one_line(convert, published, tmp_path):
     assert error.count("\n") == 1
     torch.save({"model": {"layer.weight": torch.zeros(1)}}, tmp_path / "other.pth")
     _, _, error = convert(tmp_path / "other.pth", output)
-    assert "are of no known source, not of alphaction or pytorchvideo" in error
+    assert "are of no known source, not of alphaction or umt" in error
     assert "no such file" in convert(tmp_path / "nothing", output)[2]
     code, _, error = convert(published, published)
     assert code == 2 and "is the input" in error

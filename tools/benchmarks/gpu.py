@@ -27,7 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from alphaaction_d2.apps.command_line import tool_parser
 from alphaaction_d2.data import ActionDatasetMapper
-from alphaaction_d2.engine.inference import DelayedInference, build_memory_pool
+from alphaaction_d2.engine.inference import DelayedInference, Member, build_memory_pool
 from alphaaction_d2.engine.memory_fill import attach_memory
 from alphaaction_d2.engine.solver import build_optimizer
 from alphaaction_d2.modeling.meta_arch import ActionRCNN
@@ -151,7 +151,8 @@ def testing(cfg: CfgNode, keyframes: list[dict], alone: bool = False) -> Callabl
         if alone:
             model._maps(model.preprocess(clips))
             return
-        delayed = DelayedInference(model, build_memory_pool(cfg, model), together=True)
+        members = [Member(model, build_memory_pool(cfg, model))]
+        delayed = DelayedInference(members, together=True)
         delayed(copy.copy(clips))
         delayed([])
 
@@ -174,13 +175,13 @@ def training(
 
     if keyframes is None:
         return backbone
+    attach_memory(cfg, model, keyframes)  # before there is a group: it would ask for local ones
     with tempfile.NamedTemporaryFile() as file:
         store = distributed.FileStore(file.name, 1)
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     ids = [device.index or 0] if device.type == "cuda" else None
     wrapped = DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
-    attach_memory(cfg, wrapped, keyframes)
     optimizer = build_optimizer(cfg, model)
 
     def step() -> None:
