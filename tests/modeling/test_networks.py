@@ -26,8 +26,8 @@ from tests.helpers import CONFIGS, model_input
 AIA, IGMN = "DenseSerialInteraction", "IGMN"
 TORCHVISION = [name for name, x in NETWORKS.items() if x.library == "torchvision_video"]
 # Of networks that differ in size alone, one.
-KINDS = ["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_b", "mvit_v1_b", "mvit_v2_s"]
-KINDS += ["c2d_r50", "i3d_r50", "csn_r101", "r2plus1d_r50", "mvit_base_16x4"]
+KINDS = ["r3d_18", "mc3_18", "r2plus1d_18", "s3d", "swin3d_t", "mvit_v1_b", "mvit_v2_s"]
+KINDS += ["c2d_r50", "i3d_r50", "csn_r101", "r2plus1d_r50", "x3d_s", "mvit_base_16x4"]
 FEW_FRAMES = {"s3d": 16}  # the others: 4
 TINY: dict[str, dict[str, Any]] = {
     "videomae": {
