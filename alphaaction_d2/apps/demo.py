@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -79,14 +81,7 @@ def main(args: argparse.Namespace) -> int:
     boxes_of = box_sources(args, cfg)
     if not usable:
         return tell_failed(failed, len(videos))
-    logger.info("%s", used(cfg, args.boxes))
-    predictor = load_predictor(cfg, with_detector=not args.boxes, form=AttentionPredictor)
-    names = class_names(cfg, predictor.model, args.label_map)
-
-    min_scores = [args.min_score] * len(names)
-    if args.min_score is None:
-        evaluation = Path(cfg.MODEL.WEIGHTS or ".").parent / "ava_results.json"
-        min_scores = display_thresholds(names, read_best_scores(evaluation, names))
+    demo = Demo.load(args, cfg, boxes_of)
     output = Path(args.output or f"{video_name(args.videos[0])}_actions")
     sections: list[VideoSection] = []
     is_stopped = False
@@ -95,10 +90,7 @@ def main(args: argparse.Namespace) -> int:
         if len(videos) > 1:
             folder = output / file_name(video_name(video), reserved=["report.html"])
         try:
-            boxes: BoxSource | None = boxes_of(str(video))
-            sections.append(
-                process_video(predictor, video, boxes, folder, names, min_scores=min_scores)
-            )
+            sections.append(demo.process(video, folder))
         except (VideoError, ValueError) as error:
             _tell(video, error, failed)
         except Stopped as stopped:
@@ -112,19 +104,57 @@ def main(args: argparse.Namespace) -> int:
             break
     if sections:
         warnings = ["Ended by Ctrl-C: what comes after is missing."] if is_stopped else []
-        report = write_report(
-            output,
-            title="Actions in " + ", ".join(section.title for section in sections),
-            subtitle=used(cfg, args.boxes),
-            videos=sections,
-            warnings=[*warnings, *failed],
-            command=typed_command(),
-            config=cfg.dump(),
-            min_score=min(min_scores),
-        )
+        report = demo.report(output, sections, [*warnings, *failed], typed_command())
         logger.info("Report: %s", report)
     code = tell_failed(failed, len(videos))
     return INTERRUPTED if is_stopped else code
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What is loaded once for many videos: a model, who finds the persons, what is shown."""
+
+    cfg: CfgNode
+    used: str  # in words
+    boxes_of: Callable[[str], BoxSource | None]
+    predictor: AttentionPredictor
+    names: list[str]  # of the classes
+    min_scores: Sequence[float]  # lowest that is shown, for each class
+
+    @classmethod
+    def load(
+        cls, args: argparse.Namespace, cfg: CfgNode, boxes_of: Callable[[str], BoxSource | None]
+    ) -> Demo:
+        """Load what `args` name, of which `cfg` and `boxes_of` were made."""
+        what = used(cfg, args.boxes)
+        logger.info("%s", what)
+        predictor = load_predictor(cfg, with_detector=not args.boxes, form=AttentionPredictor)
+        names = class_names(cfg, predictor.model, args.label_map)
+        min_scores = [args.min_score] * len(names)
+        if args.min_score is None:
+            evaluation = Path(cfg.MODEL.WEIGHTS or ".").parent / "ava_results.json"
+            min_scores = display_thresholds(names, read_best_scores(evaluation, names))
+        return cls(cfg, what, boxes_of, predictor, names, min_scores)
+
+    def process(self, video: str | Path, folder: Path) -> VideoSection:
+        """Write the files of one video, see :func:`process_video`."""
+        boxes, scores = self.boxes_of(str(video)), self.min_scores
+        return process_video(self.predictor, video, boxes, folder, self.names, min_scores=scores)
+
+    def report(
+        self, folder: Path, sections: Sequence[VideoSection], warnings: Sequence[str], command: str
+    ) -> Path:
+        """Write the page about all videos; `command` is what was typed, if anything."""
+        return write_report(
+            folder,
+            title="Actions in " + ", ".join(section.title for section in sections),
+            subtitle=self.used,
+            videos=sections,
+            warnings=warnings,
+            command=command,
+            config=self.cfg.dump(),
+            min_score=min(self.min_scores),
+        )
 
 
 def _opens(video: str | Path, failed: list[str]) -> bool:

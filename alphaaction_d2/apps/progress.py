@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 
 from ..data.video import VideoInfo, one_line, video_name
 from ..visualization.text import format_time
@@ -12,6 +15,19 @@ from ..visualization.text import format_time
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 30.0  # in a file; a terminal shows one line that changes every half second
+# Takes a video, the seconds that it is at, and what a terminal would be told.
+Listener = Callable[[VideoInfo, float, str], None]
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextlib.contextmanager
+def hearing_progress(listener: Listener) -> Iterator[None]:
+    """Hand the progress that is made here to a listener instead of the terminal."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
 
 
 class Progress:
@@ -24,8 +40,9 @@ class Progress:
             what: is being done.
         """
         self._info, self._what = info, f"{one_line(video_name(info.path))}: {what}"
-        self._terminal = sys.stderr.isatty()
-        self._period = 0.5 if self._terminal else EVERY_SECONDS
+        self._listener = _listener.get()
+        self._terminal = sys.stderr.isatty() and self._listener is None
+        self._period = 0.5 if self._terminal or self._listener else EVERY_SECONDS
         self._start = self._told = time.monotonic()
 
     def __call__(self, seconds: float) -> None:
@@ -35,7 +52,9 @@ class Progress:
             return
         self._told = now
         text = f"{self._what} {progress_text(self._info, seconds, now - self._start)}"
-        if self._terminal:
+        if self._listener is not None:
+            self._listener(self._info, seconds, text)
+        elif self._terminal:
             sys.stderr.write(f"\r\x1b[K{text}")
             sys.stderr.flush()
         else:
@@ -48,6 +67,14 @@ class Progress:
             sys.stderr.flush()
 
 
+def share_done(info: VideoInfo, seconds: float) -> float:
+    """How much of a video is done, above 0 up to 1, at the frame of these seconds; 0: its end is
+    unknown."""
+    if info.duration is None:
+        return 0.0
+    return min(max((seconds - info.begin) / max(info.duration, 1e-6), 1e-6), 1.0)
+
+
 def progress_text(info: VideoInfo, seconds: float, spent: float) -> str:
     """Say how far a video is: "35 % (0:48.7 of 2:19.0), 1.2 minutes left".
 
@@ -58,7 +85,7 @@ def progress_text(info: VideoInfo, seconds: float, spent: float) -> str:
     """
     if info.duration is None:
         return f"at {format_time(seconds)}"
-    share = min(max((seconds - info.begin) / max(info.duration, 1e-6), 1e-6), 1.0)
+    share = share_done(info, seconds)
     left = spent * (1 / share - 1) / 60
     there = f"{format_time(seconds)} of {format_time(info.begin + info.duration)}"
     return f"{100 * share:.0f} % ({there}), {left:.1f} minutes left"
