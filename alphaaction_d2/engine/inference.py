@@ -7,6 +7,7 @@ use all run this.
 
 from __future__ import annotations
 
+import copy
 import functools
 import logging
 from collections import deque
@@ -209,10 +210,25 @@ class DelayedInference(nn.Module):
         """Extract these clips; return the results of all clips that are ready."""
         if not batched_inputs:
             return self.flush()
-        looks = [member.look(batched_inputs, self.together) for member in self.members]
+        return self.take(batched_inputs, self.look(batched_inputs))
+
+    def another(self) -> DelayedInference:
+        """Begin another stream through the same networks, with memory and ids of its own. This one
+        has seen nothing yet."""
+        networks = [x for member in self.members for x in (member.model, member.memory_model)]
+        return copy.deepcopy(self, {id(x): x for x in networks if x is not None})
+
+    def look(self, clips: list[dict]) -> list[list[_Look]]:
+        """Extract what every member's results and memory need of every clip; they may be of several
+        streams, each of which then takes its own."""
+        looks = [member.look(clips, self.together) for member in self.members]
+        return [list(looks_of_clip) for looks_of_clip in zip(*looks)]
+
+    def take(self, clips: list[dict], looks: list[list[_Look]]) -> list[dict]:
+        """Go on with clips of this stream that were looked at; results as of :meth:`forward`."""
         results = []
-        # From here on one after the other: ids and memory of a clip depend on those before it.
-        for x, *looks_of_clip in zip(batched_inputs, *looks):
+        # One after the other: ids and memory of a clip depend on those before it.
+        for x, looks_of_clip in zip(clips, looks):
             if self.pool is None:
                 looks_of_clip = self._identify(x, looks_of_clip)
                 nothing: list[MemoryWindow | None] = [None] * len(self.members)

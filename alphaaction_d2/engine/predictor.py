@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ from .inference import AttentiveInference, DelayedInference, build_delayed_infer
 from .stopwatch import Stopwatch
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,10 +127,70 @@ class VideoPredictor(DefaultPredictor):
             return WholeFrame()
         return DetectedBoxes(self.detector, self.looks_per_second, self.stopwatch)
 
+    def several(
+        self, videos: Iterable[tuple[T, str | Path, BoxSource | None]], number: int
+    ) -> Iterator[tuple[T, dict | Exception | None]]:
+        """Predict many videos, a number of them at a time: a clip of each goes through the networks
+        in one batch. Results are those of each video alone.
+
+        Args:
+            videos: whose each one is, the video and its boxes; the next is asked for, and opened,
+                when there is room for it.
+
+        Yields:
+            (whose, result) as when a video is called alone, (whose, None) at its end, or (whose,
+            error) where it ends because it cannot be used: the others go on.
+        """
+        whole = build_delayed_inference(self.cfg, self.model, self.inference).eval()
+        videos = iter(videos)
+        running: list[tuple[T, Iterator[dict], DelayedInference]] = []
+        while True:
+            for whose, video, boxes in itertools.islice(videos, number - len(running)):
+                running.append((whose, self._open(video, boxes), whole.another()))
+            if not running:
+                return
+            batch, clips = [], []
+            for whose, stream, delayed in running:
+                try:
+                    clip = next(stream, None)
+                except RuntimeError:  # of a network or its device: no fault of the video's
+                    raise
+                except Exception as error:
+                    yield whose, error
+                    continue
+                if clip is None:
+                    yield from ((whose, x) for x in self._network(delayed, []))
+                    yield whose, None
+                else:
+                    batch.append((whose, stream, delayed))
+                    clips.append(clip)
+            looks = self._network(whole.look, clips)
+            for (whose, _, delayed), clip, look in zip(batch, clips, looks):
+                yield from ((whose, x) for x in self._network(delayed.take, [clip], [look]))
+            running = batch
+
+    def _open(self, video: str | Path, boxes: BoxSource | None) -> Iterator[dict]:
+        """Give the clips of a file or folder; what is wrong with it is raised at the first one."""
+        boxes = self.default_boxes() if boxes is None else boxes
+        yield from self._clips(boxes.watch(iterate_frames(video)), boxes, video_name(video))
+
     def _predict(
         self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
     ) -> Iterator[dict]:
         delayed = build_delayed_inference(self.cfg, self.model, self.inference).eval()
+        for clip in self._clips(frames, boxes, video_id):
+            yield from self._network(delayed, [clip])
+        yield from self._network(delayed, [])
+
+    def _network(self, network: Callable[..., list[Any]], *arguments: object) -> list[Any]:
+        # Not around a `yield`: the caller's code must not run without gradients.
+        with self.stopwatch.stage("network"), torch.no_grad():
+            return network(*arguments)
+
+    def _clips(
+        self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
+    ) -> Iterator[dict]:
+        """Give the inputs of the model for the clips of a video."""
         for cut in self._cut(frames, boxes, video_id):
             found = cut.boxes()
             keyframe = {
@@ -139,11 +201,7 @@ class VideoPredictor(DefaultPredictor):
             }
             with self.stopwatch.stage("network"):
                 clip = self.mapper.map_scaled_clip(keyframe, cut.views, cut.transforms)
-                ready = _ready(delayed, [clip])
-            yield from ready
-        with self.stopwatch.stage("network"):
-            ready = _ready(delayed, [])
-        yield from ready
+            yield clip
 
     def _cut(
         self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
@@ -185,12 +243,6 @@ def _told(
     for seconds, frame in frames:
         progress(seconds)
         yield seconds, frame
-
-
-def _ready(delayed: DelayedInference, batch: list[dict]) -> list[dict]:
-    # Not around the `yield`: the caller's code must not run without gradients.
-    with torch.no_grad():
-        return delayed(batch)
 
 
 def class_names(cfg: CfgNode, model: nn.Module | None = None, label_map: str = "") -> list[str]:

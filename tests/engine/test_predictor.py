@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ from detectron2.engine import DefaultPredictor
 from alphaaction_d2 import register_datasets
 from alphaaction_d2.apps.video_results import constant_rate, process_video
 from alphaaction_d2.data.video import VideoError, VideoWriter, iterate_frames, probe_video
-from alphaaction_d2.engine import Trainer, VideoPredictor
+from alphaaction_d2.engine import Trainer, VideoPredictor, inference
+from alphaaction_d2.engine import predictor as predictor_module
 from alphaaction_d2.engine.box_sources import KeyframeBoxes
 from alphaaction_d2.engine.inference import build_delayed_inference
 from alphaaction_d2.engine.predictor import class_names
@@ -212,3 +214,53 @@ def test_constant_rate():
     shown = list(constant_rate(frames, 10.0))
     np.testing.assert_allclose([t for t, _ in shown], np.arange(11) / 10)
     assert [f for _, f in shown] == [0, 0.1, 0.1, 0.1, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 1.0]
+
+
+@pytest.mark.parametrize("together", [None, True])
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_several_videos_at_a_time_are_as_each_alone(predictor, tmp_path, together, number):
+    """Of other lengths and sizes, one without persons, and one that is none: on the CPU to the bit,
+    in one batch as on a GPU but for rounding."""
+    predict, folder = predictor
+    (tmp_path / "broken.mp4").write_bytes(b"")
+    with VideoWriter(tmp_path / "wide.mp4", 8, 96, 48) as writer:
+        for i in range(20):
+            writer.write(np.full((48, 96, 3), 12 * i, np.uint8))
+    shapes = [folder / "videos" / f"{split}_{i}.mp4" for split in ("val", "train") for i in (0, 1)]
+    videos = [*shapes[:2], tmp_path / "broken.mp4", tmp_path / "wide.mp4", *shapes[2:]]
+    boxes = {x.stem: boxes_of(folder, x.stem) for x in shapes[:2]}
+    alone = {x.stem: list(predict(x, boxes.get(x.stem))) for x in videos if x.stem != "broken"}
+    opened: list[str] = []
+    ended: list[str] = []
+    found = {x.stem: [] for x in videos}
+
+    def given():
+        for x in videos:
+            opened.append(x.stem)
+            assert len(opened) - len(ended) <= number
+            yield x.stem, x, boxes.get(x.stem)
+
+    build = inference.build_delayed_inference
+
+    def built(*arguments):
+        delayed = build(*arguments)
+        delayed.together = together
+        return delayed
+
+    with mock.patch.object(predictor_module, "build_delayed_inference", built):
+        for name, x in predict.several(given(), number):
+            if isinstance(x, dict):
+                found[name].append(x)
+            else:
+                ended.append(name)
+                assert isinstance(x, VideoError) if name == "broken" else x is None
+    assert sorted(ended) == sorted(found) and found.pop("broken") == []
+    for name, results in found.items():
+        assert [x["timestamp"] for x in results] == [x["timestamp"] for x in alone[name]]
+        for x, y in zip(results, alone[name]):
+            assert x["video_id"] == name
+            x, y = x["instances"], y["instances"]
+            assert torch.equal(x.person_ids, y.person_ids)
+            if together is None:
+                assert torch.equal(x.action_scores, y.action_scores)
+            torch.testing.assert_close(x.action_scores, y.action_scores, atol=1e-5, rtol=1e-5)
