@@ -115,9 +115,7 @@ def process_video(
     finally:
         progress.end()
     if not is_stopped:
-        _tell_of_unused(video, boxes, info)
-        for why in boxes.why_nobody(predictor.mapper.choice.min_person_score):
-            logger.warning("%s: %s", name, why)
+        tell_of_boxes(info, boxes, predictor)
     result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
     with predictor.stopwatch.stage("drawing and writing"):
         is_random = not predictor.cfg.MODEL.WEIGHTS
@@ -149,10 +147,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     # those of an earlier run show other keyframes, which no report would link
     remove_attention_pictures(folder)
-    tables = [
-        write_results_csv(folder / "results.csv", result),
-        write_results_json(folder / "results.json", result),
-    ]
+    tables = write_tables(folder, result)
     result = shown.result(result)
     attention = write_attention_pictures(info.path, folder, choice.chosen, result)
     timeline_chart(folder / "timeline.png", result, min_score=shown.lowest)
@@ -220,15 +215,25 @@ def _count_persons(keyframes: Sequence[KeyframeResult]) -> str:
     return f"{persons} persons{unknown} in {len(ids)} boxes at {len(keyframes)} keyframes"
 
 
-def _tell_of_unused(video: str | Path, boxes: BoxSource | None, info: VideoInfo) -> None:
-    """Warn of boxes at times that the video does not have."""
-    unused = {} if boxes is None else boxes.unused()
+def write_tables(folder: Path, result: VideoResult) -> list[Path]:
+    """Write the files for programs: all scores of a video."""
+    return [
+        write_results_csv(folder / "results.csv", result),
+        write_results_json(folder / "results.json", result),
+    ]
+
+
+def tell_of_boxes(info: VideoInfo, boxes: BoxSource, predictor: VideoPredictor) -> None:
+    """Warn, at the end of a video, of boxes at times that it does not have, and of nobody in it."""
+    name, unused = one_line(video_name(info.path)), boxes.unused()
     if unused:
         logger.warning(
             "%s: %d boxes are not used, they are at seconds that the video does not have, such as "
             "%d; it has %s",
-            *(one_line(video_name(video)), sum(unused.values()), min(unused), info.span_text()),
+            *(name, sum(unused.values()), min(unused), info.span_text()),
         )
+    for why in boxes.why_nobody(predictor.mapper.choice.min_person_score):
+        logger.warning("%s: %s", name, why)
 
 
 def keyframe_result(result: dict, class_names: list[str]) -> KeyframeResult:

@@ -216,8 +216,7 @@ def test_constant_rate():
     assert [f for _, f in shown] == [0, 0.1, 0.1, 0.1, 0.4, 0.4, 0.4, 0.4, 0.4, 0.4, 1.0]
 
 
-@pytest.mark.parametrize("together", [None, True])
-@pytest.mark.parametrize("number", [1, 2, 5])
+@pytest.mark.parametrize("together, number", [(None, 2), (True, 5)])
 def test_several_videos_at_a_time_are_as_each_alone(predictor, tmp_path, together, number):
     """Of other lengths and sizes, one without persons, and one that is none: on the CPU to the bit,
     in one batch as on a GPU but for rounding."""
