@@ -29,7 +29,6 @@ from typing import cast
 
 import torch
 from detectron2.utils import comm
-from detectron2.utils.logger import log_every_n_seconds
 from torch.utils.data import DataLoader
 
 from ..data.dataset_mapper import CONSUMED, ActionDatasetMapper, annotated_classes
@@ -42,10 +41,12 @@ from ..structures import AnnotatedPersons, ClipFeatures
 from .distributed.exchange import wait_for_all
 from .feature_files import FeatureFiles
 from .inference import extract
+from .stopwatch import TimeLeft
 
 logger = logging.getLogger(__name__)
 
 CLIPS_AT_ONCE = 16
+_TELL_EVERY = 30.0  # seconds
 DTYPE = torch.float16  # of what is kept, as in the memory pool
 _ENDS = 1 << 16  # bytes of a video's start and end that tell it from others of its size
 _BYTES_BESIDES = 4096  # of a clip's file besides features: boxes and names, measured
@@ -275,6 +276,7 @@ def _extracted(
         generator=torch.Generator(),
     )
     start = time.monotonic()
+    told = -math.inf
     for batch in batches:
         number, unit = begun.popleft()
         with seeded(unit.seed):  # a jittered slow pathway
@@ -282,9 +284,10 @@ def _extracted(
             features = model.extract(batch) if files is None else extract(model, batch)
         yield unit, [_without_pictures(x, f) for x, f in zip(batch, features)]
         share = number / len(mine)
-        left = (time.monotonic() - start) * (1 / share - 1) / 60
-        text = f"{100 * share:.0f} % of the features, {left:.1f} minutes left"
-        log_every_n_seconds(logging.INFO, text, n=30)
+        left = TimeLeft((time.monotonic() - start) * (1 / share - 1))
+        if time.monotonic() > told + _TELL_EVERY:
+            told = time.monotonic()
+            logger.info("%.0f %% of the features, %s", 100 * share, left)
 
 
 def _without_pictures(x: dict, features: ClipFeatures) -> dict:

@@ -114,20 +114,22 @@ def test_what_is_left_is_that_of_the_whole(monkeypatch):
     monkeypatch.setattr(make_demo.time, "monotonic", lambda: now[0])
     whole = make_demo.Whole([x for x in make_demo.STAGES if x != "backbone"])
 
-    def shown(left: float) -> str:
-        record = logging.LogRecord("x", logging.INFO, "", 0, "a %s", (TimeLeft(left),), None)
+    def shown(left: float, by: str = "x") -> str:
+        record = logging.LogRecord(by, logging.INFO, "", 0, "a %s", (TimeLeft(left),), None)
         assert whole.filter(record) and whole.filter(record)  # of two handlers
         return record.getMessage()
 
-    assert shown(whole.begin("videos")) == "a 5:51 min left"  # 20 + 304 + 21 + 6 s
+    assert shown(whole.begin("videos")) == "a 5:32 min left"  # 20 + 55 + 230 + 21 + 6 s
     now[0] = 40
-    assert shown(whole.begin("training")) == "a 5:31 min left"
-    assert shown(60) == "a 1:27 min left"
-    now[0] = 41
+    assert shown(whole.begin("features")) == "a 5:12 min left"
+    assert shown(30) == "a 4:47 min left"  # a part of the features, and all that follows
+    now[0] = 70
+    assert shown(60, "engine.hooks") == "a 1:27 min left"  # who tells of steps has all features
+    now[0] = 71
     assert shown(whole.begin("drawing")) == "a 0:06 min left"
-    now[0] = 55
+    now[0] = 85
     whole.begin()
-    assert whole.seconds == {"videos": 40, "training": 1, "drawing": 14}
+    assert whole.seconds == {"videos": 40, "features": 30, "training": 1, "drawing": 14}
 
 
 @pytest.mark.parametrize("where", ["training", "drawing"])
