@@ -75,7 +75,8 @@ setup(
     ],
     extras_require={
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
-        "backbones": ["transformers>=5.20"],  # detectors by name, RF-DETR before all
+        # detectors by name, RF-DETR before all; other networks; .safetensors, which come with it
+        "backbones": ["safetensors>=0.4.3", "transformers>=5.20"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",

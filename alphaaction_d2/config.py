@@ -203,6 +203,9 @@ def _add_video_backbone(cfg: CN) -> None:
     cfg.MODEL.VIDEO_BACKBONE.VIT.CHANNELS = 768  # a multiple of 64, the channels of a head
     cfg.MODEL.VIDEO_BACKBONE.VIT.DEPTH = 12
     cfg.MODEL.VIDEO_BACKBONE.VIT.TUBELET = 2  # frames that become one map; UMT: 1
+    # How often training leaves out what the last block adds to a clip; the others less, the first
+    # never (stochastic depth). UMT and VideoMAE fine-tune with 0.2, UMT's large one with 0.4.
+    cfg.MODEL.VIDEO_BACKBONE.VIT.DROP_PATH = 0.0
 
 
 def _add_joined_backbone(cfg: CN) -> None:
@@ -408,6 +411,9 @@ def _add_solver_and_test(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"  # or "AdamW"
     # Learning-rate factor of the interaction module; multiplies with BIAS_LR_FACTOR.
     cfg.SOLVER.INTERACTION_LR_FACTOR = 1.0
+    # How much slower a video transformer's block learns than what follows it (UMT: 0.75, large
+    # 0.85; VideoMAE: 0.75, large 0.8). 1: all alike.
+    cfg.SOLVER.LAYER_DECAY = 1.0
     # The batch that BASE_LR and the schedule are meant for. With another IMS_PER_BATCH, k times as
     # large, the rates are multiplied and all periods and lengths divided by k (linear scaling). 0:
     # take both as they are.
@@ -471,20 +477,35 @@ _UNREAD = {
         "MODEL.BACKBONE.FREEZE_AT": "FROZEN of MODEL.SLOWFAST or VIDEO_BACKBONE freezes it all",
         "MODEL.RESNETS": "MODEL.SLOWFAST and VIDEO_BACKBONE have the keys of backbones",
     },
+    # of the one where the other is built; the rest of MODEL.SLOWFAST may be of a base
+    "SlowFast": {
+        "MODEL.VIDEO_BACKBONE.NAME": "a network of this name needs MODEL.BACKBONE.NAME null, see "
+        "configs/Base-MapBackbone.yaml",
+        "MODEL.VIDEO_BACKBONE.WEIGHTS": "MODEL.WEIGHTS is the key",
+        "MODEL.VIDEO_BACKBONE.FROZEN": "MODEL.SLOWFAST.FROZEN is the key",
+        "MODEL.VIDEO_BACKBONE.NORM": "MODEL.SLOWFAST.NORM is the key",
+    },
+    "another network": {
+        "MODEL.SLOWFAST.FROZEN": "MODEL.VIDEO_BACKBONE.FROZEN is the key",
+        "MODEL.SLOWFAST.NORM": "MODEL.VIDEO_BACKBONE.NORM is the key",
+        "MODEL.SLOWFAST.ACTIVATION_CHECKPOINT": "only SlowFast and Slow can",
+    },
 }
 
 
-def refuse_unread(cfg: CN, part: str) -> None:
-    """Refuse keys of detectron2 that somebody has set but that nothing here reads.
+def refuse_unread(cfg: CN, *parts: str) -> None:
+    """Refuse keys that somebody has set but that nothing reads in what is built.
 
     Args:
-        part: "model", "heads" or "backbone", which asks when it is built: strangers that take its
-            place read what they like.
+        parts: of `_UNREAD`, which ask when they are built: strangers that take their place read
+            what they like.
 
     Raises:
-        ValueError: a key is not at detectron2's default; the line says what there is instead.
+        ValueError: a key is not at its default; the line says what there is instead.
     """
-    defaults = dict(_leaves(get_cfg()))
+    known = get_cfg()
+    add_alphaaction_config(known)
+    defaults = dict(_leaves(known))
     # What says what is so anyway.
     allowed = {
         "MODEL.ROI_HEADS.NUM_CLASSES": class_groups(cfg).num_classes,
@@ -494,11 +515,11 @@ def refuse_unread(cfg: CN, part: str) -> None:
     for key, value in _leaves(cfg):
         if key not in defaults or value in (defaults[key], allowed.get(key, defaults[key])):
             continue
-        for name, instead in _UNREAD[part].items():
+        for name, instead in ((x, y) for part in parts for x, y in _UNREAD[part].items()):
             if key == name or key.startswith(f"{name}."):
                 raise ValueError(
-                    f"{key} {value!r}: no action model reads this key of detectron2: {instead}; "
-                    f"leave it at {defaults[key]!r}"
+                    f"{key} {value!r}: nothing that is built here reads this key: {instead}; leave "
+                    f"it at {defaults[key]!r}"
                 )
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from ..config import Groups
 from ..formats.writing import write_atomically
-from ..model_zoo import local_weights
+from ..model_zoo.files import local_weights, warn_of_licence
 from .describe import differences, part_of
 from .reading import read_checkpoint
 from .sources import SOURCES, convert, recognise
@@ -106,6 +106,7 @@ class ActionCheckpointer(DetectionCheckpointer):
         if self._source is not None:
             checkpoint["model"], self._left_over = convert(checkpoint["model"], self._source)
             logger.info("%s: weights of %s", filename, self._source)
+            warn_of_licence(filename, SOURCES[self._source].licence)
         return checkpoint
 
     def _load_model(self, checkpoint: Any) -> Any:

@@ -36,10 +36,6 @@ _OTHERS = (
     (rb"$", "an empty file: download it again"),
     (rb"\s*<(!doctype|html|head|\?xml)", "a web page (HTML), not weights: download it again"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the weights themselves: git lfs pull"),
-    (
-        rb".{6}\0\0\{",
-        "of safetensors: write it anew with torch.save(safetensors.torch.load_file(IN), OUT)",
-    ),
     (rb"\x89HDF", "of HDF5 (Keras): only weights of PyTorch are read"),
     (rb".{4}TFL3", "of TensorFlow Lite: only weights of PyTorch are read"),
     (rb"\x08.{0,200}(onnx|pytorch|producer)", "of ONNX: save the network's state_dict() instead"),
@@ -49,6 +45,7 @@ _OTHERS = (
     (rb".{257}ustar", "a tar archive: unpack it first and name the weights in it"),
     (rb"\x89PNG|\xff\xd8\xff|.{4}ftyp|RIFF|%PDF", "a picture, a film or a document, not weights"),
 )
+_SAFETENSORS = rb".{6}\0\0\{"
 _TEXT_PICKLE = rb"\(d|\(l|\(i|\]|\}|c[\w.]+\n[\w.]+\n"  # protocol 0, of Python 2
 
 
@@ -130,6 +127,8 @@ def _inner_weights(value: Any, depth: int = 3) -> Mapping | None:
 def _read_file(path: str | os.PathLike, trust: bool) -> Any:
     with open(path, "rb") as file:
         start = file.read(4096)
+    if re.match(_SAFETENSORS, start, re.S):
+        return _read_safetensors(path)
     if start[:4] == b"PK\3\4":
         _check_archive(path)
     try:
@@ -164,6 +163,20 @@ def _read_file(path: str | os.PathLike, trust: bool) -> Any:
                 f"convert --trust-pickle`, or set {TRUST_PICKLE}=1"
             ) from None
     return _unpickle(path)
+
+
+def _read_safetensors(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError:
+        raise ValueError(f"{path}: to read this file, pip install safetensors") from None
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path}: a damaged file of safetensors ({error}): copy it again"
+        ) from None
 
 
 def _what_it_is(start: bytes) -> str:

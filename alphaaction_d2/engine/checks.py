@@ -59,6 +59,7 @@ RUN_KEYS = {
         "WEIGHT_DECAY_NORM": _FACTOR,
         "BIAS_LR_FACTOR": _FACTOR,
         "INTERACTION_LR_FACTOR": _FACTOR,
+        "LAYER_DECAY": number(0, 1, above=True),
     },
     "SOLVER.CLIP_GRADIENTS": {
         "CLIP_TYPE": one_of(CLIP_TYPES),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 import torch
 from detectron2.config import CfgNode
@@ -17,6 +18,8 @@ OPTIMIZERS = {"SGD": torch.optim.SGD, "AdamW": torch.optim.AdamW}
 # "full_model" is what detectron2's projects call it; "value" and "norm" are detectron2's, parameter
 # by parameter.
 CLIP_TYPES = ("full_model", "value", "norm")
+# Names of a video transformer's blocks, and of all in them, with their numbers.
+_BLOCK = re.compile(r"backbone\.network\.(?:encoder\.)?(?:blocks|layer)\.(\d+)(?:\.|$)")
 
 
 def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
@@ -24,20 +27,36 @@ def parameter_groups(model: nn.Module, cfg: CfgNode) -> list[dict]:
 
     The interaction module learns INTERACTION_LR_FACTOR times as fast, biases BIAS_LR_FACTOR times
     as fast and with WEIGHT_DECAY_BIAS. Scale and shift of normalisation layers have
-    WEIGHT_DECAY_NORM.
+    WEIGHT_DECAY_NORM. Blocks of a transformer learn LAYER_DECAY times as fast as what follows them
+    (Clark et al., 2020; BEiT), and what is before the first block as a block would.
 
     NOTE detectron2's get_default_optimizer_params does not serve: there a bias has the rate
     BASE_LR * BIAS_LR_FACTOR whatever lr_factor_func says, where the released recipe of AIA
     multiplies both factors; and it takes the shift of a normalisation layer for a bias.
+
+    Raises:
+        ValueError: there is a LAYER_DECAY, and no such blocks.
     """
     node = cfg.SOLVER
     norm_types = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    blocks = {x: int(found[1]) for x, _ in model.named_modules() if (found := _BLOCK.match(x))}
+    if node.LAYER_DECAY != 1 and not blocks:
+        raise ValueError(
+            f"SOLVER.LAYER_DECAY {node.LAYER_DECAY}: expected 1.0, for the backbone has no blocks "
+            "in a row, as video transformers have"
+        )
+    behind = max(blocks.values(), default=0) + 1
+    place = -1
     for module_name, module in model.named_modules():
+        # in the order of computation
+        place = blocks.get(module_name, behind if place >= 0 else place)
         for name, parameter in module.named_parameters(recurse=False):
             if not parameter.requires_grad:
                 continue
             lr, decay = node.BASE_LR, node.WEIGHT_DECAY
+            if module_name.startswith("backbone."):
+                lr *= node.LAYER_DECAY ** (behind - place)
             if module_name.startswith("roi_heads.interaction"):
                 lr *= node.INTERACTION_LR_FACTOR
             if isinstance(module, norm_types):

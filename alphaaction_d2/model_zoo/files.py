@@ -70,6 +70,13 @@ def _tell(name: str, score: str, licence: str) -> None:
     logger.info("%s: %s; licence of the weights: %s", name, score, licence)
 
 
+@functools.cache
+def warn_of_licence(weights: str, licence: str) -> None:
+    """Say, once, that weights are not free for every use; an empty `licence` says nothing."""
+    if licence:
+        logger.warning("%s: licence of these weights: %s", weights, licence)
+
+
 def local_weights(text: str) -> str:
     """The path of weights that are named by their path, their address or their name;
     FileNotFoundError or `DownloadError` where they cannot be had."""

@@ -22,7 +22,7 @@ APACHE = "Apache-2.0 (of the project; its page says nothing else of the weights)
 BSD = "BSD-3-Clause (of the project; terms of the data may apply)"
 MIT = "MIT (of the project; its page says nothing else of the weights)"
 # mmaction2, itself Apache-2.0, has ported VideoMAE's weights and trained on from them.
-VIDEOMAE = "CC BY-NC 4.0, not for commercial use (of VideoMAE, whose weights they are trained from)"
+VIDEOMAE = "CC BY-NC 4.0, not for commercial use (VideoMAE's, also of what is trained from them)"
 NO_LICENCE = "none given"
 
 

@@ -241,11 +241,13 @@ class ActionRCNN(nn.Module):
 
     def _maps(self, images: ImageList) -> dict[str, Tensor]:
         """Compute the backbone's maps, in float32 whatever precision it computes in."""
+        needs_sizes = getattr(self.backbone, "needs_sizes", False)
+        seen = (images.tensor, images.image_sizes) if needs_sizes else (images.tensor,)
         if self.training or self.test_dtype == torch.float32:
-            maps = self.backbone(images.tensor)
+            maps = self.backbone(*seen)
         else:
             with torch.autocast(self.device.type, self.test_dtype):
-                maps = self.backbone(images.tensor)
+                maps = self.backbone(*seen)
         return {name: x.float() for name, x in maps.items()}
 
     def _memory(self, windows: list[MemoryWindow | None]) -> MemoryWindow | None:

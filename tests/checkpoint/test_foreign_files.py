@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import sys
 import tarfile
 import zipfile
 
@@ -52,7 +53,7 @@ def tar() -> bytes:
         (b"epoch 3 loss 0.5\n", "a text that begins with 'epoch 3 loss 0.5'"),
         (b'{"model": 3}', "a text"),
         (b"\0" * 4096, "not a checkpoint of PyTorch, or a damaged one"),
-        (safetensors(), "safetensors.torch.load_file"),
+        (safetensors()[:-1], "a damaged file of safetensors .*copy it again"),
         (b"\x08\x07\x12\x07pytorch\x1a\x052.1.0", "ONNX"),
         (b"\x08\x01\x12\x05serve", "TensorFlow"),
         (b"\x89HDF\r\n\x1a\n", "Keras"),
@@ -72,6 +73,16 @@ def test_what_is_no_checkpoint_is_named(tmp_path, content, expected):
     with pytest.raises(ValueError, match=f"weights.pth: .*{expected}") as error:
         read_checkpoint(path)
     assert "\n" not in str(error.value) and "weights_only" not in str(error.value)
+
+
+def test_safetensors(tmp_path, monkeypatch):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(safetensors())
+    assert read_checkpoint(path) == {"model": {"a": torch.zeros(1)}}
+    for module in ("safetensors", "safetensors.torch"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match="to read this file, pip install safetensors"):
+        read_checkpoint(path)
 
 
 @pytest.mark.parametrize("name", ["SLOWFAST_R101_K700.pth.tar", "lfs.pth"])

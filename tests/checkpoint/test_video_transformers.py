@@ -162,7 +162,7 @@ def scores(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_same_scores(tmp_path, name):
+def test_same_scores(tmp_path, name, caplog):
     pytest.importorskip("transformers")
     family, size = FILES[name]
     torch.manual_seed(0)
@@ -181,6 +181,7 @@ def test_same_scores(tmp_path, name):
     ours = build_model(cfg).eval()
     ours.roi_heads.predictor.score_thresh = 0.0
     load_for_inference(ours, str(path))
+    assert ("not for commercial use" in caplog.text) == (family != "umt")
     persons = Instances((height, width), proposal_boxes=Boxes(boxes), objectness_logits=found)
     with torch.no_grad():
         result = ours([{"video": video, "proposals": persons}])[0]["instances"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
+import sys
+import time
 from unittest import mock
 
 import numpy as np
@@ -282,6 +285,54 @@ def torch_clips(path):
     kinds = [ClipFeatures, Instances, Boxes]
     with torch.serialization.safe_globals(kinds):
         return torch.load(path, weights_only=True)
+
+
+@pytest.mark.slow
+def test_processes_that_write_at_once(folder, tmp_path):
+    """Two runs begin together, and both write the whole store: nothing is damaged, and what they
+    leave is what one alone leaves, to the byte."""
+    # so that no run skips what the other has done, both write every file, again and again
+    script = """\
+import sys, time
+from pathlib import Path
+from unittest import mock
+from alphaaction_d2.engine.feature_files import FeatureFiles
+from tests.engine.test_stored_features import begin
+folder, output, store, go = map(Path, sys.argv[1:])
+trainer, _ = begin(folder, output, store)
+write = FeatureFiles.write
+def often(self, name, clips):
+    for _ in range(20):
+        write(self, name, clips)
+(go.parent / f"{output.name}.ready").touch()
+while not go.exists():
+    time.sleep(0.01)
+with mock.patch.object(FeatureFiles, "write", often):
+    trainer.train()
+"""
+    go, store = tmp_path / "go", tmp_path / "store"
+    command = [sys.executable, "-c", script, str(folder)]
+    outputs = [tmp_path / "one", tmp_path / "two"]
+    runs = [
+        subprocess.Popen([*command, str(x), str(store), str(go)], stderr=subprocess.PIPE)
+        for x in outputs
+    ]
+    waiting = [go.parent / f"{x.name}.ready" for x in outputs]
+    while not all(x.exists() for x in waiting) and not any(x.poll() for x in runs):
+        time.sleep(0.05)
+    go.touch()
+    for run in runs:
+        _, told = run.communicate(timeout=300)
+        assert run.returncode == 0, told.decode()[-2000:]
+    alone, _ = begin(folder, tmp_path / "alone", tmp_path / "other_store")
+    alone.train()
+    found, expected = (
+        {x.relative_to(root): x.read_bytes() for x in root.rglob("*") if x.is_file()}
+        for root in (store, tmp_path / "other_store")
+    )
+    assert found == expected and found
+    for output in outputs:
+        assert_equal(weights_of(output), weights_of(tmp_path / "alone"), "weights")
 
 
 def test_a_spoilt_file_is_made_anew(folder, tmp_path, caplog):

@@ -9,11 +9,12 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.engine.hooks import PeriodicCheckpointer
 
+from alphaaction_d2 import setup_cfg
 from alphaaction_d2.checkpoint.checkpointer import CheckpointMismatch, load_for_inference
 from alphaaction_d2.engine import MemoryHook, Trainer
 from alphaaction_d2.engine.solver import parameter_groups
 from alphaaction_d2.evaluation import AVAEvaluator
-from tests.helpers import build_trainer, small_cfg, write_dataset
+from tests.helpers import CONFIGS, build_trainer, small_cfg, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,25 @@ def test_precise_bn_does_not_disturb_the_pool(folder, tmp_path):
         scale = torch.tensor([width, height, width, height])
         expected = clip["proposals"].proposal_boxes.tensor / scale
         torch.testing.assert_close(window.boxes[1, : len(expected)], expected)
+
+
+def test_layers_learn_more_slowly_from_the_last_to_the_first():
+    """As BEiT counts: an embedding is a layer before the first block, a head one behind."""
+    vit = "MODEL.VIDEO_BACKBONE.VIT"
+    keys = ("MODEL.DEVICE", "cpu", f"{vit}.CHANNELS", 64, f"{vit}.DEPTH", 3, "SOLVER.BASE_LR", 1.0)
+    cfg = setup_cfg(str(CONFIGS / "AVA" / "published" / "umt_vit_B.yaml"), [*keys])
+    cfg.SOLVER.LAYER_DECAY, cfg.SOLVER.BIAS_LR_FACTOR = 0.5, 2.0
+    model = Trainer.build_model(cfg)
+    rates = {id(p): g["lr"] for g in parameter_groups(model, cfg) for p in g["params"]}
+    network = model.backbone.network
+    assert rates[id(network.patch_embed.proj.weight)] == 0.5**4
+    assert [rates[id(x.attn.qkv.weight)] for x in network.blocks] == [0.5**3, 0.5**2, 0.5]
+    assert rates[id(network.blocks[0].mlp.fc1.bias)] == 2 * 0.5**3
+    assert rates[id(network.norm.weight)] == 1
+    assert rates[id(model.roi_heads.predictor.cls_score.weight)] == 1
+    with pytest.raises(ValueError, match="LAYER_DECAY 0.5: expected 1.0, for the backbone has no"):
+        cfg = small_cfg(None, "SOLVER.LAYER_DECAY", 0.5)
+        parameter_groups(Trainer.build_model(cfg), cfg)
 
 
 def test_learning_rates_multiply():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from detectron2.engine import HookBase
-from detectron2.modeling import build_backbone
+from detectron2.modeling import build_backbone, build_model
+from detectron2.structures import ImageList
 
+from alphaaction_d2 import setup_cfg
 from alphaaction_d2.engine.inference import build_frozen_model
 from alphaaction_d2.modeling.backbone.joined import look_of
 from alphaaction_d2.modeling.interaction.build import memory_channels
@@ -83,6 +85,30 @@ def test_every_network_sees_its_own_clip(files):
         own = ((video[:, frames] - theirs) / spread)[None]
         expected = backbone.networks[1](torch.nn.functional.pad(own, (0, -64 % 16, 0, -48 % 16)))
     torch.testing.assert_close(maps["map_2"], expected["map"], rtol=1e-3, atol=1e-4)
+
+
+def test_clips_of_several_sizes_are_padded_alike_for_every_network(files):
+    """Padding has no colour, in none of the networks: each sees what it would see alone."""
+    cfg = joined(files, second="r3d")
+    model = build_model(cfg).eval()
+    clips = [model_input(cfg, 1, 0), model_input(cfg, 1, 0, size=(40, 90))]
+    looks = dict(zip(("small", "r3d"), model.backbone.looks))
+    with torch.no_grad():
+        maps = model._maps(model.preprocess(clips))
+        for i, (name, look) in enumerate(looks.items()):
+            own = setup_cfg(files[name], ["MODEL.DEVICE", "cpu"])
+            network, mean, std = (
+                model.backbone.networks[i],
+                *(
+                    torch.tensor(x).view(3, 1, 1, 1)
+                    for x in (own.MODEL.PIXEL_MEAN, own.MODEL.PIXEL_STD)
+                ),
+            )
+            seen = [(x["video"][:, list(look.frames)] - mean) / std for x in clips]
+            padded = ImageList.from_tensors(seen, network.size_divisibility).tensor
+            for key, expected in network(padded).items():
+                found = maps[f"{key}_{i + 1}"]
+                torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_clips_that_do_not_hold_a_networks_frames_are_refused(files):

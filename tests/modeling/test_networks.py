@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import math
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
@@ -21,6 +23,7 @@ from alphaaction_d2 import setup_cfg
 from alphaaction_d2.checkpoint.checkpointer import ActionCheckpointer
 from alphaaction_d2.model_zoo.networks import NETWORKS
 from alphaaction_d2.modeling.backbone import MapBackbone, has_frozen_normalisation, stands_still
+from alphaaction_d2.modeling.backbone.networks import fit_mvit, resample
 from tests.helpers import CONFIGS, model_input
 
 AIA, IGMN = "DenseSerialInteraction", "IGMN"
@@ -181,9 +184,85 @@ def test_transformers_features(folder):
     assert (spec.channels, spec.stride) == (24, 9 if "prism" in folder.name else 8)
 
 
+@pytest.mark.parametrize("kind", TINY)
+@pytest.mark.parametrize("frames", [4, 8])
+def test_positions_of_transformers_at_other_sizes(kind, frames, tmp_path):
+    """What transformers itself says of larger pictures and longer clips: VideoPrism resamples its
+    tables, V-JEPA 2 counts its places on a grid of the configuration's size, and VideoMAE takes
+    tables from outside, which are resampled here by the plain formula."""
+    original = transformer(kind)
+    original.save_pretrained(tmp_path)
+    weights = ("MODEL.VIDEO_BACKBONE.WEIGHTS", str(tmp_path), "INPUT.NUM_FRAMES", frames)
+    stride = 9 if "prism" in kind else 8
+    height, width = (6, 6) if kind == "vjepa2" else (5, 7)
+    clips = torch.rand(1, 3, frames, height * stride, width * stride)
+    with torch.no_grad():
+        found = map_of(network_cfg(tmp_path, *weights)).eval()(clips)["map"]
+        options = {}
+        if kind == "vjepa2":
+            original.encoder.config.crop_size = height * stride
+            for layer in original.encoder.layer:
+                layer.attention.grid_size = height
+        elif kind == "videomae":
+            embeddings = original.embeddings
+            table = embeddings.position_embeddings[0].reshape(2, 4, 4, -1).numpy()
+            table = np.einsum("ht,tyxc->hyxc", linear(2, frames // 2), table)
+            table = np.einsum("hy,tyxc->thxc", cubic(4, height), table)
+            table = np.einsum("wx,tyxc->tywc", cubic(4, width), table)
+            embeddings.position_embeddings = torch.from_numpy(table).float().flatten(0, 2)[None]
+            embeddings.patch_embeddings.image_size = clips.shape[-2:]
+        else:
+            options = {"interpolate_pos_encoding": True}
+        tokens = original(clips.transpose(1, 2), **options).last_hidden_state
+    assert found.shape[2:] == (frames if "prism" in kind else frames // 2, height, width)
+    torch.testing.assert_close(found.flatten(2).transpose(1, 2), tokens, atol=2e-5, rtol=1e-4)
+
+
+def cubic(old: int, new: int) -> np.ndarray:
+    """Weights (new, old) of cubic convolution (Keys, 1981) with a = -3/4, cells at their centres
+    and the first and last cell going on at the ends."""
+    a, weights = -0.75, np.zeros((new, old))
+    for i in range(new):
+        at = (i + 0.5) * old / new - 0.5
+        for j in range(math.floor(at) - 1, math.floor(at) + 3):
+            d = abs(at - j)
+            near = (a + 2) * d**3 - (a + 3) * d**2 + 1
+            far = a * (d**3 - 5 * d**2 + 8 * d - 4)
+            weights[i, min(max(j, 0), old - 1)] += near if d <= 1 else far if d < 2 else 0
+    return weights
+
+
+def linear(old: int, new: int) -> np.ndarray:
+    """The same of a straight line between neighbouring cells."""
+    weights = np.zeros((new, old))
+    for i in range(new):
+        at = min(max((i + 0.5) * old / new - 0.5, 0), old - 1)
+        below = min(math.floor(at), old - 2)
+        weights[i, below], weights[i, below + 1] = 1 - (at - below), at - below
+    return weights
+
+
+def test_positions_of_mvit_at_other_sizes():
+    """Its tables become those of a network that was built for such pictures."""
+    torch.manual_seed(3)
+    table = torch.randn(16, 5)
+    expected = np.einsum("hy,wx,yxc->hwc", cubic(4, 6), cubic(4, 3), table.view(4, 4, 5).numpy())
+    found = resample(table, (6, 3))
+    np.testing.assert_allclose(found, expected.reshape(18, 5), atol=1e-5)
+    np.testing.assert_allclose(resample(table, (10,)), linear(16, 10) @ table.numpy(), atol=1e-5)
+    network = map_of(network_cfg("mvit_v1_b")).network
+    tables = dict(network.named_parameters())
+    fitted = fit_mvit(network, tables, (2, 8, 6))
+    assert (network.pos_encoding.temporal_size, network.pos_encoding.spatial_size) == (2, (8, 6))
+    spatial = tables["pos_encoding.spatial_pos"].detach().view(56, 56, -1).numpy()
+    expected = np.einsum("hy,wx,yxc->hwc", cubic(56, 8), cubic(56, 6), spatial)
+    np.testing.assert_allclose(
+        fitted["pos_encoding.spatial_pos"].detach(), expected.reshape(48, -1), atol=1e-5
+    )
+
+
 def test_transformers_at_other_sizes(folder):
-    """A wide picture has maps of its own shape; the left half of two equal ones is as one alone
-    only for a network without attention, so sizes are all that can be asked."""
+    """A wide picture has maps of its own shape, and nothing of it is left for the next one."""
     backbone = map_of(network_cfg(folder)).eval()
     stride = backbone.output_shape()["map"].stride
     with torch.no_grad():
@@ -250,6 +329,37 @@ def test_frozen_and_normalisation():
     assert moving.network.training
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("FROZEN", True, "MODEL.VIDEO_BACKBONE.FROZEN is the key"),
+        ("NORM", "BN", "MODEL.VIDEO_BACKBONE.NORM is the key"),
+        ("ACTIVATION_CHECKPOINT", True, "only SlowFast and Slow can"),
+    ],
+)
+@pytest.mark.parametrize("name", ["r3d_18", "umt"])
+def test_keys_of_slowfast_are_refused(name, key, value, named):
+    """What would train a network otherwise than was asked for; its layers may be of a base."""
+    opts = ("MODEL.SLOWFAST.DEPTH", 18, f"MODEL.SLOWFAST.{key}", value)
+    if name == "umt":
+        published = str(CONFIGS / "AVA" / "published" / "umt_vit_B.yaml")
+        cfg = setup_cfg(published, ["MODEL.DEVICE", "cpu", *opts])
+    else:
+        cfg = network_cfg(name, *opts)
+    with pytest.raises(ValueError, match=f"MODEL.SLOWFAST.{key} {value!r}: .*: {named}; leave it"):
+        build_backbone(cfg)
+
+
+@pytest.mark.parametrize(("name", "few", "least"), [("s3d", 4, 5), ("i3d_r50", 1, 2)])
+def test_the_least_length_of_clips_is_told(name, few, least):
+    told = f"NUM_FRAMES {few}: {name} takes no such clips, it takes {least} and more; its layers"
+    with pytest.raises(ValueError, match=told):
+        build_backbone(network_cfg(name, "INPUT.NUM_FRAMES", few))
+    backbone = map_of(network_cfg(name, "INPUT.NUM_FRAMES", least)).eval()
+    with torch.no_grad():
+        assert backbone(torch.rand(1, 3, least, 64, 64))["map"].shape[2:] == (1, 2, 2)
+
+
 # ---------------------------------------------------------------- weights
 def test_published_weights_of_torchvision(tmp_path, caplog):
     torch.manual_seed(1)
@@ -304,6 +414,39 @@ def test_weights_that_do_not_fit(tmp_path):
     assert "is missing" in refused(get_model("s3d", weights=None).state_dict())
     with pytest.raises(FileNotFoundError, match=r"VIDEO_BACKBONE.WEIGHTS: nowhere.pth"):
         build_backbone(network_cfg("r3d_18", "MODEL.VIDEO_BACKBONE.WEIGHTS", "nowhere.pth"))
+
+
+def test_transformers_weights_of_one_file(folder, tmp_path, caplog):
+    """As a folder has them; and of a detector or classifier, below a prefix."""
+    safetensors = pytest.importorskip("safetensors.torch")
+    file = folder / "model.safetensors"
+    expected = map_of(network_cfg(folder, "MODEL.VIDEO_BACKBONE.WEIGHTS", str(folder)))
+    below = {f"videomae.{key}": x for key, x in safetensors.load_file(file).items()}
+    torch.save(below, tmp_path / "below.pth")
+    files_of = {"videomae": (file, tmp_path / "below.pth")}
+    for weights in files_of.get(folder.name, (file,)):
+        caplog.clear()
+        torch.manual_seed(5)
+        found = build_backbone(network_cfg(folder, "MODEL.VIDEO_BACKBONE.WEIGHTS", str(weights)))
+        for key, value in found.state_dict().items():
+            assert torch.equal(value, expected.state_dict()[key]), key
+        told = "not for commercial use" in caplog.text
+        assert told == (folder.name == "videomae"), "VideoMAE's alone are not free"
+
+
+def test_a_revision_of_the_hub(folder):
+    """Behind an @; a folder may have one in its name."""
+    other = folder.with_name("at@home")
+    folder.rename(other)
+    cfg = network_cfg(other, "MODEL.VIDEO_BACKBONE.WEIGHTS", str(other))
+    network = build_backbone(cfg).network
+    kind = type(transformer(folder.name))
+    with mock.patch.object(kind, "from_pretrained", side_effect=OSError("asked")) as asked:
+        cfg.MODEL.VIDEO_BACKBONE.WEIGHTS = "somebody/network@refs/pr/4"
+        with pytest.raises(ValueError, match="WEIGHTS somebody/network@refs/pr/4: asked"):
+            build_backbone(cfg)
+    assert asked.call_args.args == ("somebody/network",) and network is not None
+    assert asked.call_args.kwargs["revision"] == "refs/pr/4"
 
 
 def test_a_transformers_folder_that_does_not_fit(folder, tmp_path):

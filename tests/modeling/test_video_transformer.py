@@ -48,9 +48,29 @@ def test_positions_tell_places_apart():
     assert table[9, 0].item() == pytest.approx(0.412118, abs=1e-6)  # sin(9)
 
 
+def test_training_leaves_out_what_is_beside_a_shortcut():
+    """Clip by clip, oftener in later blocks; what is left is larger, so that the mean stays."""
+    network = backbone(f"{VIT}.DEPTH", 3, f"{VIT}.DROP_PATH", 0.5).network
+    assert [x.drop.p for x in network.blocks] == [0, 0.25, 0.5]
+    block = network.blocks[2]
+    x = torch.randn(1, 5, 64).expand(400, -1, -1)
+    with torch.no_grad():
+        first = block.eval()(x)[0] - x[0]  # of attention and of the rest
+        found = block.train()(x) - x
+    kept = found.flatten(1).abs().amax(1) > 0
+    assert 0.65 < kept.float().mean() < 0.85  # neither of the two is kept with 0.25
+    with torch.no_grad():
+        both = x[0] + 2 * block.attn(block.norm1(x[:1]))[0]
+        both = both + 2 * block.mlp(block.norm2(both)) - x[0]
+    assert any(torch.allclose(y, both, atol=1e-5) for y in found)
+    assert not any(torch.allclose(y, first, atol=1e-5) for y in found)
+    assert backbone().network.blocks[1].drop.p == 0
+
+
 @pytest.mark.parametrize(
     "keys, expected",
     [
+        ((f"{VIT}.DROP_PATH", 1.0), "VIT.DROP_PATH 1.0: expected a number from 0 to 0.99"),
         ((f"{VIT}.CHANNELS", 100), "VIT.CHANNELS 100: expected a multiple of 64"),
         ((f"{VIT}.DEPTH", 0), "VIT.DEPTH 0: expected a whole number from 1"),
         ((f"{VIT}.TUBELET", 3), "clips of 8 x .*takes multiples of 3 x 16 x 16: see INPUT.NUM_F"),

@@ -28,6 +28,7 @@ class Source:
     pixel_std: tuple[float, float, float] = (57.375,) * 3
     # sizes of classifiers of whole clips that have the name of one of persons
     clip_classes: tuple[int, ...] = ()
+    licence: str = ""  # of all its weights, where that forbids some uses
     first_class: int = 0  # row of the classifier with the first action; those before are none
 
     def why_left_over(self, name: str) -> str:

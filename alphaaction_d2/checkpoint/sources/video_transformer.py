@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from ...model_zoo.table import VIDEOMAE
 from .source import CLASSIFIER, FOREIGN_LAYER, WHOLE_CLIP_CLASSIFIER, Source
 
 NETWORK = "backbone.network"
@@ -59,5 +60,6 @@ MMACTION2 = Source(
     left_over={**_LEFT_OVER, r"backbone\.|roi_head\.": FOREIGN_LAYER},
     pixel_mean=(123.675, 116.28, 103.53),
     pixel_std=(58.395, 57.12, 57.375),
+    licence=VIDEOMAE,
     first_class=1,  # row 0 is the background, which is never scored
 )

@@ -41,6 +41,8 @@ class Look(NamedTuple):
 class JoinedBackbone(VideoBackbone):
     """Several backbones as one; the maps of the first are called `<name>_1`, and so on."""
 
+    needs_sizes = True
+
     def __init__(self, networks: Sequence[Backbone], looks: Sequence[Look]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
@@ -61,15 +63,19 @@ class JoinedBackbone(VideoBackbone):
         """Every network pads its own pictures: a common multiple may be several times as large."""
         return 1
 
-    def forward(self, clips: Tensor) -> dict[str, Tensor]:
+    def forward(self, clips: Tensor, sizes: Sequence[tuple[int, int]] = ()) -> dict[str, Tensor]:
         """
         Args:
             clips: (N, 3, T, H, W), normalised.
+            sizes: of their pictures, where some are smaller than H x W; what is beside these is
+                padding, which has no colour, for none of the networks.
         """
         maps: dict[str, Tensor] = {}
         for i, (network, look) in enumerate(zip(self.networks, self.looks), 1):
             gain, offset = (clips.new_tensor(x).view(-1, 1, 1, 1) for x in look[1:3])
             own = clips[:, :, list(look.frames)] * gain + offset
+            for clip, (height, width) in zip(own, sizes):
+                clip[..., height:, :], clip[..., width:] = 0, 0
             if look.pads:
                 multiple: int = network.size_divisibility  # type: ignore[assignment]
                 height, width = (-size % multiple for size in clips.shape[-2:])

@@ -6,6 +6,8 @@ of a clip.
 
 from __future__ import annotations
 
+import bisect
+import contextlib
 import difflib
 import itertools
 from collections.abc import Callable, Mapping
@@ -25,7 +27,9 @@ Grid = tuple[int, int, int]
 # has to be set and gives the parameters that take the place of others.
 Fit = Callable[[nn.Module, Mapping[str, Tensor], Grid], dict[str, Tensor]]
 
+_MOST_FRAMES = 512  # of clips that are tried in search of the least that a network takes
 BEHIND = "what lies behind the layer that is used"
+_REFUSALS = (RuntimeError, IndexError, AssertionError)  # what networks raise
 _REDUCTIONS = (1, 2, 4, 8, 16, 32)  # of patches to cells, along a side
 
 
@@ -162,18 +166,32 @@ class MapBackbone(VideoBackbone):
             Names of the modules that were removed, with a dot behind.
         """
         side = 64 * max(stride for _, stride, _ in self.first_conv)
-        clip = torch.empty(1, 3, self.num_frames, side, side // 2, device="meta")
         trained = dict(self.network.named_parameters())
         dummies = {
             key: torch.empty_like(x, device="meta", requires_grad=key in trained)
             for key, x in itertools.chain(trained.items(), self.network.named_buffers())
         }
+
+        def run(num_frames: int) -> Tensor:
+            clip = torch.empty(1, 3, num_frames, side, side // 2, device="meta")
+            return self._map(clip, dummies)
+
+        def is_taken(num_frames: int) -> bool:
+            with contextlib.suppress(*_REFUSALS):
+                run(num_frames)
+                return True
+            return False
+
         try:
-            found = self._map(clip, dummies)
-        except (RuntimeError, IndexError, AssertionError) as error:  # what networks raise
+            found = run(self.num_frames)
+        except _REFUSALS as error:
+            kernel, step, _ = self.first_conv[0]
+            longer = range(self.num_frames, _MOST_FRAMES, step if kernel == step else 1)
+            least = bisect.bisect_left(longer, True, key=is_taken)
+            fitting = f"it takes {longer[least]} and more" if least < len(longer) else "nor longer"
             raise ValueError(
-                f"INPUT.NUM_FRAMES {self.num_frames}: {self.name} takes no such clips, its layers "
-                f"say: {str(error).partition(chr(10))[0]}; give it longer ones"
+                f"INPUT.NUM_FRAMES {self.num_frames}: {self.name} takes no such clips, {fitting}; "
+                f"its layers say: {str(error).partition(chr(10))[0]}"
             ) from error
         height, width = found.shape[3:]
         stride = side // height

@@ -19,8 +19,11 @@ from torchvision.models import get_model
 from torchvision.models.video import MViT
 
 from ...checkpoint.checkpointer import load_for_inference
+from ...checkpoint.reading import read_checkpoint
 from ...config import check_keys, files_of, one_of, refuse_unread
+from ...model_zoo.files import warn_of_licence
 from ...model_zoo.networks import find_network
+from ...model_zoo.table import VIDEOMAE
 from .map_backbone import Fit, Grid, MapBackbone
 
 
@@ -63,7 +66,9 @@ def build_transformers_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MapBack
         config = kind.config_class.from_pretrained(node.NAME)
     else:
         config = kind.config_class(**described.config)
-    network = _load_transformer(kind, config, node.WEIGHTS, needed=not cfg.MODEL.WEIGHTS)
+    network = _load_transformer(kind, config, "" if cfg.MODEL.WEIGHTS else node.WEIGHTS)
+    if node.WEIGHTS and not cfg.MODEL.WEIGHTS and described.type == "videomae":
+        warn_of_licence(node.WEIGHTS, VIDEOMAE)
     if described.type == "vjepa2":
         network = network.encoder
         for attention in (layer.attention for layer in network.layer):
@@ -79,12 +84,18 @@ _TRANSFORMERS = {
 }
 
 
-def _load_transformer(kind: Any, config: Any, weights: str, needed: bool) -> Any:
-    """Make a network of random weights, or of those in a folder or under a name of the hub."""
-    if not weights or not needed:
+def _load_transformer(kind: Any, config: Any, weights: str) -> Any:
+    """Make a network of random weights, or of those in a file, in a folder or under a name of the
+    hub, perhaps with a revision behind "@"."""
+    if not weights:
         return kind(config)
+    options = {"config": config, "output_loading_info": True}
+    name, _, revision = (weights, "", "") if Path(weights).exists() else weights.partition("@")
     try:
-        network, told = kind.from_pretrained(weights, config=config, output_loading_info=True)
+        if Path(weights).is_file():
+            options["state_dict"] = read_checkpoint(weights)["model"]
+        where = None if "state_dict" in options else name
+        network, told = kind.from_pretrained(where, revision=revision or "main", **options)
         if missing := sorted(told["missing_keys"]):
             raise ValueError(
                 f"{len(missing)} tensors of the network are missing: {', '.join(missing[:3])} ..."
@@ -170,7 +181,7 @@ def resample(table: Tensor, new: Sequence[int]) -> Tensor:
 
 
 def _build(cfg: CfgNode, network: nn.Module, fit: Fit | None = None, **form: Any) -> MapBackbone:
-    refuse_unread(cfg, "backbone")
+    refuse_unread(cfg, "backbone", "another network")
     check_keys(cfg, "MODEL.VIDEO_BACKBONE", {"NORM": one_of(["BN", "FrozenBN"])})
     node = cfg.MODEL.VIDEO_BACKBONE
     form |= {"num_frames": cfg.INPUT.NUM_FRAMES, "name": node.NAME, "fit": fit}

@@ -150,7 +150,7 @@ class Slow(SlowFast):
 
 def _from_config(cfg: CfgNode, alpha: int, joining: int = 0, **others: Pathway) -> dict:
     """Make the arguments of a network with the slow pathway of `cfg`, and other pathways."""
-    refuse_unread(cfg, "backbone")
+    refuse_unread(cfg, "backbone", "SlowFast")
     node = cfg.MODEL.SLOWFAST
     temporal = tuple(node.TEMPORAL_BLOCKS) or (None,) * 4
     slow = Pathway(

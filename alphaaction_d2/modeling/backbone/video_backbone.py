@@ -22,6 +22,7 @@ class VideoBackbone(Backbone):
     """
 
     frozen = False
+    needs_sizes = False  # `forward` also takes the sizes (height, width) of the clips' pictures
 
     @property
     def size_divisibility(self) -> int:

@@ -14,8 +14,9 @@ from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY
 from torch import Tensor, nn
+from torchvision.ops import StochasticDepth
 
-from ...config import Rule, check_keys, refuse_unread, whole
+from ...config import Rule, check_keys, number, refuse_unread, whole
 from .map_backbone import MapBackbone
 
 PATCH = 16  # pixels of a tube's side
@@ -27,6 +28,7 @@ _KEYS = {
     "CHANNELS": Rule("a multiple of 64", lambda x: type(x) is int and x in range(64, 4097, 64)),
     "DEPTH": whole(1, 100),
     "TUBELET": whole(1, 64),
+    "DROP_PATH": number(0, 0.99),
 }
 
 
@@ -51,8 +53,13 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """Attention and two layers, each behind a normalisation and beside a shortcut."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, drop_path: float = 0.0) -> None:
+        """
+        Args:
+            drop_path: how often training leaves out what is beside a shortcut, clip by clip.
+        """
         super().__init__()
+        self.drop = StochasticDepth(drop_path, "row")
         self.norm1 = nn.LayerNorm(channels, eps=_EPS)
         self.attn = Attention(channels)
         self.norm2 = nn.LayerNorm(channels, eps=_EPS)
@@ -62,8 +69,8 @@ class Block(nn.Module):
         self.mlp.add_module("fc2", nn.Linear(4 * channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
+        x = x + self.drop(self.attn(self.norm1(x)))
+        return x + self.drop(self.mlp(self.norm2(x)))
 
 
 class VideoTransformer(nn.Module):
@@ -71,13 +78,16 @@ class VideoTransformer(nn.Module):
 
     positions: Tensor
 
-    def __init__(self, num_frames: int, tubelet: int, channels: int, depth: int) -> None:
+    def __init__(
+        self, num_frames: int, tubelet: int, channels: int, depth: int, drop_path: float = 0.0
+    ) -> None:
         """
         Args:
             num_frames: T of a clip, a multiple of `tubelet`.
             tubelet: frames of a tube.
             channels: C, a multiple of 64.
             depth: blocks.
+            drop_path: of the last block; of the first none.
         """
         super().__init__()
         kernel = (tubelet, PATCH, PATCH)
@@ -87,7 +97,8 @@ class VideoTransformer(nn.Module):
         positions = positions.unflatten(0, (-1, TRAINED_SIDE, TRAINED_SIDE)).permute(0, 3, 1, 2)
         # not a weight: files of UMT do not have it, those of mmaction2 have this very table
         self.register_buffer("positions", positions.contiguous(), persistent=False)
-        self.blocks = nn.Sequential(*(Block(channels) for _ in range(depth)))
+        rates = (drop_path * i / max(depth - 1, 1) for i in range(depth))
+        self.blocks = nn.Sequential(*(Block(channels, rate) for rate in rates))
         self.norm = nn.LayerNorm(channels, eps=_EPS)
 
     def forward(self, clips: Tensor) -> Tensor:
@@ -121,7 +132,7 @@ class TransformerBackbone(MapBackbone):
 @BACKBONE_REGISTRY.register()
 def build_video_transformer_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> TransformerBackbone:
     """Build the transformer of VideoMAE and UMT from `cfg.MODEL.VIDEO_BACKBONE.VIT`."""
-    refuse_unread(cfg, "backbone")
+    refuse_unread(cfg, "backbone", "another network")
     check_keys(cfg, "MODEL.VIDEO_BACKBONE.VIT", _KEYS)
     frames, node = cfg.INPUT.NUM_FRAMES, cfg.MODEL.VIDEO_BACKBONE
     for key in ("NAME", "LAYER", "WEIGHTS"):
@@ -130,5 +141,6 @@ def build_video_transformer_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> Tr
                 f"MODEL.VIDEO_BACKBONE.{key} {node[key]!r}: the transformer of "
                 "MODEL.VIDEO_BACKBONE.VIT does not read this key; its weights are MODEL.WEIGHTS"
             )
-    network = VideoTransformer(frames, node.VIT.TUBELET, node.VIT.CHANNELS, node.VIT.DEPTH)
+    vit = node.VIT
+    network = VideoTransformer(frames, vit.TUBELET, vit.CHANNELS, vit.DEPTH, vit.DROP_PATH)
     return TransformerBackbone(network, "", num_frames=frames, frozen=node.FROZEN)
