@@ -46,8 +46,13 @@ COMMANDS = {
         "--config-file output/config.yaml MODEL.WEIGHTS output/model_final.pth",
         needs_models=False,  # scoring files does not
     ),
+    "search": Command(
+        "find people in many videos: who acts like somebody, or does something",
+        "--index film_actions --like film.mp4@12.0#3",
+        needs_models=False,
+    ),
     "convert": Command(
-        "convert published weights to a checkpoint of this project",
+        "convert published weights to a checkpoint of this project, or results to COCO",
         "SLOWFAST_32x2_R101_50_50.pkl model.pth",
     ),
     "visualize": Command(

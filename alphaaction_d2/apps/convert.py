@@ -1,6 +1,7 @@
-"""Convert published weights to a checkpoint of this project.
+"""Convert published weights to a checkpoint of this project, or results to a COCO file.
 
     alphaaction convert --from pyslowfast SLOWFAST_8x8_R50.pkl slowfast_r50_8x8.pth
+    alphaaction convert --to coco film_actions/results.json actions.json
 
 MODEL.WEIGHTS takes the published files as they are, too; what this adds is a list of what lands
 where, the configuration that fits, and a file that loads without unpickling.
@@ -9,6 +10,7 @@ where, the configuration that fits, and a file that loads without unpickling.
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,7 @@ from ..checkpoint.checkpointer import CLASS_GROUPS, CLASS_NAMES
 from ..checkpoint.describe import describe, part_of
 from ..checkpoint.reading import read_checkpoint
 from ..checkpoint.sources import SOURCES, Converted, convert, recognise
+from ..formats.results import coco_content, read_results_json
 from ..formats.writing import write_atomically
 from .command_line import tool_parser
 
@@ -36,12 +39,25 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         action="store_true",
         help="also read a file that holds more than tensors: reading it may run any code",
     )
+    parser.add_argument(
+        "--to", choices=["coco"], help="IN is a results.json, or a folder with any number of them"
+    )
+    parser.add_argument("--min-score", type=float, default=0, help="lowest that goes --to (0)")
     parser.add_argument("input", metavar="IN", help="the published file")
     parser.add_argument("output", metavar="OUT", help="the checkpoint to write (.pth)")
     return parser.parse_args(arguments)
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.to:
+        folder = Path(args.input)
+        files = sorted(folder.rglob("results.json")) if folder.is_dir() else [folder]
+        if not files:
+            raise ValueError(f"{folder}: no results.json in it; `alphaaction demo` writes them")
+        content = coco_content([read_results_json(x) for x in files], args.min_score)
+        write_atomically(args.output, json.dumps(content, ensure_ascii=False))
+        print(f"{args.output}: {', '.join(f'{len(x)} {name}' for name, x in content.items())}")
+        return
     if not Path(args.input).is_file():
         raise FileNotFoundError(f"{args.input}: no such file")
     if Path(args.output).exists() and Path(args.output).samefile(args.input):

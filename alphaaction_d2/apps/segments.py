@@ -12,8 +12,6 @@ are segments.csv and timeline.png.
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import logging
 from pathlib import Path
 
@@ -30,7 +28,7 @@ from ..engine.predictor import class_names
 from ..evaluation.epic55 import action_prior
 from ..formats.config_files import setup_cfg
 from ..formats.epic55 import read_epic_segments, split_segments
-from ..formats.writing import write_atomically
+from ..formats.writing import write_csv
 from ..visualization.segment_chart import Bar, segment_chart
 from .command_line import tool_parser
 from .console import setup_console
@@ -120,14 +118,12 @@ def main(args: argparse.Namespace) -> None:
     lanes = {kind: best(spans, names, scores) for kind, (names, scores) in answers.items()}
     if len(answers) == 2:
         lanes["actions"] = actions(spans, answers, args.prior)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["start", "stop", *(x for lane in lanes for x in (lane[:-1], "score"))])
+    rows = [["start", "stop", *(x for lane in lanes for x in (lane[:-1], "score"))]]
     for (start, stop), *bars in zip(spans, *lanes.values()):
         cells = [x for _, _, what, score in bars for x in (what, f"{score:.4f}")]
-        writer.writerow([f"{start:.2f}", f"{stop:.2f}", *cells])
+        rows.append([f"{start:.2f}", f"{stop:.2f}", *cells])
     output = Path(args.output)
-    write_atomically(output / "segments.csv", text.getvalue())
+    write_csv(output / "segments.csv", rows)
     chart = segment_chart(output / "timeline.png", video, lanes)
     logger.info("Results: %s, %s", output / "segments.csv", chart)
 

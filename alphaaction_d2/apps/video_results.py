@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +28,7 @@ from ..engine.box_sources import BoxSource
 from ..engine.predictor import VideoPredictor
 from ..engine.stopwatch import Stopwatch
 from ..evaluation import tubes as tubes_of
+from ..formats.people import PEOPLE_FILE, people_table, write_people
 from ..formats.results import (
     KeyframeResult,
     PersonResult,
@@ -76,6 +78,7 @@ def process_video(
     *,
     min_scores: float | Sequence[float] = MIN_SCORE,
     truth: Truth | None = None,
+    index: bool = False,
 ) -> VideoSection:
     """Predict, then write annotated.mp4, timeline.png, poster.png, results.csv and results.json.
 
@@ -88,6 +91,7 @@ def process_video(
         boxes: where persons and objects are; None: what `VideoPredictor` does without.
         min_scores: see `ShownClasses.of`. The files hold all scores.
         truth: what annotators saw, to be shown beside, see `truth_of`.
+        index: write people.arrow, too, see `formats/people.py`.
 
     Raises:
         VideoError: the video cannot be opened.
@@ -103,7 +107,8 @@ def process_video(
     is_stopped = False
     try:
         for x in predictor(video, boxes):
-            keyframe = with_truth(keyframe_result(x, class_names), truth or {})
+            found = keyframe_result(x, class_names, with_features=index)
+            keyframe = with_truth(found, truth or {})
             choice.add(shown.keyframe(keyframe))
             keyframes.append(replace(keyframe, attention=None))  # too much to hold of every second
     except KeyboardInterrupt:
@@ -117,6 +122,9 @@ def process_video(
     if not is_stopped:
         tell_of_boxes(info, boxes, predictor)
     result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
+    if index:
+        people = people_table(result, info.path, predictor.checksum)
+        write_people(folder / PEOPLE_FILE, people)
     with predictor.stopwatch.stage("drawing and writing"):
         is_random = not predictor.cfg.MODEL.WEIGHTS
         section = _write(
@@ -236,16 +244,22 @@ def tell_of_boxes(info: VideoInfo, boxes: BoxSource, predictor: VideoPredictor) 
         logger.warning("%s: %s", name, why)
 
 
-def keyframe_result(result: dict, class_names: list[str]) -> KeyframeResult:
+def keyframe_result(
+    result: dict, class_names: list[str], *, with_features: bool = False
+) -> KeyframeResult:
     """The persons of a predictor's result, from the rows of :func:`action_inference`."""
     instances = result["instances"].to("cpu")
     persons_with_rows, first_rows = np.unique(instances.person_index.numpy(), return_index=True)
     # Copies of these rows: views would keep all rows, one a class, for as long as the result lives.
     rows = instances[torch.from_numpy(first_rows)]
+    features: Iterable = itertools.repeat(None)
+    if with_features:
+        found = result["context_features"].to("cpu", torch.float32)[persons_with_rows]
+        features = torch.nn.functional.normalize(found).half().numpy()
     persons = [
-        PersonResult.from_scores(box, scores, class_names, int(person_id))
-        for box, scores, person_id in zip(
-            rows.pred_boxes.tensor.numpy(), rows.action_scores.numpy(), rows.person_ids
+        PersonResult.from_scores(box, scores, class_names, int(person_id), vector)
+        for box, scores, person_id, vector in zip(
+            *(rows.pred_boxes.tensor.numpy(), rows.action_scores.numpy(), rows.person_ids, features)
         )
     ]
     attention = result.get("attention")

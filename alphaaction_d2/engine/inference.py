@@ -310,17 +310,25 @@ class DelayedInference(nn.Module):
     def result(
         self, clip: dict, features: list[ClipFeatures], windows: list[MemoryWindow | None]
     ) -> dict:
-        """Make the result of one clip, from every member's features and memory window."""
-        if len(self.members) == 1:
-            instances = self.model.classify(features, windows)[0]
-        else:
-            found = [
-                member.model.score([x], [window])[0]
-                for member, x, window in zip(self.members, features, windows)
-            ]
-            scores = torch.stack(found).mean(dim=0)
-            instances = self.model.roi_heads.list_actions(features[0], scores)
-        return self.model.postprocess(instances, clip)
+        """Make the result of one clip, from every member's features and memory window.
+
+        It also has the first member's `roi_features` (Ri, C), by `person_index`, and what became of
+        them in the interaction, of which actions are told: `context_features` (Ri, C').
+        """
+        roi_heads, heard = self.model.roi_heads, []
+        hook = roi_heads.predictor.register_forward_pre_hook(lambda _, x: heard.append(x[0]))
+        with hook:
+            if len(self.members) == 1:
+                instances = self.model.classify(features, windows)[0]
+            else:
+                found = [
+                    member.model.score([x], [window])[0]
+                    for member, x, window in zip(self.members, features, windows)
+                ]
+                scores = torch.stack(found).mean(dim=0)
+                instances = roi_heads.list_actions(features[0], scores)
+        known = {"roi_features": features[0].persons.roi_features, "context_features": heard[0]}
+        return {**self.model.postprocess(instances, clip), **known}
 
 
 class AttentiveInference(DelayedInference):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import math
@@ -27,6 +28,7 @@ from ..data.video import iterate_frames, video_name
 from ..data.video.source import checked_stream
 from ..formats.ava_classes import AVA_CLASSES
 from ..formats.label_map import LABEL_MAP, names_from_file
+from ..memory.file import state_checksum
 from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention
 from ..tracking import first_new_id
@@ -77,6 +79,11 @@ class VideoPredictor(DefaultPredictor):
         self.stopwatch = Stopwatch()  # of all that is done, by stage
         # Is told the seconds of every frame as it goes by: results come later.
         self.progress: Callable[[float], None] | None = None
+
+    @functools.cached_property
+    def checksum(self) -> str:
+        """Checksum of the model's weights."""
+        return state_checksum({name: x.cpu() for name, x in self.model.state_dict().items()})
 
     def __call__(
         self,

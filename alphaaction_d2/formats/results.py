@@ -8,8 +8,6 @@ is a gap in the label map: it is never drawn, listed or written.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import os
@@ -19,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .writing import write_atomically
+from .writing import write_atomically, write_csv
 
 CSV_HEADER = (
     *("video_id", "timestamp", "x1", "y1", "x2", "y2"),
     *("action_id", "action_name", "score", "person_id"),
 )
+RESULT_FORMAT, RESULT_VERSION = "alphaaction_d2.video_result", 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +35,8 @@ class PersonResult:
     actions: Sequence[tuple[str, float]]  # (name, score) pairs, best first
     scores: np.ndarray  # (K,) of all classes
     truth: Sequence[str] | None = None  # actions that annotators saw; None where nobody knows
+    # (C,) float16 of length 1, what the actions are told of: an index of people has it, no table
+    features: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         box = np.asarray(self.box, dtype=np.float64)
@@ -46,7 +47,12 @@ class PersonResult:
 
     @classmethod
     def from_scores(
-        cls, box: np.ndarray, scores: np.ndarray, class_names: Sequence[str], person_id: int = -1
+        cls,
+        box: np.ndarray,
+        scores: np.ndarray,
+        class_names: Sequence[str],
+        person_id: int = -1,
+        features: np.ndarray | None = None,
     ) -> PersonResult:
         """Build a person from the (K,) scores and the K names of the classes."""
         if len(scores) != len(class_names):
@@ -54,7 +60,7 @@ class PersonResult:
             raise ValueError(f"{what}: one score per class expected")
         order = np.argsort(-np.asarray(scores), kind="stable")
         actions = [(class_names[k], float(scores[k])) for k in order if class_names[k]]
-        return cls(box, int(person_id), actions, scores)
+        return cls(box, int(person_id), actions, scores, features=features)
 
     def best_actions(self, count: int, min_score: float) -> list[tuple[str, float]]:
         """The best `count` of the actions that reach `min_score`."""
@@ -163,14 +169,11 @@ def write_results_csv(path: str | os.PathLike, result: VideoResult) -> Path:
 
     Boxes are fractions of the picture, clipped to it; person_id is -1 where unknown.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
-    writer.writerows(_csv_rows(result))
-    return write_atomically(path, text.getvalue())
+    return write_csv(path, _csv_rows(result))
 
 
 def _csv_rows(result: VideoResult) -> Iterator[tuple]:
+    yield CSV_HEADER
     size = np.array([result.width, result.height] * 2, dtype=np.float64)
     for keyframe in result.keyframes:
         moment = result.video_id, format_timestamp(keyframe.timestamp)
@@ -182,10 +185,14 @@ def _csv_rows(result: VideoResult) -> Iterator[tuple]:
 
 
 def write_results_json(path: str | os.PathLike, result: VideoResult) -> Path:
-    """Write everything about one video: boxes in pixels (3 decimals), all scores (6 decimals)."""
+    """Write everything about one video: boxes in pixels (3 decimals), all scores (6 decimals).
+
+    docs/results.schema.json describes the file. What is added later leaves `version` as it is; it
+    grows when something is renamed, removed, or means something else.
+    """
     content = {
-        "format": "alphaaction_d2.video_result",
-        "version": 1,
+        "format": RESULT_FORMAT,
+        "version": RESULT_VERSION,
         "video_id": result.video_id,
         "width": int(result.width),
         "height": int(result.height),
@@ -206,6 +213,33 @@ def write_results_json(path: str | os.PathLike, result: VideoResult) -> Path:
     return write_atomically(path, text + "\n")
 
 
+def read_results_json(path: str | os.PathLike) -> VideoResult:
+    """Read what :func:`write_results_json` wrote; ValueError of one line for any other file."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_refuse_constant)
+        if (content["format"], content["version"]) != (RESULT_FORMAT, RESULT_VERSION):
+            what = f"{content['format']} of version {content['version']}"
+            raise ValueError(f"{what}, expected {RESULT_FORMAT} of version {RESULT_VERSION}")
+        names = [str(name) for name in content["class_names"]]
+        keyframes = []
+        for entry in content["keyframes"]:
+            persons = [
+                PersonResult.from_scores(x["box"], x["scores"], names, x["person_id"])
+                for x in entry["persons"]
+            ]
+            keyframes.append(KeyframeResult(float(entry["timestamp"]), persons))
+        size = int(content["width"]), int(content["height"])
+        return VideoResult(str(content["video_id"]), *size, names, keyframes)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ValueError(f"{path}: not a results.json of a video ({reason})") from error
+
+
+def _refuse_constant(text: str) -> None:
+    raise ValueError(f"{text} is no number")
+
+
 def _person_content(person: PersonResult) -> dict:
     return {
         "box": [round(float(v), 3) for v in person.box],
@@ -213,6 +247,34 @@ def _person_content(person: PersonResult) -> dict:
         "actions": [{"name": name, "score": round(float(s), 6)} for name, s in person.actions],
         "scores": [round(float(v), 6) for v in person.scores],
     }
+
+
+def coco_content(results: Sequence[VideoResult], min_score: float = 0.0) -> dict:
+    """Make what a COCO file holds: keyframes as images, called "video/second.jpg", annotations for
+    every action of a person that reaches `min_score`; ValueError where videos have other classes.
+    """
+    images: list[dict] = []
+    annotations: list[dict] = []
+    names = list(results[0].class_names)
+    ids = {name: k for k, name in enumerate(names, 1) if name}
+    for result in results:
+        if list(result.class_names) != names:
+            raise ValueError(f"{result.video_id}: other classes than {results[0].video_id}")
+        of_video = {name: getattr(result, name) for name in ("width", "height", "video_id")}
+        for keyframe in result.keyframes:
+            name = f"{result.video_id}/{format_timestamp(keyframe.timestamp)}.jpg"
+            image = {"id": len(images) + 1, "file_name": name, "timestamp": keyframe.timestamp}
+            images.append(image | of_video)
+            for person in keyframe.persons:
+                x, y, *corner = person.box.round(3).tolist()
+                width, height = (round(b - a, 3) for a, b in zip((x, y), corner))
+                place = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": 0}
+                place |= {"image_id": image["id"], "person_id": person.person_id}
+                for action, score in person.best_actions(len(names), min_score):
+                    what = {"category_id": ids[action], "score": score}
+                    annotations.append({"id": len(annotations) + 1, **place, **what})
+    categories = [{"id": k, "name": name} for name, k in ids.items()]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 @dataclass(frozen=True)

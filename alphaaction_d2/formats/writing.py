@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
+import io
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -44,6 +46,13 @@ def write_atomically(
                 raise
             raise OSError(failed.errno, failed.strerror, str(path)) from error
     return path
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> Path:
+    """Write rows, the header before all, as a table with commas, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return write_atomically(path, text.getvalue())
 
 
 def _open_alone(scratch: Path) -> BinaryIO:

@@ -68,6 +68,17 @@ def test_equal_to_dataset_evaluation(predictor):
         torch.testing.assert_close(found[time], scores, atol=1e-6, rtol=1e-5)
 
 
+def test_results_hold_what_their_actions_are_told_of(predictor):
+    """Another classifier on `context_features` is all that somebody needs; a search uses them."""
+    predict, folder = predictor
+    heads = predict.model.roi_heads
+    for result in predict(folder / "videos" / "val_1.mp4", boxes_of(folder, "val_1")):
+        instances = result["instances"]
+        scores = heads.predictor.scores(heads.predictor(result["context_features"]))
+        torch.testing.assert_close(scores[instances.person_index], instances.action_scores)
+        assert result["roi_features"].shape == (len(scores), heads.num_channels)
+
+
 def test_file_array_and_iterator_agree(predictor):
     predict, folder = predictor
     path = folder / "videos" / "val_1.mp4"

@@ -3,9 +3,12 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from pycocotools.coco import COCO
 
 from alphaaction_d2.formats.results import (
     CSV_HEADER,
@@ -13,13 +16,16 @@ from alphaaction_d2.formats.results import (
     KeyframeResult,
     PersonResult,
     VideoResult,
+    coco_content,
     format_timestamp,
     group_classes,
     mean_ap,
+    read_results_json,
     write_results_csv,
     write_results_json,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ['say "hi", loud', "", "走る"]
 
 
@@ -136,3 +142,88 @@ def test_class_groups_are_sorted_and_averaged():
     }
     assert mean_ap(classes) == pytest.approx(40 / 3)
     assert math.isnan(mean_ap([classes[1]])) and math.isnan(mean_ap([]))
+
+
+def test_json_is_read_as_it_was_written(tmp_path):
+    path = write_results_json(tmp_path / "results.json", some_result())
+    found = read_results_json(path)
+    assert (found.video_id, found.width, found.height) == ("naïve, video", 640, 360)
+    assert write_results_json(tmp_path / "again.json", found).read_bytes() == path.read_bytes()
+    later = {**json.loads(path.read_text("utf-8")), "something": "new"}
+    path.write_text(json.dumps(later))
+    assert [len(x.persons) for x in read_results_json(path).keyframes] == [2, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"version": 2}, "of version 2, expected alphaaction_d2.video_result of version 1"),
+        ({"format": "else"}, "else of version 1"),
+        ({"keyframes": [{"timestamp": 1}]}, "no 'persons'"),
+        ({"keyframes": None}, "NoneType"),
+        ({"class_names": ["a"]}, "3 scores for 1 class names"),
+        ({"width": 0}, "has no area"),
+        ({"width": math.nan}, "NaN is no number"),
+        ({"keyframes": [{"timestamp": t, "persons": []} for t in (2, 1)]}, "in order of time"),
+    ],
+)
+def test_other_json_is_refused_in_one_line(tmp_path, change, message):
+    path = write_results_json(tmp_path / "results.json", some_result())
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), **change}))
+    with pytest.raises(ValueError, match="results.json: not a results.json of a video") as error:
+        read_results_json(path)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_texts_that_are_no_json_are_refused(tmp_path):
+    for content in (b"", b"[]", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"format": '):
+        (tmp_path / "x.json").write_bytes(content)
+        with pytest.raises(ValueError, match="x.json: not a results.json of a video"):
+            read_results_json(tmp_path / "x.json")
+    with pytest.raises(FileNotFoundError):
+        read_results_json(tmp_path / "y.json")
+
+
+def test_the_schema_describes_what_is_written(tmp_path):
+    validator = pytest.importorskip("jsonschema").Draft202012Validator
+    schema = json.loads((ROOT / "docs" / "results.schema.json").read_text())
+    validator.check_schema(schema)
+    written = write_results_json(tmp_path / "results.json", some_result()).read_text("utf-8")
+    validator(schema).validate(json.loads(written))
+    wrong = [
+        {"version": 2},
+        {"width": 0},
+        {"class_names": [1]},
+        {"keyframes": [{"timestamp": "2", "persons": []}]},
+        {"keyframes": [{"timestamp": 2, "persons": [{"box": [1, 2, 3], "person_id": 1}]}]},
+    ]
+    for change in wrong:
+        assert not validator(schema).is_valid({**json.loads(written), **change})
+    for missing in schema["required"]:
+        content = json.loads(written)
+        del content[missing]
+        assert not validator(schema).is_valid(content)
+
+
+def test_coco_is_what_pycocotools_reads(tmp_path):
+    content = coco_content([some_result(), replace(some_result(), video_id="second")], 0.5)
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(content))
+    coco = COCO(str(path))
+    assert [x["file_name"] for x in coco.loadImgs([1, 3, 4])] == [
+        "naïve, video/0002.jpg",
+        "naïve, video/0004.500.jpg",
+        "second/0002.jpg",
+    ]
+    assert {x["id"]: x["name"] for x in coco.loadCats(coco.getCatIds())} == {1: NAMES[0], 3: "走る"}
+    found = coco.loadAnns(coco.getAnnIds(imgIds=1))
+    assert [(x["category_id"], x["score"], x["person_id"]) for x in found] == [
+        (3, 0.75, 3),
+        (3, 1.0, -1),
+    ]
+    assert found[0]["bbox"] == [10.5, 20, 99.5, 180.25]
+    assert found[0]["area"] == pytest.approx(99.5 * 180.25)
+    assert len(coco.loadRes(content["annotations"]).anns) == len(coco.anns) == 6
+    with pytest.raises(ValueError, match="second: other classes than naïve, video"):
+        other = VideoResult("second", 9, 9, ["a"], [])
+        coco_content([some_result(), other])

@@ -17,7 +17,9 @@ from detectron2.modeling import build_model
 from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps import demo as demo_app
 from alphaaction_d2.apps import video_arguments
+from alphaaction_d2.apps.command_line import run_module
 from alphaaction_d2.data.video import VideoWriter, iterate_frames
+from alphaaction_d2.formats.people import read_people
 from alphaaction_d2.model_zoo import download
 from alphaaction_d2.model_zoo.table import find
 from alphaaction_d2.modeling import coco_detectors
@@ -69,6 +71,21 @@ def test_a_bad_video_is_named_and_the_others_go_on(demo, scene, tmp_path, capsys
     for name in ("one", "two"):
         result = json.loads((tmp_path / "out" / name / "results.json").read_text())
         assert [len(k["persons"]) for k in result["keyframes"]] == [1, 1]
+
+
+def test_an_index_of_people_is_searched(demo, scene, tmp_path, capsys):
+    """From films to pictures of who is alike, as a user goes."""
+    assert demo(["one.mp4", "two.mp4"], "--index", "--boxes", scene / "boxes.csv") == 0
+    for name in ("one", "two"):
+        assert len(read_people([tmp_path / "out" / name / "people.arrow"])) == 2
+    capsys.readouterr()
+    query = ("--index", "out", "--like", "one.mp4@1#1", "--pictures", "who.png")
+    assert run_module("search", query, needs_models=False) == 0
+    lines = capsys.readouterr().out.splitlines()
+    # Both films show the same: equally alike are the same moments of each.
+    assert lines[2].split()[:4] == ["two", "1", "1", "1"] and lines[-1] == "who.png"
+    assert lines[3].split()[:3] == ["one", "0", "1"]
+    assert (tmp_path / "who.png").is_file()
 
 
 def test_videos_with_any_names_stay_in_the_output(demo, scene, tmp_path, capsys):
