@@ -7,6 +7,7 @@ import importlib
 import json
 import re
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +33,8 @@ FPS = 8
 
 
 def person(x: float, scores: list[float], person_id: int) -> PersonResult:
-    features = np.array([1, 0], np.float16)
-    return PersonResult.from_scores([x, 8, x + 16, 40], scores, NAMES, person_id, features)
+    found = PersonResult.from_scores([x, 8, x + 16, 40], scores, NAMES, person_id)
+    return replace(found, features=np.array([1, 0], np.float16))
 
 
 @pytest.fixture(scope="module")

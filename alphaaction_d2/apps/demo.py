@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -64,9 +64,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="lowest that is shown; default: for each class what its evaluation found best "
         f"(ava_results.json beside the weights), else {MIN_SCORE}",
     )
-    parser.add_argument(
-        "--index", action="store_true", help="write people.arrow, too, for `alphaaction search`"
-    )
     add_model_and_boxes(parser)
     args = parser.parse_args(argv)
     args.videos += args.input
@@ -84,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
     boxes_of = box_sources(args, cfg)
     if not usable:
         return tell_failed(failed, len(videos))
-    demo = replace(Demo.load(args, cfg, boxes_of), index=args.index)
+    demo = Demo.load(args, cfg, boxes_of)
     output = Path(args.output or f"{video_name(args.videos[0])}_actions")
     sections: list[VideoSection] = []
     is_stopped = False
@@ -123,7 +120,6 @@ class Demo:
     predictor: AttentionPredictor
     names: list[str]  # of the classes
     min_scores: Sequence[float]  # lowest that is shown, for each class
-    index: bool = False  # whether people.arrow is written
 
     @classmethod
     def load(
@@ -142,11 +138,8 @@ class Demo:
 
     def process(self, video: str | Path, folder: Path) -> VideoSection:
         """Write the files of one video, see :func:`process_video`."""
-        return process_video(
-            *(self.predictor, video, self.boxes_of(str(video)), folder, self.names),
-            min_scores=self.min_scores,
-            index=self.index,
-        )
+        boxes, scores = self.boxes_of(str(video)), self.min_scores
+        return process_video(self.predictor, video, boxes, folder, self.names, min_scores=scores)
 
     def report(
         self, folder: Path, sections: Sequence[VideoSection], warnings: Sequence[str], command: str

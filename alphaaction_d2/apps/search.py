@@ -1,6 +1,6 @@
 """Find people in many videos: who acts like somebody, or who does something.
 
-    alphaaction demo films --index --output results
+    alphaaction demo films --output results
     alphaaction search --index results --like film.mp4@12.0#3
     alphaaction search --index results --action open --pictures found.png
 
@@ -18,15 +18,7 @@ import numpy as np
 import pyarrow as pa
 from tabulate import tabulate
 
-from ..formats.people import (
-    action_scores,
-    best_rows,
-    class_names_of,
-    find_person,
-    read_people,
-    similarities,
-    write_people,
-)
+from ..formats import people
 from ..formats.writing import write_csv
 from .command_line import import_models, tool_parser
 
@@ -48,18 +40,18 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    table = read_people(args.index)
+    table = people.read_people(args.index)
     if args.join:
-        print(f"{write_people(args.join, table)}: {len(table)} rows")
+        print(f"{people.write_people(args.join, table)}: {len(table)} rows")
     if args.like:
-        row, kind = find_person(table, args.like), "similarity"
-        values = similarities(table, row)
+        row, kind = people.find_person(table, args.like), "similarity"
+        values = people.similarities(table, row)
     elif args.action:
-        row, kind, values = -1, "score", action_scores(table, args.action.strip())
+        row, kind, values = -1, "score", people.action_scores(table, args.action.strip())
     else:
         return
-    rows = best_rows(table, values, args.top, but=row)
-    names, lines = class_names_of(table), []
+    rows = people.best_rows(table, values, args.top, but=row)
+    names, lines = people.class_names_of(table), []
     for number, x in zip(rows, table.take(rows).to_pylist()):
         best = sorted(((score, name) for score, name in zip(x["scores"], names) if name))[-2:]
         does = ", ".join(f"{name} {score:.2f}" for score, name in best[::-1])

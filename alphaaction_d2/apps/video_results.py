@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +77,6 @@ def process_video(
     *,
     min_scores: float | Sequence[float] = MIN_SCORE,
     truth: Truth | None = None,
-    index: bool = False,
 ) -> VideoSection:
     """Predict, then write annotated.mp4, timeline.png, poster.png, results.csv and results.json.
 
@@ -91,7 +89,6 @@ def process_video(
         boxes: where persons and objects are; None: what `VideoPredictor` does without.
         min_scores: see `ShownClasses.of`. The files hold all scores.
         truth: what annotators saw, to be shown beside, see `truth_of`.
-        index: write people.arrow, too, see `formats/people.py`.
 
     Raises:
         VideoError: the video cannot be opened.
@@ -107,8 +104,7 @@ def process_video(
     is_stopped = False
     try:
         for x in predictor(video, boxes):
-            found = keyframe_result(x, class_names, with_features=index)
-            keyframe = with_truth(found, truth or {})
+            keyframe = with_truth(keyframe_result(x, class_names), truth or {})
             choice.add(shown.keyframe(keyframe))
             keyframes.append(replace(keyframe, attention=None))  # too much to hold of every second
     except KeyboardInterrupt:
@@ -122,13 +118,13 @@ def process_video(
     if not is_stopped:
         tell_of_boxes(info, boxes, predictor)
     result = VideoResult(video_name(video), info.width, info.height, class_names, keyframes)
-    if index:
-        people = people_table(result, info.path, predictor.checksum)
-        write_people(folder / PEOPLE_FILE, people)
     with predictor.stopwatch.stage("drawing and writing"):
         is_random = not predictor.cfg.MODEL.WEIGHTS
+        tables = write_tables(folder, result, info.path, predictor.checksum)
         section = _write(
-            info, folder, result, shown, choice, is_random=is_random, is_stopped=is_stopped
+            *(info, folder, result, tables, shown, choice),
+            is_random=is_random,
+            is_stopped=is_stopped,
         )
     length = keyframes[-1].timestamp - info.begin + 1 if keyframes else 1
     logger.info(
@@ -145,6 +141,7 @@ def _write(
     info: VideoInfo,
     folder: Path,
     result: VideoResult,
+    tables: list[Path],
     shown: ShownClasses,
     choice: KeyframeChoice,
     *,
@@ -155,7 +152,6 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     # those of an earlier run show other keyframes, which no report would link
     remove_attention_pictures(folder)
-    tables = write_tables(folder, result)
     result = shown.result(result)
     attention = write_attention_pictures(info.path, folder, choice.chosen, result)
     timeline_chart(folder / "timeline.png", result, min_score=shown.lowest)
@@ -223,11 +219,13 @@ def _count_persons(keyframes: Sequence[KeyframeResult]) -> str:
     return f"{persons} persons{unknown} in {len(ids)} boxes at {len(keyframes)} keyframes"
 
 
-def write_tables(folder: Path, result: VideoResult) -> list[Path]:
-    """Write the files for programs: all scores of a video."""
+def write_tables(folder: Path, result: VideoResult, file: Path, network: str) -> list[Path]:
+    """Write the files for programs: all scores of a video, which is a file; and an index of its
+    people, by the features of a network of this checksum."""
     return [
         write_results_csv(folder / "results.csv", result),
         write_results_json(folder / "results.json", result),
+        write_people(folder / PEOPLE_FILE, people_table(result, file, network)),
     ]
 
 
@@ -244,24 +242,22 @@ def tell_of_boxes(info: VideoInfo, boxes: BoxSource, predictor: VideoPredictor) 
         logger.warning("%s: %s", name, why)
 
 
-def keyframe_result(
-    result: dict, class_names: list[str], *, with_features: bool = False
-) -> KeyframeResult:
+def keyframe_result(result: dict, class_names: list[str]) -> KeyframeResult:
     """The persons of a predictor's result, from the rows of :func:`action_inference`."""
     instances = result["instances"].to("cpu")
     persons_with_rows, first_rows = np.unique(instances.person_index.numpy(), return_index=True)
     # Copies of these rows: views would keep all rows, one a class, for as long as the result lives.
     rows = instances[torch.from_numpy(first_rows)]
-    features: Iterable = itertools.repeat(None)
-    if with_features:
-        found = result["context_features"].to("cpu", torch.float32)[persons_with_rows]
-        features = torch.nn.functional.normalize(found).half().numpy()
     persons = [
-        PersonResult.from_scores(box, scores, class_names, int(person_id), vector)
-        for box, scores, person_id, vector in zip(
-            *(rows.pred_boxes.tensor.numpy(), rows.action_scores.numpy(), rows.person_ids, features)
+        PersonResult.from_scores(box, scores, class_names, int(person_id))
+        for box, scores, person_id in zip(
+            rows.pred_boxes.tensor.numpy(), rows.action_scores.numpy(), rows.person_ids
         )
     ]
+    if "context_features" in result:
+        found = result["context_features"].to("cpu", torch.float32)[persons_with_rows]
+        features = torch.nn.functional.normalize(found).half().numpy()
+        persons = [replace(x, features=row) for x, row in zip(persons, features)]
     attention = result.get("attention")
     attention = None if attention is None else attention.of(persons_with_rows)
     return KeyframeResult(float(result["timestamp"]), persons, attention)

@@ -318,15 +318,11 @@ class DelayedInference(nn.Module):
         roi_heads, heard = self.model.roi_heads, []
         hook = roi_heads.predictor.register_forward_pre_hook(lambda _, x: heard.append(x[0]))
         with hook:
-            if len(self.members) == 1:
-                instances = self.model.classify(features, windows)[0]
-            else:
-                found = [
-                    member.model.score([x], [window])[0]
-                    for member, x, window in zip(self.members, features, windows)
-                ]
-                scores = torch.stack(found).mean(dim=0)
-                instances = roi_heads.list_actions(features[0], scores)
+            found = [
+                member.model.score([x], [window])[0]
+                for member, x, window in zip(self.members, features, windows)
+            ]
+        instances = roi_heads.list_actions(features[0], torch.stack(found).mean(dim=0))
         known = {"roi_features": features[0].persons.roi_features, "context_features": heard[0]}
         return {**self.model.postprocess(instances, clip), **known}
 

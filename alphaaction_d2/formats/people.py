@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyarrow.feather import read_table as read_feather
+from pyarrow.feather import write_feather
 
 from .names import meant_video
 from .results import VideoResult
@@ -58,12 +60,7 @@ def people_table(result: VideoResult, file: str | os.PathLike, network: str) -> 
 
 def write_people(path: str | os.PathLike, table: pa.Table) -> Path:
     """Write an index; it may have been read from this very file, and others."""
-
-    def write(file: object) -> None:
-        with pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
-
-    return write_atomically(path, write)
+    return write_atomically(path, lambda file: write_feather(table, file, "uncompressed"))
 
 
 def read_people(paths: Sequence[str | os.PathLike]) -> pa.Table:
@@ -75,7 +72,9 @@ def read_people(paths: Sequence[str | os.PathLike]) -> pa.Table:
     tables = {file: table for file in files if len(table := _read(file))}
     if not tables:
         what = f"nobody is in its {len(files)} files {PEOPLE_FILE}"
-        raise ValueError(f"{listed(paths)}: an empty index, {what} (alphaaction demo --index)")
+        raise ValueError(
+            f"{listed(paths)}: an empty index, {what} (`alphaaction demo` writes them)"
+        )
     first = next(iter(tables))
     for file, table in tables.items():
         if not table.schema.equals(tables[first].schema, check_metadata=True):
@@ -88,8 +87,7 @@ def read_people(paths: Sequence[str | os.PathLike]) -> pa.Table:
 
 def _read(file: Path) -> pa.Table:
     try:
-        with pa.memory_map(os.fspath(file)) as source:
-            table = pa.ipc.open_file(source).read_all()
+        table = read_feather(file, memory_map=True)
         table.validate()
         if (version := json.loads(table.schema.metadata[_KEY])["version"]) != VERSION:
             raise ValueError(f"version {version}, expected {VERSION}")

@@ -47,12 +47,7 @@ class PersonResult:
 
     @classmethod
     def from_scores(
-        cls,
-        box: np.ndarray,
-        scores: np.ndarray,
-        class_names: Sequence[str],
-        person_id: int = -1,
-        features: np.ndarray | None = None,
+        cls, box: np.ndarray, scores: np.ndarray, class_names: Sequence[str], person_id: int = -1
     ) -> PersonResult:
         """Build a person from the (K,) scores and the K names of the classes."""
         if len(scores) != len(class_names):
@@ -60,7 +55,7 @@ class PersonResult:
             raise ValueError(f"{what}: one score per class expected")
         order = np.argsort(-np.asarray(scores), kind="stable")
         actions = [(class_names[k], float(scores[k])) for k in order if class_names[k]]
-        return cls(box, int(person_id), actions, scores, features=features)
+        return cls(box, int(person_id), actions, scores)
 
     def best_actions(self, count: int, min_score: float) -> list[tuple[str, float]]:
         """The best `count` of the actions that reach `min_score`."""

@@ -161,7 +161,8 @@ class CountingModel(torch.nn.Module):
     def __init__(self, model):
         super().__init__()
         self.model, self.device, self.sizes = model, model.device, []
-        self.classify, self.postprocess = model.classify, model.postprocess
+        self.score, self.postprocess = model.score, model.postprocess
+        self.roi_heads = model.roi_heads
 
     def extract(self, clips):
         self.sizes.append(len(clips))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,8 @@ NAMES = ["walk", "", "open"]
 def person(angle: float, person_id: int, open_score: float = 0.5) -> PersonResult:
     features = np.array([np.cos(angle), np.sin(angle)], np.float16)
     box, scores = np.array([10.0, 20, 30, 40]), np.array([0.25, 0, open_score])
-    return PersonResult.from_scores(box, scores, NAMES, person_id, features)
+    found = PersonResult.from_scores(box, scores, NAMES, person_id)
+    return replace(found, features=features)
 
 
 def write(folder, video, keyframes, network="abc", names=NAMES):

@@ -75,7 +75,7 @@ def test_a_bad_video_is_named_and_the_others_go_on(demo, scene, tmp_path, capsys
 
 def test_an_index_of_people_is_searched(demo, scene, tmp_path, capsys):
     """From films to pictures of who is alike, as a user goes."""
-    assert demo(["one.mp4", "two.mp4"], "--index", "--boxes", scene / "boxes.csv") == 0
+    assert demo(["one.mp4", "two.mp4"], "--boxes", scene / "boxes.csv") == 0
     for name in ("one", "two"):
         assert len(read_people([tmp_path / "out" / name / "people.arrow"])) == 2
     capsys.readouterr()
