@@ -77,6 +77,7 @@ setup(
         "docs": ["mkdocs>=1.6", "mkdocs-material>=9.5", "mkdocstrings[python]>=0.27"],
         # detectors by name, RF-DETR before all; other networks; .safetensors, which come with it
         "backbones": ["safetensors>=0.4.3", "transformers>=5.20"],
+        "cluster": ["ray[data]>=2.40"],  # `alphaaction predict --ray`
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",

@@ -23,7 +23,6 @@ import csv
 import functools
 import io
 import itertools
-import json
 import logging
 import pickle
 import shutil
@@ -63,15 +62,15 @@ from ..modeling.picture_boxes import PictureBoxes, PictureDetector
 from .command_line import describe_error, tell_failed, tool_parser
 from .console import setup_console
 from .video_arguments import DETECTOR_HELP, find_inputs
+from .video_folders import claim_folder
 
 logger = logging.getLogger(__name__)
 
-# What the boxes depend on besides the videos, and the file that remembers it.
+# What the boxes depend on besides the videos.
 _SETTINGS = (
     *("detector", "min-score", "short-side", "class-names", "opts", "every-second"),
     *("looks-per-second", "features"),
 )
-_SETTINGS_FILE = "settings.json"
 FEATURES_PER_PICTURE = 10
 
 
@@ -323,7 +322,7 @@ def write_boxes(
     Returns:
         One line for each video that could not be used.
     """
-    _claim(parts, settings)
+    claim_folder(parts, settings)
     missing = [job for job in jobs if not _part(parts, job).is_file()]
     if len(missing) < len(jobs):
         logger.info("%s: goes on with %d of %d videos", parts, len(missing), len(jobs))
@@ -398,27 +397,6 @@ def merge_features(jobs: Sequence[VideoJob], parts: Path, path: Path) -> None:
 
 def _part(parts: Path, job: VideoJob) -> Path:
     return parts / f"{file_name(job.video_id)}.csv"
-
-
-def _claim(parts: Path, settings: Mapping[str, object]) -> None:
-    """Make the folder of parts, or see that it was begun with the same settings."""
-    path = parts / _SETTINGS_FILE
-    if not path.is_file():
-        write_atomically(path, json.dumps(dict(settings), indent=1))
-        return
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        known = None
-    if not isinstance(known, dict):
-        raise ValueError(f"{path}: damaged, so nobody knows what made the boxes: remove {parts}")
-    for key in sorted({*known, *settings}):
-        old, new = known.get(key), settings.get(key)
-        if old != new:
-            raise ValueError(
-                f"{parts}: begun with {key} {old!r}, not {new!r}: go on with that, or remove this "
-                "folder"
-            )
 
 
 def _csv_text(rows: Iterable[Sequence[str]]) -> str:

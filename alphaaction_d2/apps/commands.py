@@ -24,6 +24,10 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command("find out who does what in any video, and draw it", "film.mp4"),
+    "predict": Command(
+        "the same for many videos, as tables: on one machine or many",
+        "--input films --output results",
+    ),
     "live": Command(
         "the same for a camera, a stream or the screen, while it happens",
         "0 --video pieces",

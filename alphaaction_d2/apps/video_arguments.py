@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import glob
+import itertools
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -99,10 +102,11 @@ def _computes_bfloat16(device: str) -> bool:
 
 
 def find_inputs(inputs: Sequence[str | Path]) -> list[Path | str]:
-    """The videos that are meant: those given, and those in folders of videos (not below these);
-    ValueError for a folder without videos, or two videos of one name."""
+    """The videos that are meant: those given, those in folders of videos (not below these), those
+    that fit a pattern, and the lines of a list (.txt); ValueError for a folder or pattern without
+    videos, or two videos of one name."""
     paths: list[Path | str] = []
-    for given in inputs:
+    for given in itertools.chain.from_iterable(map(_written_out, inputs)):
         folder = Path(given)
         if _is_one_video(folder) or not folder.is_dir():
             paths.append(given)
@@ -119,9 +123,26 @@ def find_inputs(inputs: Sequence[str | Path]) -> list[Path | str]:
     for path in paths:
         if (name := video_name(path)) in by_name:
             name, other = one_line(name), one_line(by_name[name])
-            raise ValueError(f"several videos are called {name}: {other} and {one_line(path)}")
+            raise ValueError(
+                f"several videos are called {name}: {other} and {one_line(path)}; their results "
+                "need an output each"
+            )
         by_name[name] = path
     return paths
+
+
+def _written_out(given: str | Path) -> Sequence[str | Path]:
+    """The paths that a list or a pattern stands for; any other path itself."""
+    path = Path(given)
+    if path.suffix.lower() == ".txt" and path.is_file():
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        return [line.strip() for line in lines if line.strip()]
+    if not glob.has_magic(str(given)) or os.path.lexists(given):
+        return [given]
+    found = sorted(glob.glob(str(given), recursive=True))
+    if not found:
+        raise ValueError(f"{given}: nothing fits this pattern")
+    return found
 
 
 def _is_one_video(path: Path) -> bool:

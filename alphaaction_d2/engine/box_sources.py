@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -159,8 +161,13 @@ def _of_one_video(rows: AVARows) -> AVARows:
     return replace(rows, videos=[_VIDEO], video_codes=np.zeros_like(rows.video_codes))
 
 
+@functools.lru_cache(maxsize=8)  # of many videos each one asks for its own
+def _read(path: str | Path, changed: int) -> BoxFile:
+    return read_boxes(path)
+
+
 def _boxes_of_video(path: str | Path, video_id: str) -> BoxFile:
-    file = read_boxes(path)
+    file = _read(path, os.stat(path).st_mtime_ns)
     rows = file.rows
     # A file of annotations has the number of an action where the class of a box stands.
     if rows.class_names and all(name.isdecimal() for name in rows.class_names):
