@@ -28,6 +28,7 @@ COMMANDS = {
         "the same for many videos, as tables: on one machine or many",
         "--input films --output results",
     ),
+    "web": Command("the same in a browser: upload a film, wait, look", "--videos my_films"),
     "live": Command(
         "the same for a camera, a stream or the screen, while it happens",
         "0 --video pieces",

@@ -114,8 +114,8 @@ def main(args: argparse.Namespace) -> int:
 class Demo:
     """What is loaded once for many videos: a model, who finds the persons, what is shown."""
 
+    args: argparse.Namespace
     cfg: CfgNode
-    used: str  # in words
     boxes_of: Callable[[str], BoxSource | None]
     predictor: AttentionPredictor
     names: list[str]  # of the classes
@@ -126,15 +126,14 @@ class Demo:
         cls, args: argparse.Namespace, cfg: CfgNode, boxes_of: Callable[[str], BoxSource | None]
     ) -> Demo:
         """Load what `args` name, of which `cfg` and `boxes_of` were made."""
-        what = used(cfg, args.boxes)
-        logger.info("%s", what)
+        logger.info("%s", used(cfg, args.boxes))
         predictor = load_predictor(cfg, with_detector=not args.boxes, form=AttentionPredictor)
         names = class_names(cfg, predictor.model, args.label_map)
         min_scores = [args.min_score] * len(names)
         if args.min_score is None:
             evaluation = Path(cfg.MODEL.WEIGHTS or ".").parent / "ava_results.json"
             min_scores = display_thresholds(names, read_best_scores(evaluation, names))
-        return cls(cfg, what, boxes_of, predictor, names, min_scores)
+        return cls(args, cfg, boxes_of, predictor, names, min_scores)
 
     def process(self, video: str | Path, folder: Path) -> VideoSection:
         """Write the files of one video, see :func:`process_video`."""
@@ -148,7 +147,7 @@ class Demo:
         return write_report(
             folder,
             title="Actions in " + ", ".join(section.title for section in sections),
-            subtitle=self.used,
+            subtitle=used(self.cfg, self.args.boxes),
             videos=sections,
             warnings=warnings,
             command=command,
