@@ -78,7 +78,7 @@ setup(
         # detectors by name, RF-DETR before all; other networks; .safetensors, which come with it
         "backbones": ["safetensors>=0.4.3", "transformers>=5.20"],
         "cluster": ["ray[data]>=2.40"],  # `alphaaction predict --ray`
-        "web": ["gradio>=6.30,<7"],
+        "web": ["gradio>=6.31,<7"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",

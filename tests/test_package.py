@@ -181,7 +181,7 @@ def test_a_planted_violation_is_found(tmp_path, name, text, complaint):
 # What is imported under another name than the one it is installed by.
 INSTALLED_AS = {
     "huggingface_hub": "transformers",  # which needs it
-    **{name: "gradio" for name in ("fastapi", "starlette", "uvicorn")},  # which is made of these
+    **dict.fromkeys(("fastapi", "starlette", "uvicorn"), "gradio"),  # which is made of these
     "cv2": "opencv-python-headless",
     "PIL": "Pillow",
     "yaml": "pyyaml",
