@@ -17,6 +17,7 @@ import hashlib
 import logging
 import math
 import os
+import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -35,7 +36,7 @@ from ..formats.results import KeyframeResult, VideoResult
 from .command_line import USER_ERRORS, describe_error, tool_parser
 from .console import setup_console
 from .demo import load_predictor, used
-from .progress import VideosProgress
+from .progress import EVERY_SECONDS, videos_text
 from .video_arguments import WHOLE_FRAME, add_model_and_boxes, box_sources, find_inputs, model_cfg
 from .video_folders import FAILED, VideoFolders, claim_folder, shard_of
 from .video_results import keyframe_result, tell_of_boxes, write_tables
@@ -277,17 +278,20 @@ def main(args: argparse.Namespace) -> int:
     mine, folders = my_part(videos, args.shard), VideoFolders(args.output)
     left = sum(not folders.is_finished(video_name(x)) for x in mine)
     logger.info("%d videos; %d of %d in this part to do", len(videos), left, len(mine))
-    progress, counts = VideosProgress(left), Counter[str]()
+    begun, told, seconds, counts = time.monotonic(), 0.0, 0.0, Counter[str]()
     runs = on_ray(args, mine) if args.ray and mine else Predict(args).run(mine)
-    with contextlib.closing(runs), contextlib.closing(progress):
+    with contextlib.closing(runs):
         for outcome in runs:
             counts[outcome.what] += 1
+            seconds += outcome.seconds
             if outcome.what == "failed":
                 name = one_line(outcome.video)
                 reason = outcome.reason if name in outcome.reason else f"{name}: {outcome.reason}"
                 logger.error("%s", reason)
-            if outcome.what != "passed over":
-                progress(outcome.seconds)
+            spent = time.monotonic() - begun
+            if spent >= told + EVERY_SECONDS:
+                told, done = spent, counts["done"] + counts["failed"]
+                logger.info("%s", videos_text(done, max(left, done), seconds, spent))
     failed = folders.failed()
     names = list(map(video_name, videos))
     elsewhere = [x for x in names if not (folders.is_finished(x) or x in failed)]

@@ -30,39 +30,7 @@ def hearing_progress(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
-class _Line:
-    """A line that a terminal shows in its place, and a file every now and then."""
-
-    def __init__(self) -> None:
-        self._listener = _listener.get()
-        self._terminal = sys.stderr.isatty() and self._listener is None
-        self._period = 0.5 if self._terminal or self._listener else EVERY_SECONDS
-        self._start = self._told = time.monotonic()
-
-    def _time_to_tell(self) -> float | None:
-        """Seconds since the beginning; None as long as the line that is shown is new enough."""
-        now = time.monotonic()
-        if now < self._told + self._period:
-            return None
-        self._told = now
-        return now - self._start
-
-    def _tell(self, text: str) -> None:
-        if self._terminal:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-        else:
-            logger.info("%s", text)
-
-    def end(self) -> None:
-        """Leave an empty line for what comes next."""
-        if self._terminal:
-            self._tell("")
-
-    close = end
-
-
-class Progress(_Line):
+class Progress:
     """Takes the seconds of the frames that go by, and says every now and then where that is."""
 
     def __init__(self, info: VideoInfo, what: str) -> None:
@@ -71,46 +39,32 @@ class Progress(_Line):
             info: of the video.
             what: is being done.
         """
-        super().__init__()
         self._info, self._what = info, f"{one_line(video_name(info.path))}: {what}"
+        self._listener = _listener.get()
+        self._terminal = sys.stderr.isatty() and self._listener is None
+        self._period = 0.5 if self._terminal or self._listener else EVERY_SECONDS
+        self._start = self._told = time.monotonic()
 
     def __call__(self, seconds: float) -> None:
         """Take the next frame's time."""
-        spent = self._time_to_tell()
-        if spent is None:
+        now = time.monotonic()
+        if now < self._told + self._period:
             return
-        text = f"{self._what} {progress_text(self._info, seconds, spent)}"
+        self._told = now
+        text = f"{self._what} {progress_text(self._info, seconds, now - self._start)}"
         if self._listener is not None:
             self._listener(self._info, seconds, text)
+        elif self._terminal:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
         else:
-            self._tell(text)
+            logger.info("%s", text)
 
-
-class VideosProgress(_Line):
-    """Takes the videos that are done with, and says how fast that goes."""
-
-    def __init__(self, left: int) -> None:
-        """Begin with a number of videos to do."""
-        super().__init__()
-        self._left, self._done, self._seconds = left, 0, 0.0
-
-    def __call__(self, seconds: float) -> None:
-        """Take a video that is so long, 0 for one that could not be used."""
-        self._done += 1
-        self._seconds += seconds
-        spent = self._time_to_tell()
-        if spent is not None:
-            self._tell(videos_text(self._done, self._left, self._seconds, spent))
-
-
-def videos_text(done: int, total: int, seconds: float, spent: float) -> str:
-    """Say how far many videos are: "10 of 40 videos, 5.0 a minute, 3.0 times as fast as they play,
-    0.1 hours left"; `seconds` of video were done in `spent` seconds."""
-    rate = done / max(spent, 1e-6)
-    return (
-        f"{done} of {total} videos, {60 * rate:.1f} a minute, {seconds / max(spent, 1e-6):.1f} "
-        f"times as fast as they play, {(total - done) / rate / 3600:.1f} hours left"
-    )
+    def end(self) -> None:
+        """Leave an empty line for what comes next."""
+        if self._terminal:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
 
 
 def share_done(info: VideoInfo, seconds: float) -> float:
@@ -135,3 +89,13 @@ def progress_text(info: VideoInfo, seconds: float, spent: float) -> str:
     left = spent * (1 / share - 1) / 60
     there = f"{format_time(seconds)} of {format_time(info.begin + info.duration)}"
     return f"{100 * share:.0f} % ({there}), {left:.1f} minutes left"
+
+
+def videos_text(done: int, total: int, seconds: float, spent: float) -> str:
+    """Say how far many videos are: "10 of 40 videos, 5.0 a minute, 3.0 times as fast as they play,
+    0.1 hours left"; `seconds` of video were done in `spent` seconds."""
+    rate = max(done, 1e-6) / spent
+    return (
+        f"{done} of {total} videos, {60 * rate:.1f} a minute, {seconds / spent:.1f} times as fast "
+        f"as they play, {(total - done) / rate / 3600:.1f} hours left"
+    )

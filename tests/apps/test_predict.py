@@ -90,7 +90,9 @@ def test_a_folder_for_each_video_as_demo_writes_it(predict, scene, tmp_path):
             assert row[key] == pytest.approx(float(text[key]), abs=1e-6)
 
 
-def test_failures_cost_a_row_and_are_tried_again(predict, scene, tmp_path, capsys, caplog):
+def test_failures_cost_a_row_and_are_tried_again(
+    predict, scene, tmp_path, capsys, caplog, monkeypatch
+):
     films = write_films(tmp_path / "films", 2)
     (films / "a broken.mp4").write_bytes(b"")
     (films / "film_1.mp4").rename(films / "z.mp4")
@@ -101,6 +103,10 @@ def test_failures_cost_a_row_and_are_tried_again(predict, scene, tmp_path, capsy
     assert "2 videos done, 1 failed (out/failed.csv), 0 passed over" in caplog.text
     assert "Traceback" not in capsys.readouterr().err + caplog.text
     before = contents(tmp_path / "out")
+    with monkeypatch.context() as patch:  # torchrun would end the other processes
+        patch.setenv("TORCHELASTIC_RUN_ID", "x")
+        assert predict(films) == 0
+    assert contents(tmp_path / "out") == before
     (films / "a broken.mp4").write_bytes((scene / "films" / "film_3.mp4").read_bytes())
     assert predict(films) == 0
     assert "1 videos done, 0 failed, 2 passed over" in caplog.text
@@ -228,6 +234,19 @@ def test_nobody_takes_what_another_process_has(tmp_path):
     folders.leave("a")
     assert [x.name for x in (tmp_path / "a").iterdir()] == ["results.csv"]
     assert folders.begin("a") is None and not scratch.exists()
+
+
+def test_a_video_that_was_finished_between_looking_and_locking(tmp_path, monkeypatch):
+    folders = VideoFolders(tmp_path)
+    lock = folders._lock
+
+    def late(name: str, how: int) -> bool:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return lock(name, how)
+
+    monkeypatch.setattr(folders, "_lock", late)
+    assert folders.begin("a") is None
+    assert [x.name for x in tmp_path.iterdir() if x.name != ".lock"] == ["a"]
 
 
 def test_a_video_that_kills_its_processes_is_left_aside(tmp_path):
