@@ -161,6 +161,18 @@ def scores(
     return logits.sigmoid() * found[:, None] if family == "umt" else logits[:, 1:].sigmoid()
 
 
+def test_normalisation_of_what_hardly_varies():
+    """What is added to the variance there, 1e-6 in mmaction2's and UMT's networks, moves no score
+    of the test below by its tolerance."""
+    norms = [x for x in build("umt_vit_B").backbone.modules() if isinstance(x, torch.nn.LayerNorm)]
+    assert len(norms) == 2 * 2 + 1
+    x = 1e-3 * torch.randn(4, 128)
+    expected = x - x.mean(1, keepdim=True)
+    expected = expected / (x.var(1, correction=0, keepdim=True) + 1e-6).sqrt()
+    for norm in norms:
+        torch.testing.assert_close(norm(x), expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_same_scores(tmp_path, name, caplog):
     pytest.importorskip("transformers")
