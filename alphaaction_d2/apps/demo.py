@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +24,6 @@ from detectron2.config import CfgNode
 from ..data import VideoError
 from ..data.video import one_line, probe_video, video_name
 from ..engine import AttentionPredictor, VideoPredictor
-from ..engine.box_sources import BoxSource
 from ..engine.predictor import class_names
 from ..formats.names import file_name
 from ..formats.results import read_best_scores
@@ -77,11 +75,9 @@ def main(args: argparse.Namespace) -> int:
     videos = find_inputs(args.videos)
     failed: list[str] = []
     usable = [video for video in videos if _opens(video, failed)]
-    cfg = model_cfg(args)
-    boxes_of = box_sources(args, cfg)
     if not usable:
         return tell_failed(failed, len(videos))
-    demo = Demo.load(args, cfg, boxes_of)
+    demo = Demo(args)
     output = Path(args.output or f"{video_name(args.videos[0])}_actions")
     sections: list[VideoSection] = []
     is_stopped = False
@@ -110,30 +106,20 @@ def main(args: argparse.Namespace) -> int:
     return INTERRUPTED if is_stopped else code
 
 
-@dataclass(frozen=True)
 class Demo:
     """What is loaded once for many videos: a model, who finds the persons, what is shown."""
 
-    args: argparse.Namespace
-    cfg: CfgNode
-    boxes_of: Callable[[str], BoxSource | None]
-    predictor: AttentionPredictor
-    names: list[str]  # of the classes
-    min_scores: Sequence[float]  # lowest that is shown, for each class
-
-    @classmethod
-    def load(
-        cls, args: argparse.Namespace, cfg: CfgNode, boxes_of: Callable[[str], BoxSource | None]
-    ) -> Demo:
-        """Load what `args` name, of which `cfg` and `boxes_of` were made."""
-        logger.info("%s", used(cfg, args.boxes))
-        predictor = load_predictor(cfg, with_detector=not args.boxes, form=AttentionPredictor)
-        names = class_names(cfg, predictor.model, args.label_map)
-        min_scores = [args.min_score] * len(names)
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.cfg = args, model_cfg(args)
+        self.boxes_of = box_sources(args, self.cfg)
+        logger.info("%s", used(self.cfg, args.boxes))
+        self.predictor = load_predictor(self.cfg, not args.boxes, form=AttentionPredictor)
+        self.names = class_names(self.cfg, self.predictor.model, args.label_map)
+        self.min_scores: Sequence[float] = [args.min_score] * len(self.names)
         if args.min_score is None:
-            evaluation = Path(cfg.MODEL.WEIGHTS or ".").parent / "ava_results.json"
-            min_scores = display_thresholds(names, read_best_scores(evaluation, names))
-        return cls(args, cfg, boxes_of, predictor, names, min_scores)
+            evaluation = Path(self.cfg.MODEL.WEIGHTS or ".").parent / "ava_results.json"
+            best = read_best_scores(evaluation, self.names)
+            self.min_scores = display_thresholds(self.names, best)
 
     def process(self, video: str | Path, folder: Path) -> VideoSection:
         """Write the files of one video, see :func:`process_video`."""

@@ -25,7 +25,6 @@ from .command_line import USER_ERRORS, describe_error
 from .console import OURS, setup_console
 from .demo import Demo
 from .progress import hearing_progress, share_done
-from .video_arguments import box_sources, model_cfg
 from .video_results import Stopped
 
 logger = logging.getLogger(__name__)
@@ -93,11 +92,11 @@ def do(job: Job) -> str:
     logging.getLogger(OURS).addHandler(told)
     try:
         info = probe_video(job.film)
-        job.listen(info, info.begin + (info.duration or 0), "loading the model")
+        for seconds in (info.duration or 0, 0):  # too long already by its header?
+            job.listen(info, info.begin + seconds, "loading the model")
         if (key := repr(job.args)) not in _kept:
             _kept.clear()  # there may be no room for two
-            cfg = model_cfg(job.args)
-            _kept[key] = Demo.load(job.args, cfg, box_sources(job.args, cfg))
+            _kept[key] = Demo(job.args)
         try:
             with hearing_progress(job.listen):
                 section = _kept[key].process(job.film, job.folder)

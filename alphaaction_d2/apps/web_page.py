@@ -86,12 +86,13 @@ class Page:
     def __init__(self, args: argparse.Namespace, folder: Path) -> None:
         """`args` are the command's; `folder` gets a folder for each result."""
         self.args, self.folder, self.worker = args, folder, Worker()
+        self.films = {one_line(Path(x).name): str(x) for x in find_inputs(args.videos)}  # to pick
         self._results: dict[str | None, Path] = {}  # also of what is waited for
         self._uploads: dict[str | None, set[Path]] = defaultdict(set)
 
-    def films(self) -> dict[str, str]:
-        """The films of the server that may be picked, by name."""
-        return {one_line(Path(x).name): str(x) for x in find_inputs(self.args.videos)}
+    def hold(self, upload: str, request: gr.Request) -> None:
+        """Take an upload; nothing is picked any more."""
+        self._uploads[request.session_hash].add(Path(upload).parent)
 
     def begin(self, request: gr.Request) -> tuple[dict, dict, str]:
         """Forget the last result, and show how to stop what comes."""
@@ -111,11 +112,9 @@ class Page:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (how gradio is asked for one)
     ) -> str:
         """Find out who does what in a film; what to show, as HTML."""
-        film = upload or self.films().get(picked or "")
+        film = upload or self.films.get(picked or "")
         if not film:
             return _wrong("Upload a film first, or pick one.")
-        if upload:
-            self._uploads[request.session_hash].add(Path(upload).parent)
         folder, args = self._results[request.session_hash], chosen(self.args, model, detector)
         job = Job(film, folder, args, max_seconds=60 * args.max_minutes)
         error = self.worker.run(job, lambda share, line: progress(share, desc=line))
@@ -134,14 +133,9 @@ class Page:
         for folder in uploads.difference(*self._uploads.values()):  # equal ones are there once
             _remove(folder)
 
-    def close(self) -> None:
-        """Let go of everybody; a job that runs ends without its folder."""
-        _remove(self.folder)
-        self.worker.close()
-
     def build(self) -> gr.Blocks:
         """Lay it out."""
-        films = list(self.films())
+        films = list(self.films)
         hidden: Any = {"api_visibility": "private"}
         with gr.Blocks(title="Who does what", delete_cache=(HOUR, 24 * HOUR)) as page:
             gr.Markdown("# Who does what in a film")
@@ -157,7 +151,7 @@ class Page:
                     start = gr.Button("Find out", variant="primary")
                     stop = gr.Button("Stop, and show what is known", visible=False)
             result = gr.HTML(min_height=120, elem_classes="results")
-            upload.upload(lambda: None, None, pick, **hidden)
+            upload.upload(self.hold, upload, pick, **hidden)
             pick.input(lambda: None, None, upload, **hidden)
             begun = start.click(self.begin, None, [start, stop, result], queue=False, **hidden)
             inputs = [upload, pick, model, detector]
@@ -191,20 +185,18 @@ def _wrong(line: str) -> str:
 def serve(args: argparse.Namespace, folder: Path) -> None:
     """Show the page until the process is interrupted; results are in `folder`."""
     page = Page(args, folder)
-    try:
-        listening = socket.create_server((args.host, args.port))
-    except OSError as error:
-        raise OSError(f"{args.host}:{args.port}: {error.strerror}: --host and --port") from error
-    server = uvicorn.Server(uvicorn.Config(application(page), log_level="warning"))
-    server.config.timeout_graceful_shutdown = 2  # pages that are open keep connections
+    listening = socket.create_server((args.host, args.port))
+    # (pages that are open keep connections)
+    config = uvicorn.Config(application(page), log_level="warning", timeout_graceful_shutdown=2)
     where = f"http://{args.host}:{listening.getsockname()[1]}"
     logger.info("Open %s (Ctrl-C ends it)", where)
     if not _is_local(args.host):
         logger.warning("Whoever reaches %s may use it: there are no passwords", where)
     try:
-        server.run(sockets=[listening])
+        uvicorn.Server(config).run(sockets=[listening])
     finally:
-        page.close()
+        _remove(folder)  # without it a job ends
+        page.worker.close()
 
 
 def application(page: Page) -> Any:

@@ -74,8 +74,8 @@ def test_a_job_leaves_all_that_the_demo_does_and_an_archive(job):
 
 def test_a_model_is_loaded_once_and_one_at_a_time(job, monkeypatch):
     loaded = []
-    load = Demo.load
-    monkeypatch.setattr(Demo, "load", lambda *a: loaded.append(1) or load(*a))
+    load = Demo.__init__
+    monkeypatch.setattr(Demo, "__init__", lambda *a: loaded.append(1) or load(*a))
     assert [do(job()), do(job())] == ["", ""] and len(loaded) == 1
     other = job()
     other.args.min_score = 0.9
@@ -183,6 +183,8 @@ def request(session: str) -> SimpleNamespace:
 
 def ask(page, session: str, upload: str | None = None, picked: str | None = None) -> str:
     told = []
+    if upload:
+        page.hold(upload, request(session))
     page.begin(request(session))
     model, detector = "configs/x.yaml", "whole-frame"
     return page.find(
@@ -322,7 +324,7 @@ def test_a_port_that_is_taken(page, monkeypatch):
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
         page.args.port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=r"127.0.0.1:\d+: Address already in use"):
+        with pytest.raises(OSError, match=r"in use.*127.0.0.1"):
             serve(page.args, page.folder)
 
 
@@ -385,7 +387,6 @@ def test_in_a_browser(server, tmp_path, film):
         browser.open(address)
         browser.wait("document.querySelector('input[type=file]') !== null")
         browser.choose_file("input[type=file]", evil)
-        browser.wait(f"document.body.innerText.includes({film.stem!r}) || true")
         browser.wait("document.querySelector('.file-preview') !== null")
         browser.run(f"{BUTTON % 'Find out'}.click()")
         browser.wait(f"{BUTTON % 'Stop'} !== undefined")
