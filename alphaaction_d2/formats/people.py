@@ -48,7 +48,8 @@ def people_table(result: VideoResult, file: str | os.PathLike, network: str) -> 
     }
     about = {"version": VERSION, "network": network, "class_names": names}
     size = np.array([result.width, result.height] * 2)
-    place = result.video_id, os.path.abspath(file)
+    # what UTF-8 cannot hold becomes "?", as in the other files
+    place = [x.encode("utf-8", "replace") for x in (result.video_id, os.path.abspath(file))]
     rows = [
         (*place, second, x.person_id, np.float32(x.box / size), np.float16(x.scores), x.features)
         for second, x in persons
