@@ -79,9 +79,14 @@ setup(
         "backbones": ["safetensors>=0.4.3", "transformers>=5.20"],
         "cluster": ["ray[data]>=2.40"],  # `alphaaction predict --ray`
         "web": ["gradio>=6.31,<7"],
+        "export": ["onnx>=1.19", "onnxscript>=0.6", "onnxruntime>=1.23"],
+        "openvino": ["openvino>=2025.3"],
         "dev": [
             "hypothesis>=6.100",
             "mypy>=1.15",
+            "onnx>=1.19",
+            "onnxruntime>=1.23",
+            "onnxscript>=0.6",
             "pytest>=8.0",
             "pytest-xdist>=3.5",
             "ruff>=0.17.5,<0.18",  # formatting differs between minor versions

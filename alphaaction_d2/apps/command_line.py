@@ -33,7 +33,7 @@ def import_models() -> None:
     """Import the package as a whole where the command line has begun without it; ValueError without
     detectron2."""
     package = sys.modules[__name__.partition(".")[0]]
-    if hasattr(package, "setup_cfg"):
+    if "setup_cfg" in vars(package):  # to ask for it would import it
         return
     if importlib.util.find_spec("detectron2") is None:
         raise ValueError("detectron2 is missing here: `alphaaction setup` installs it")

@@ -60,6 +60,10 @@ COMMANDS = {
         "convert published weights to a checkpoint of this project, or results to COCO",
         "SLOWFAST_32x2_R101_50_50.pkl model.pth",
     ),
+    "export": Command(
+        "write a model as ONNX graphs that run without torch",
+        "AVA/aia_dense_R50_4x16 --weights model.pth --output model",
+    ),
     "visualize": Command(
         "draw what a model looks at, or compare two evaluations class by class",
         "compare a/ava_results.json b/ava_results.json --output compare.png",

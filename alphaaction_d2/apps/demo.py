@@ -14,8 +14,9 @@ opened is reported and the others go on. Ctrl-C ends it and keeps what is known 
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,7 +24,10 @@ from detectron2.config import CfgNode
 
 from ..data import VideoError
 from ..data.video import one_line, probe_video, video_name
+from ..deploy import is_exported
+from ..deploy.runner import RUNTIMES, fastest_runtime
 from ..engine import AttentionPredictor, VideoPredictor
+from ..engine.exported import ExportedPredictor
 from ..engine.predictor import class_names
 from ..formats.names import file_name
 from ..formats.results import read_best_scores
@@ -63,6 +67,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         f"(ava_results.json beside the weights), else {MIN_SCORE}",
     )
     add_model_and_boxes(parser)
+    parser.add_argument(
+        "--runtime",
+        choices=RUNTIMES,
+        help="what computes a folder of `alphaaction export`, given as --weights "
+        "(docs/deploy.md); default: openvino-bfloat16 where OpenVINO is, else onnxruntime",
+    )
     args = parser.parse_args(argv)
     args.videos += args.input
     if not args.videos:
@@ -113,7 +123,13 @@ class Demo:
         self.args, self.cfg = args, model_cfg(args)
         self.boxes_of = box_sources(args, self.cfg)
         logger.info("%s", used(self.cfg, args.boxes))
-        self.predictor = load_predictor(self.cfg, not args.boxes, form=AttentionPredictor)
+        form: Callable[[CfgNode], VideoPredictor] = AttentionPredictor
+        runtime = vars(args).get("runtime")
+        if is_exported(self.cfg.MODEL.WEIGHTS):
+            form = functools.partial(ExportedPredictor, runtime=runtime or fastest_runtime())
+        elif runtime:
+            raise ValueError("--runtime is for a folder of `alphaaction export` as --weights")
+        self.predictor = load_predictor(self.cfg, not args.boxes, form=form)
         self.names = class_names(self.cfg, self.predictor.model, args.label_map)
         self.min_scores: Sequence[float] = [args.min_score] * len(self.names)
         if args.min_score is None:
@@ -181,7 +197,9 @@ def _to_come(is_there: bool) -> str:
     return "" if is_there else "; to be downloaded"
 
 
-def load_predictor(cfg: CfgNode, with_detector: bool, form: type[Predictor]) -> Predictor:
+def load_predictor(
+    cfg: CfgNode, with_detector: bool, form: Callable[[CfgNode], Predictor]
+) -> Predictor:
     """Load the model and the detector into a predictor of that form; ValueError, with what to do
     without a network, where one of them cannot be had."""
     if not with_detector:

@@ -21,7 +21,9 @@ from ..data.video import (
     one_line,
     video_name,
 )
+from ..deploy import is_exported
 from ..engine.box_sources import BoxSource, KeyframeBoxes, WholeFrame
+from ..engine.exported import exported_cfg
 from ..formats.config_files import setup_cfg
 from ..model_zoo.table import find
 from ..modeling.coco_detectors import AUTO, person_score
@@ -50,6 +52,15 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
         help=f"of the model; default: {DEFAULT_MODEL}, which is fast; best: {BEST_MODELS[0]}, then "
         f"{BEST_MODELS[1]}",
     )
+    add_model(parser)
+    parser.add_argument("--boxes", nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'")
+    parser.add_argument(
+        "--person-detector", nargs="+", metavar=("CONFIG", "WEIGHTS"), help=DETECTOR_HELP
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Arguments that say which weights a configuration has."""
     parser.add_argument(
         "--weights",
         default="",
@@ -61,10 +72,6 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--label-map", default="", metavar="FILE", help="names of the classes; default: the model's"
     )
-    parser.add_argument("--boxes", nargs="+", metavar="FILE", help=f"CSV files, or '{WHOLE_FRAME}'")
-    parser.add_argument(
-        "--person-detector", nargs="+", metavar=("CONFIG", "WEIGHTS"), help=DETECTOR_HELP
-    )
     parser.add_argument(
         "--opts", nargs=argparse.REMAINDER, default=[], help="KEY VALUE pairs of the configuration"
     )
@@ -73,6 +80,12 @@ def add_model_and_boxes(parser: argparse.ArgumentParser) -> None:
 def model_cfg(args: argparse.Namespace) -> CfgNode:
     """The configuration that was asked for; ValueError if there are no weights for it, and random
     ones were not asked for."""
+    if is_exported(args.weights):
+        if "runtime" not in args:
+            raise ValueError(f"{args.weights} is an exported model, which only `demo` runs")
+        if args.config_file != DEFAULT_MODEL:
+            raise ValueError(f"{args.weights} is an exported model: leave --config-file out")
+        return exported_cfg(args.weights, args.opts)
     cfg = setup_cfg(args.config_file, args.opts)
     is_known = args.config_file in (DEFAULT_MODEL, *BEST_MODELS)  # to lose nothing by it
     if is_known and not args.opts and _computes_bfloat16(cfg.MODEL.DEVICE):

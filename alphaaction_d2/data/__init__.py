@@ -1,5 +1,18 @@
-"""Videos, clips and data sets."""
+"""Videos, clips and data sets.
 
-from .dataset_mapper import ActionDatasetMapper
-from .datasets import register_ava, register_folder
-from .video import VideoError
+What needs detectron2 is imported when it is asked for: `alphaaction_d2.deploy` does without.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from .video import VideoError as VideoError
+
+_LATER = {"ActionDatasetMapper": "dataset_mapper"}
+_LATER |= dict.fromkeys(("register_ava", "register_folder"), "datasets")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f".{_LATER[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ import functools
 import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -19,24 +19,10 @@ from ..formats.boxes import BoxFile, is_person, read_boxes
 from ..formats.joins import frame_numbers, why_no_persons
 from ..formats.names import meant_video
 from ..modeling.picture_boxes import PictureBoxes, PictureDetector
-from ..structures import UNKNOWN_PERSON, FoundBoxes, TimedBoxes
+from ..structures import UNKNOWN_PERSON, BoxesAt, FoundBoxes, TimedBoxes
 from .stopwatch import Stopwatch
 
 Frames = Iterable[tuple[float, np.ndarray]]  # (seconds, (H, W, 3) uint8 RGB), in order of time
-
-
-@dataclass(frozen=True, eq=False)
-class BoxesAt:
-    """What a source knows of a keyframe.
-
-    Attributes:
-        persons, objects: those at the keyframe.
-        between: persons since the keyframe before: they are linked, but not classified.
-    """
-
-    persons: FoundBoxes
-    objects: FoundBoxes
-    between: TimedBoxes
 
 
 class BoxSource(Protocol):

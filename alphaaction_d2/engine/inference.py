@@ -40,7 +40,7 @@ from ..memory.pool import MemoryPool, has_frozen_memory
 from ..modeling.interaction.inspection import record_attention
 from ..modeling.meta_arch import ActionRCNN
 from ..structures import ClipFeatures, MemoryWindow
-from ..tracking import IdentityLinker, build_identity_linker, first_new_id
+from ..tracking.linking import IdentityLinker, build_identity_linker, first_new_id
 from .detector_memory import build_detector_memory
 from .feature_files import FeatureFiles, seen_checksum
 

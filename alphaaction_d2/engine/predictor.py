@@ -31,7 +31,7 @@ from ..formats.label_map import LABEL_MAP, names_from_file
 from ..memory.file import state_checksum
 from ..modeling.detector import configured_detector
 from ..modeling.interaction.inspection import has_attention
-from ..tracking import first_new_id
+from ..tracking.linking import first_new_id
 from .box_sources import BoxesAt, BoxSource, DetectedBoxes, WholeFrame
 from .classes import with_classes
 from .inference import AttentiveInference, DelayedInference, build_delayed_inference

@@ -33,7 +33,7 @@ from ..formats.label_map import LABEL_MAP, LabelMap, write_label_map
 from ..memory.pool import MemoryPool, has_frozen_memory
 from ..modeling import ActionRCNN
 from ..modeling.backbone import has_frozen_normalisation, stands_still
-from ..tracking import build_identity_linker, link_dataset
+from ..tracking.linking import build_identity_linker, link_dataset
 from .checks import check_run_keys
 from .classes import with_classes
 from .distributed.exchange import wait_for_all

@@ -160,7 +160,7 @@ class ActionROIHeads(nn.Module):
             proposals: per clip `proposal_boxes`; `objectness_logits` and `person_ids` are optional.
             objects: per clip `boxes`, `scores`.
         """
-        maps = self._over_time(features)
+        maps = self.over_time(features)
         person_boxes = [x.proposal_boxes for x in proposals]
         if not self.training:
             person_boxes = [
@@ -177,7 +177,7 @@ class ActionROIHeads(nn.Module):
         rois = self.pooler(maps, boxes).split([len(b) for b in boxes])
         return [self._clip_features(*x) for x in zip(proposals, objects, rois, person_boxes)]
 
-    def _over_time(self, features: dict[str, Tensor]) -> list[Tensor]:
+    def over_time(self, features: dict[str, Tensor]) -> list[Tensor]:
         """Average the maps over time: each (N, Cj, Hj, Wj)."""
         for name in self.in_features:
             if features[name].dim() != 5:
@@ -304,7 +304,7 @@ class SegmentHeads(ActionROIHeads):
         proposals: list[Instances],
         objects: list[Instances],
     ) -> list[ClipFeatures]:
-        maps = self._over_time(features)
+        maps = self.over_time(features)
         rois = self.pooler(maps, [x.boxes for x in objects]).split([len(x) for x in objects])
         clips = []
         for i, (segment, size) in enumerate(zip(proposals, images.image_sizes)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ..structures import box_iou
+from ..found_boxes import box_iou
 
 # In less time than this nobody's chance to be lost gets any smaller; it also keeps the gate of
 # dense frames from opening altogether.

@@ -20,13 +20,6 @@ from alphaaction_d2 import add_alphaaction_config
 from alphaaction_d2.data.datasets.puppets.generate import tabulate
 from alphaaction_d2.data.datasets.puppets.scripts import PuppetParams, plan_video
 from alphaaction_d2.structures import FoundBoxes, as_proposals
-from alphaaction_d2.tracking import (
-    IdentityLinker,
-    PersonTracker,
-    build_identity_linker,
-    first_new_id,
-    link_dataset,
-)
 from alphaaction_d2.tracking.association import (
     assign,
     association_cost,
@@ -34,6 +27,13 @@ from alphaaction_d2.tracking.association import (
     motion_overlap,
     overlap,
 )
+from alphaaction_d2.tracking.linking import (
+    IdentityLinker,
+    build_identity_linker,
+    first_new_id,
+    link_dataset,
+)
+from alphaaction_d2.tracking.tracker import PersonTracker
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 from benchmarks.identity_scores import IdentityScores, identity_scores  # noqa: E402
@@ -353,7 +353,7 @@ def test_only_live_tracks_are_held():
         persons = Instances(SIZE, pred_boxes=Boxes(torch.tensor(at(*rng.uniform(0, 180, 3)))))
         persons.timestamps = torch.full((3,), float(t))
         tracker.update(persons)
-        assert len(tracker._tracks) <= 9  # three newcomers a second, held for two more
+        assert len(tracker._tracks.live) <= 9  # three newcomers a second, held for two more
 
 
 @pytest.mark.parametrize(
@@ -474,8 +474,9 @@ def test_detectron2s_trackers_work(name):
 def test_configuration_reaches_the_tracker():
     cfg = tracker_cfg(TRACK_IOU_THRESHOLD=0.3, MAX_GAP=7.0, BOX_MARGIN=0.2, MOTION=False)
     tracker = build_identity_linker(cfg).build_tracker(100, 200, 40)
-    assert (tracker.min_iou, tracker.max_gap, tracker.box_margin) == (0.3, 7.0, 0.2)
-    assert not tracker.motion
+    tracks = tracker._tracks
+    assert (tracks.min_iou, tracks.max_gap, tracks.box_margin) == (0.3, 7.0, 0.2)
+    assert not tracks.motion
     persons = Instances(SIZE, pred_boxes=Boxes(torch.tensor(at(10))))
     assert tracker.update(persons).ID == [40]
 

@@ -11,7 +11,8 @@ from detectron2.structures import Instances
 from alphaaction_d2.data.datasets.puppets.generate import tabulate
 from alphaaction_d2.data.datasets.puppets.scripts import PuppetParams, plan_video
 from alphaaction_d2.structures import FoundBoxes, as_proposals
-from alphaaction_d2.tracking import IdentityLinker, PersonTracker
+from alphaaction_d2.tracking.linking import IdentityLinker
+from alphaaction_d2.tracking.tracker import PersonTracker
 from benchmarks.identity_scores import IdentityScores, identity_scores
 from benchmarks.measure import Row
 

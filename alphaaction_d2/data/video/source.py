@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.utils.logger import log_first_n
 
 from ..clip_sampling import TIME_TOLERANCE, StillLimit, checked_frames
 
@@ -26,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 # 8K of cinemas has 35.4 million. A small file can claim any size, and pictures are made in memory.
 MAX_PIXELS = 36_000_000
+
+_told: set[str] = set()  # warnings that are given once
 
 
 def one_line(text: object) -> str:
@@ -57,7 +58,9 @@ def warn(where: object, what: str, *, once: bool = False) -> None:
         listener(one_line(where), one_line(what))
     elif once:
         message = one_line(f"{where}: {what}")
-        log_first_n(logging.WARNING, message, name=__name__, key="message")
+        if message not in _told:
+            _told.add(message)
+            logger.warning("%s", message)
     else:
         logger.warning("%s", one_line(f"{where}: {what}"))
 

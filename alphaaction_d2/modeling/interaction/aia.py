@@ -20,7 +20,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .attention import InteractionBlock, pad_sets, projection
+from .attention import InteractionBlock, count_rows, pad_sets, projection, unpad
 from .build import (
     INTERACTION_REGISTRY,
     AttentionInClip,
@@ -154,7 +154,7 @@ class InteractionAggregation(InteractionModule):
 
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
         features = torch.cat([x.persons.roi_features for x in clips])
-        counts = [len(x.persons) for x in clips]
+        counts = count_rows(x.persons.roi_features for x in clips)
         query, mask = pad_sets(self.person_projection(features), counts)
         sets: dict[str, tuple[Tensor, Tensor | None]] = {}
         if self.hands and self.person_key_projection is not None:
@@ -171,7 +171,7 @@ class InteractionAggregation(InteractionModule):
             # N x SM x D; an empty place of the window is zero, and so here the bias.
             others = self.memory_projection(memory.features.flatten(1, 2))
             sets["M"] = others, None if self.attend_padding else memory.valid.flatten(1, 2)
-        return self.aggregate(query, mask, sets)[mask], Losses()
+        return unpad(self.aggregate(query, mask, sets), counts), Losses()
 
     @abstractmethod
     def aggregate(
@@ -199,17 +199,16 @@ class InteractionAggregation(InteractionModule):
             keys, mask = torch.cat([keys, hands], dim=1), torch.cat([mask, seen], dim=1)
         if not self.attend_padding:
             return keys, mask
-        keys = keys * mask[..., None]
-        # Negative where there are more persons than places: the first ones stay.
-        padding = self.max_persons - keys.shape[1]
-        return nn.functional.pad(keys, (0, 0, 0, padding)), None
+        places = keys.new_zeros(len(keys), self.max_persons, keys.shape[2])
+        # Of more persons than places the first ones stay.
+        return torch.cat([keys * mask[..., None], places], dim=1)[:, : self.max_persons], None
 
     def _object_set(
         self, project: nn.Module, objects: list[Instances]
     ) -> tuple[Tensor, Tensor | None]:
         """Take the clip's objects; padded before the projection: an empty place is its bias."""
         features = torch.cat([x.roi_features for x in objects])
-        counts = [len(x) for x in objects]
+        counts = count_rows(x.roi_features for x in objects)
         if not self.attend_padding:
             return pad_sets(project(features), counts)
         padded, _ = pad_sets(features, counts, self.max_objects)

@@ -8,24 +8,41 @@ width, D inner width. Masks are True where something is there.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def count_rows(sets: Iterable[Tensor]) -> list[int]:
+    """Count the rows of tensors, such as persons by their features: in an exported graph they may
+    be any number, while `len` of anything is a constant."""
+    return [x.shape[0] for x in sets]
+
+
 def pad_sets(x: Tensor, counts: list[int], size: int | None = None) -> tuple[Tensor, Tensor]:
     """Turn the concatenated sets of N clips, `counts` of the rows (R, ...) each, into one zero-
-    padded tensor (N, J, ...) and its mask (N, J), which takes the rows out of it again.
+    padded tensor (N, J, ...) and its mask (N, J).
 
-    J is `size`, of which a larger set loses the rest, or the largest count, at least 1.
+    J is `size`, of which a larger set loses the rest, or the largest count, at least 1. (The one
+    set of an exported graph, which may have any number of rows, has an empty place behind them.)
     """
+    if torch.compiler.is_exporting():
+        (count,) = counts
+        padded = torch.cat([x, x.new_zeros(size or 1, *x.shape[1:])])[:size]
+        return padded[None], (torch.arange(padded.shape[0], device=x.device) < count)[None]
     size = max([1, *counts]) if size is None else size
     mask = torch.arange(size, device=x.device) < torch.tensor(counts, device=x.device)[:, None]
     if max(counts, default=0) > size:
         x = torch.cat([rows[:size] for rows in x.split(counts)])
     padded = x.new_zeros((len(counts), size, *x.shape[1:]))
     return padded.masked_scatter(_expand(mask, padded), x), mask
+
+
+def unpad(x: Tensor, counts: list[int]) -> Tensor:
+    """Take the rows of N sets out of (N, J, ...) again: (R, ...)."""
+    return torch.cat([rows[:count] for rows, count in zip(x, counts)])
 
 
 class AttentionWeights(nn.Module):

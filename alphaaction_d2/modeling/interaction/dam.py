@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ...config import LOSS_WEIGHT, WIDTH, check_keys, number, one_of, several
 from ...structures import ClipFeatures, Losses
 from ..action_output import build_class_groups
-from .attention import pad_sets, projection
+from .attention import count_rows, pad_sets, projection, unpad
 
 EPSILON = 1e-6  # added to sums that are divided by: Eq. 1, and normalised weights
 NUM_GEOMETRY = 4  # channels of geometry_channels
@@ -316,14 +316,14 @@ class DualAttentionModule(nn.Module):
         over its layers.
         """
         persons = [clip.persons for clip in clips]
-        counts = [len(x) for x in persons]
+        counts = count_rows(x.roi_maps for x in persons)
         maps = torch.cat([x.roi_maps for x in persons])
         grid = maps.shape[-1]
         pooled, mask = pad_sets(torch.cat([x.grid_boxes for x in clips]), counts)
         boxes, _ = pad_sets(torch.cat([original_boxes(x, self.training) for x in clips]), counts)
         points = cell_centres(pooled, grid)  # N x P x K x K x 2
         geometry = self.geometry_scale * geometry_channels(points, boxes, mask)
-        geometry = geometry[mask]
+        geometry = unpad(geometry, counts)
         cells = [y.flatten(2).transpose(1, 2) for y in (maps, geometry)]  # R x KK x ...
         cells.append(self.reduce(graph_features)[:, None].expand(-1, grid**2, -1))
         x = torch.cat([y.to(maps.dtype) for y in cells], dim=2)

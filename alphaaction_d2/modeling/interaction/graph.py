@@ -32,11 +32,13 @@ class TrackGraph:
     # inverse of the other. A track that misses a slot is two chains.
     before: Tensor
     after: Tensor
+    reach: int  # no slot is farther from 0
 
 
-def build_graph(ids: Tensor, slots: Tensor, valid: Tensor) -> TrackGraph:
+def build_graph(ids: Tensor, slots: Tensor, valid: Tensor, reach: int | None = None) -> TrackGraph:
     """Link the same track in neighbouring slots, of nodes with ids and validity (N, J) in slots
-    (J,), J >= 1, in any order."""
+    (J,), J >= 1, in any order; `reach` as in the graph, if it is known."""
+    reach = int(slots.abs().max()) if reach is None else reach
     tracks = _sort_by_track(ids, slots, valid)
     # The candidate of a node is the first node of its track in the last slot that is not its own.
     candidates = _last_where(tracks.leads)[:, :-1]
@@ -44,7 +46,7 @@ def build_graph(ids: Tensor, slots: Tensor, valid: Tensor) -> TrackGraph:
     linked &= tracks.slots[:, 1:] == tracks.slots.gather(1, candidates) + 1
     earlier = tracks.nodes.gather(1, candidates).masked_fill(~linked, NOBODY)
     before = torch.full_like(tracks.nodes, NOBODY).scatter(1, tracks.nodes[:, 1:], earlier)
-    return TrackGraph(slots.cpu(), ids, valid, before, _inverse(before))
+    return TrackGraph(slots.cpu(), ids, valid, before, _inverse(before), reach)
 
 
 def track_starts(graph: TrackGraph) -> Tensor:
@@ -72,19 +74,24 @@ def actor_distances(graph: TrackGraph) -> Tensor:
     """
     slots = graph.slots.to(graph.ids.device)
     towards = torch.where(slots < 0, graph.after, graph.before).masked_fill(slots == 0, NOBODY)
-    itself = torch.arange(len(slots), device=slots.device).expand_as(towards)
+    itself = torch.arange(slots.shape[0], device=slots.device).expand_as(towards)
     pointer = torch.where(towards >= 0, towards, itself)
     distance = (towards >= 0).long()
-    for _ in range(int(graph.slots.abs().max()).bit_length()):
+    for _ in range(graph.reach.bit_length()):
         distance = distance + distance.gather(1, pointer)
         pointer = pointer.gather(1, pointer)
     # Slot 0 may hold invalid nodes, but nobody links to them: only they themselves end there.
     return distance.masked_fill(~((slots[pointer] == 0) & graph.valid), -1)
 
 
-def down_sample(graph: TrackGraph, keep_unreachable: bool = False) -> tuple[TrackGraph, Tensor]:
+def down_sample(
+    graph: TrackGraph, keep_unreachable: bool = False, layout: Tensor | None = None
+) -> tuple[TrackGraph, Tensor]:
     """Make the next level: nodes at even distance of the actor, linked across those between. Nodes
     that reach no actor go, or with `keep_unreachable` stay when their slot is even.
+
+    Args:
+        layout: the nodes of even slots, (J',), if they are known.
 
     Returns:
         The graph, whose steps are twice as long, and the index (J',) of its nodes in the old
@@ -93,7 +100,9 @@ def down_sample(graph: TrackGraph, keep_unreachable: bool = False) -> tuple[Trac
     """
     distance = actor_distances(graph)
     even = graph.slots % 2 == 0
-    layout = even.nonzero()[:, 0].to(graph.ids.device)
+    if layout is None:
+        layout = even.nonzero()[:, 0]
+    layout = layout.to(graph.ids.device)
     stays = graph.valid & (distance >= 0) & (distance % 2 == 0)
     if keep_unreachable:
         stays |= graph.valid & (distance < 0) & even.to(stays.device)
@@ -103,7 +112,12 @@ def down_sample(graph: TrackGraph, keep_unreachable: bool = False) -> tuple[Trac
         skipping = follow(pointer, pointer).masked_fill(~stays, NOBODY)[:, layout]
         level.append(torch.where(skipping >= 0, number[skipping], NOBODY))
     coarse = TrackGraph(
-        graph.slots[even] // 2, graph.ids[:, layout], stays[:, layout], level[0], level[1]
+        graph.slots[layout.cpu()] // 2,
+        graph.ids[:, layout],
+        stays[:, layout],
+        level[0],
+        level[1],
+        graph.reach // 2,
     )
     return coarse, layout
 
@@ -138,8 +152,9 @@ def _sort_by_track(ids: Tensor, slots: Tensor, valid: Tensor) -> _SortedTracks:
 
 def _last_where(marks: Tensor) -> Tensor:
     """Find (N, J) the last mark up to and including each position; the first is marked."""
-    positions = torch.arange(marks.shape[1], device=marks.device)
-    return torch.where(marks, positions, 0).cummax(dim=1).values
+    # By sorting: ONNX has no running maximum.
+    marked = (~marks).long().argsort(dim=1, stable=True)
+    return marked.gather(1, marks.cumsum(dim=1) - 1)
 
 
 def _inverse(pointer: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...config import check_keys, one_of, whole
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .attention import InteractionBlock, init_projection, pad_sets, projection
+from .attention import InteractionBlock, count_rows, init_projection, pad_sets, projection, unpad
 from .build import (
     INTERACTION_REGISTRY,
     AttentionInClip,
@@ -273,7 +273,7 @@ class HGNN(InteractionModule):
 
     def actor_features(self, clips: list[ClipFeatures], memory: MemoryWindow) -> Tensor:
         """Compute (R, layers, D): all persons of the batch after every layer."""
-        counts = [len(clip.persons) for clip in clips]
+        counts = count_rows(clip.persons.roi_features for clip in clips)
         features = torch.cat([clip.persons.roi_features for clip in clips])
         ids, mask = pad_sets(torch.cat([clip.persons.person_ids for clip in clips]), counts)
         graph = window_graph(ids, mask, memory)
@@ -282,14 +282,20 @@ class HGNN(InteractionModule):
         actors, _ = pad_sets(self.dropout(self.projection(features)), counts)
         nodes = self.dropout((self.memory_projection or self.projection)(remembered))
         outputs = []
+        slots = window_slots(memory)
         for i, layer in enumerate(self.layers):
             if i and self.down_sample:
-                graph, layout = down_sample(graph, self.keep_unreachable)
+                even = [k for k, slot in enumerate(slots) if slot % 2 == 0]
+                slots = [slots[k] // 2 for k in even]
+                kept = _persons_of_slots(even, max_persons).to(nodes.device)
                 num_actors = actors.shape[1]
-                nodes = nodes.index_select(1, layout[num_actors:] - num_actors)
+                itself = torch.arange(num_actors, device=nodes.device)
+                layout = torch.cat([itself, num_actors + kept])
+                graph, _ = down_sample(graph, self.keep_unreachable, layout)
+                nodes = nodes.index_select(1, kept)
             actors, nodes = layer(actors, nodes, graph, max_persons)
             outputs.append(actors)
-        return torch.stack(outputs, dim=2)[mask]
+        return unpad(torch.stack(outputs, dim=2), counts)
 
 
 def window_graph(ids: Tensor, mask: Tensor, memory: MemoryWindow) -> TrackGraph:
@@ -297,8 +303,9 @@ def window_graph(ids: Tensor, mask: Tensor, memory: MemoryWindow) -> TrackGraph:
 
     The memory's own centre slot is left out: the actors are there.
     """
-    num_slots, max_persons = memory.valid.shape[1:]
-    slots = torch.arange(num_slots) - memory.centre
+    max_persons = memory.valid.shape[2]
+    known = window_slots(memory)
+    slots = torch.tensor(known)
     outside = (slots != 0).to(mask.device)
     layout = torch.cat([torch.zeros(ids.shape[1]).long(), slots.repeat_interleave(max_persons)])
     remembered = (memory.valid & outside[:, None]).flatten(1)
@@ -306,7 +313,18 @@ def window_graph(ids: Tensor, mask: Tensor, memory: MemoryWindow) -> TrackGraph:
         torch.cat([ids, memory.person_ids.flatten(1)], dim=1),
         layout,
         torch.cat([mask, remembered], dim=1),
+        reach=max(-known[0], known[-1]),
     )
+
+
+def window_slots(memory: MemoryWindow) -> list[int]:
+    """List the S slots of a window, in slots from the clip's own."""
+    return [k - memory.centre for k in range(memory.valid.shape[1])]
+
+
+def _persons_of_slots(slots: list[int], max_persons: int) -> Tensor:
+    """Index, among all persons of a window, those of some of its slots."""
+    return (torch.tensor(slots)[:, None] * max_persons + torch.arange(max_persons)).flatten()
 
 
 def take_rows(x: Tensor, pointer: Tensor) -> Tensor:

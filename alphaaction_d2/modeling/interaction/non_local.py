@@ -13,7 +13,7 @@ from detectron2.config import CfgNode, configurable
 from torch import Tensor, nn
 
 from ...structures import ClipFeatures, Losses, MemoryWindow
-from .attention import InteractionBlock, init_projection, pad_sets
+from .attention import InteractionBlock, count_rows, init_projection, pad_sets, unpad
 from .build import INTERACTION_REGISTRY, InteractionModule, common_options
 
 
@@ -69,9 +69,9 @@ class NonLocalInteraction(InteractionModule):
     def forward(self, clips: list[ClipFeatures], memory: MemoryWindow) -> tuple[Tensor, Losses]:
         """See :class:`InteractionModule`; `memory` is not looked at."""
         features = torch.cat([clip.persons.roi_features for clip in clips])
-        counts = [len(clip.persons) for clip in clips]
-        query, mask = pad_sets(self.dropout(self.person_projection(features)), counts)  # N x P x D
+        counts = count_rows(clip.persons.roi_features for clip in clips)
+        query, _ = pad_sets(self.dropout(self.person_projection(features)), counts)  # N x P x D
         scenes = torch.stack([clip.scene for clip in clips])  # type: ignore[misc]  # needs_scene
         cells = scenes.flatten(2).transpose(1, 2)  # N x C x K x K -> N x KK x C
         others = self.dropout(self.scene_projection(cells))
-        return self.block(query, others)[mask], Losses()
+        return unpad(self.block(query, others), counts), Losses()
