@@ -239,7 +239,11 @@ def test_what_the_package_imports_is_declared(setup_arguments):
     assert "torch" in declared
     # What is not needed is imported inside functions: tests/modeling/test_coco_detectors.py.
     extras = setup_arguments["extras_require"]
-    used = [text for extra in ("backbones", "cluster", "export", "openvino", "web") for text in extras[extra]]
+    used = [
+        text
+        for extra in ("backbones", "cluster", "export", "openvino", "web")
+        for text in extras[extra]
+    ]
     declared |= {requirement_name(text).lower() for text in used}
     assert "detectron2" not in declared  # no index has it: `alphaaction setup`
     undeclared = {
