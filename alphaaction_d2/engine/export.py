@@ -125,8 +125,13 @@ def export_model(
         model: with its weights, not compiled, on the CPU.
 
     Raises:
-        ValueError: a part of the configuration cannot be exported, and which.
+        ValueError: a part of the configuration cannot be exported, and which; or ONNX is missing.
     """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"{error}: pip install 'alphaaction_d2[export]'") from None
     folder = Path(folder)
     about = describe(cfg, model, class_names)
     memory_model, before, slots = None, 0, 0
@@ -268,11 +273,6 @@ def _export(module: nn.Module, inputs: tuple, shapes: tuple) -> torch.export.Exp
 def _write_onnx(
     program: torch.export.ExportedProgram, path: Path, inputs: list[str], outputs: list[str]
 ) -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"{error}: pip install 'alphaaction_d2[export]'") from None
     torch.onnx.export(
         program,
         (),

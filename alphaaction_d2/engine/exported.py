@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from detectron2.structures import Instances
 from ..config import Groups, add_alphaaction_config, set_classes
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..deploy import Description, KeyframeScores, Runner
+from ..deploy.description import FEATURES
 from ..modeling.action_output import action_inference
 from ..modeling.detector import configured_detector
 from ..structures import as_boxes
@@ -50,6 +53,12 @@ class ExportedPredictor(VideoPredictor):
         self.looks_per_second = cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND
         self.detector = configured_detector(cfg)
         self.progress = None
+
+    @functools.cached_property
+    def checksum(self) -> str:
+        """Tell this model from others, see `VideoPredictor`."""
+        graph = Path(self.cfg.MODEL.WEIGHTS) / FEATURES
+        return hashlib.sha256(graph.read_bytes()).hexdigest()
 
     def _predict(
         self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str
