@@ -202,7 +202,7 @@ def test_results_come_when_the_window_is_complete_and_nobody_costs_nothing():
     boxes = {
         t: BoxesAt(
             FoundBoxes.of([[0, 0, 0.5, 1], [0.6, 0, 0.9, 1]], [0.8, 0.4]),
-            FoundBoxes.of([[0, 0, 1, 1]] * 3, [0.9, 0.4, 0.6]),
+            FoundBoxes.of([[0, 0, 1, 1]] * 4, [0.9, 0.4, 0.6, 0.7]),
             BoxesAt.of().between,
         )
         for t in (0.0, 1.0, 3.0)
