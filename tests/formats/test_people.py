@@ -26,7 +26,7 @@ NAMES = ["walk", "", "open"]
 
 def person(angle: float, person_id: int, open_score: float = 0.5) -> PersonResult:
     features = np.array([np.cos(angle), np.sin(angle)], np.float16)
-    box, scores = np.array([10.0, 20, 30, 40]), np.array([0.25, 0, open_score])
+    box, scores = np.array([10.0, 20, 30, 40]), np.array([0.25, 0.95, open_score])
     found = PersonResult.from_scores(box, scores, NAMES, person_id)
     return replace(found, features=features)
 
