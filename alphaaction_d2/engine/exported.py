@@ -53,12 +53,12 @@ class ExportedPredictor(VideoPredictor):
         self.looks_per_second = cfg.MODEL.PERSON_DETECTOR.LOOKS_PER_SECOND
         self.detector = configured_detector(cfg)
         self.progress = None
+        self._graph = Path(cfg.MODEL.WEIGHTS) / FEATURES
 
     @functools.cached_property
     def checksum(self) -> str:
         """Tell this model from others, see `VideoPredictor`."""
-        graph = Path(self.cfg.MODEL.WEIGHTS) / FEATURES
-        return hashlib.sha256(graph.read_bytes()).hexdigest()
+        return hashlib.sha256(self._graph.read_bytes()).hexdigest()
 
     def _predict(
         self, frames: Iterator[tuple[float, np.ndarray]], boxes: BoxSource, video_id: str

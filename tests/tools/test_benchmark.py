@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -203,19 +206,21 @@ def test_the_parts_of_a_step(config, tmp_path):
     assert all((x == 0) is (stored and part in ("backbone", "RoI")) for part, x in seconds.items())
 
 
-def test_what_is_measured_on_a_gpu(tmp_path, capsys):
-    """On the CPU, at tiny sizes: the script runs, keeps to its time, and a backbone is no slower
-    than the model that it is a part of."""
+def test_what_is_measured_on_a_gpu(tmp_path, capsys, monkeypatch):
+    """On the CPU, at tiny sizes: the script runs, and keeps to its time (here every look at the
+    clock takes a tenth of a second, on a busy machine, too)."""
+    ticks = itertools.count(step=0.1)
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), perf_counter=time.perf_counter)
+    monkeypatch.setattr(gpu, "time", clock)
     file = tmp_path / "rows.json"
-    small = ["--size", "64", "48", "--batches", "1", "2", "--minutes", "0.1", "--json", str(file)]
+    small = ["--size", "64", "48", "--batches", "1", "2", "--minutes", "0.15", "--json", str(file)]
     assert gpu.main(["--device", "cpu", "--config", "Small/aia", *small]) == 0
+    assert next(ticks) < 10
     rows = json.loads(file.read_text())["rows"]
     assert len(rows) == 1 + 2 * 2 * 3 and rows[0]["what"] == "decoding, one core"
-    taken = [row for row in rows if "clips/s" in row]
-    assert taken and all(row["clips/s"] > 0 and row["runs"] >= 1 for row in taken)
-    assert all(row.get("note") == "no time left" for row in rows if row not in taken)
-    assert any(row["what"].startswith("training, float32") for row in taken)
+    assert all(row["clips/s"] > 0 and row["runs"] >= 1 for row in rows)
     assert "| testing, backbone" in capsys.readouterr().out
+    assert gpu.measured(lambda: pytest.fail("too late"), 1, -0.1, "cpu") == {"note": "no time left"}
 
 
 def test_a_gpu_that_is_not_there_is_one_line(capsys, monkeypatch):
