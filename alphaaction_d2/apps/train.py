@@ -10,6 +10,7 @@ with one task for every process, it needs none of the arguments about GPUs and m
 
 from __future__ import annotations
 
+import atexit
 import logging
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from detectron2.config import CfgNode
@@ -119,7 +121,7 @@ def main(args: Namespace) -> int:
         _refuse_contradictions(args, variables)
         join_group(variables, _device(args))
         _main_of_several(args)
-        return 0
+        _leave(0)
     if args.num_gpus == args.num_machines == 1:
         train_or_test(args)
         return 0
@@ -177,10 +179,22 @@ def _main_of_several(args: Namespace) -> None:
             error = ConnectionError(f"lost the connection to another process: {reason}")
         elif comm.get_local_rank():
             time.sleep(GRACE)
-        code = report_error(error)
-        sys.stdout.flush()
-        # Not sys.exit: threads of a group that is left in the middle may abort the process.
-        os._exit(code)
+        # Others need not have come to their end: nothing here may wait for them.
+        _leave(report_error(error), wait=False)
+
+
+def _leave(code: int, wait: bool = True) -> NoReturn:
+    """End this process as multiprocessing ends its own: without Python's own way out, during which
+    threads of Gloo, which may outlive their group, now and then abort a process that has done all.
+
+    Args:
+        wait: for what was to be done at the end (a logger that still sends), too.
+    """
+    if wait:
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 def _device(args: Namespace) -> str:

@@ -61,10 +61,11 @@ def _open_alone(scratch: Path) -> BinaryIO:
         file = os.fdopen(os.open(scratch, os.O_RDWR | os.O_CREAT, 0o666), "wb")
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
-        # Whoever had it may have moved it to its place, or removed it.
-        if scratch.exists() and os.path.samestat(os.fstat(file.fileno()), scratch.stat()):
-            file.truncate()
-            return file
+        # Whoever had it may have moved it to its place, or removed it, or may be about to.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), scratch.stat()):
+                file.truncate()
+                return file
         file.close()
 
 
