@@ -114,7 +114,8 @@ def weights_to_evaluate(cfg: CfgNode, resume: bool) -> str:
 
 def main(args: Namespace) -> int:
     """Run `train_or_test` in all processes: those of torchrun or srun, else those asked for here.
-    Returns the exit code: 0, or that of the process that failed, which has said what happened."""
+    Returns the exit code: 0, or that of the process that failed, which has said what happened; one
+    of torchrun or srun ends here."""
     # Several machines of detectron2's arguments: a task of srun may well be a whole machine.
     variables = launcher_variables(os.environ) if args.num_machines == 1 else None
     if variables is not None:
