@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import csv
 import functools
-import io
 import itertools
 import logging
 import pickle
@@ -55,7 +54,7 @@ from ..formats.epic55 import FEATURE_FPS
 from ..formats.names import file_name
 from ..formats.results import format_timestamp
 from ..formats.ucf101_24 import FRAME_RATE, TRAIN_FRAME_STRIDE
-from ..formats.writing import write_atomically
+from ..formats.writing import csv_text, write_atomically, write_csv
 from ..modeling.coco_detectors import AUTO
 from ..modeling.detector import load_detector, resolve_detector
 from ..modeling.picture_boxes import PictureBoxes, PictureDetector
@@ -351,10 +350,9 @@ def write_boxes(
             logger.error("%s", failed[-1])
             continue
         if with_features:  # before the rows, which tell that all is there
-            content = io.BytesIO()
-            np.savez(content, **features)  # type: ignore[arg-type]  # names are no options
-            write_atomically(_part(parts, job).with_suffix(".npz"), content.getvalue())
-        write_atomically(_part(parts, job), _csv_text(rows))
+            save = functools.partial(_save_arrays, arrays=features)
+            write_atomically(_part(parts, job).with_suffix(".npz"), save)
+        write_csv(_part(parts, job), rows)
         persons = sum(row[6] == "" for row in rows)
         logger.info(
             "%d of %d: %s: %d pictures, %d persons, %d objects, %.1f s",
@@ -376,7 +374,7 @@ def merge_parts(
                 with path.open(newline="", encoding="utf-8") as part:
                     rows = csv.reader(part)
                     kept = [row for row in rows if ("object" if row[6] else "person") in kinds]
-                file.write(_csv_text(kept).encode())
+                file.write(csv_text(kept).encode())
 
     for path, kinds in outputs.items():
         write_atomically(path, functools.partial(write, kinds=kinds))
@@ -399,10 +397,8 @@ def _part(parts: Path, job: VideoJob) -> Path:
     return parts / f"{file_name(job.video_id)}.csv"
 
 
-def _csv_text(rows: Iterable[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def _save_arrays(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    np.savez(file, **arrays)  # type: ignore[arg-type]  # names are no options
 
 
 def _value(args: argparse.Namespace, option: str) -> Any:

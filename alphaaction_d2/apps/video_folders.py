@@ -27,7 +27,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from ..formats.names import file_name
-from ..formats.writing import write_atomically
+from ..formats.writing import csv_text, write_atomically
 
 SETTINGS, FAILED, TABLES = "settings.json", "failed.csv", "results.parquet"
 MOST_DEATHS = 5  # of processes over one video, before it is left aside
@@ -169,10 +169,8 @@ class VideoFolders:
 
         def write(file: BinaryIO) -> None:
             rows = {**self.failed(), name: row}  # read while nobody else writes
-            text = io.StringIO()
-            written = [_HEADER, *(x for _, x in sorted(rows.items()) if x)]
-            csv.writer(text, lineterminator="\n").writerows(written)
-            file.write(text.getvalue().encode("utf-8", errors="replace"))
+            text = csv_text([_HEADER, *(x for _, x in sorted(rows.items()) if x)])
+            file.write(text.encode("utf-8", errors="replace"))
 
         write_atomically(self.output / FAILED, write)
 

@@ -21,12 +21,12 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .runs import ranges, runs, stable_descending
+from .runs import ranges, runs
 
 # pairs of boxes compared at a time: bounds the memory of frames with hundreds of boxes
 _PAIRS_AT_A_TIME = 1 << 21
@@ -155,7 +155,7 @@ def _areas(boxes: np.ndarray, extra: float) -> np.ndarray:
     return (boxes[..., 3] - boxes[..., 1] + extra) * (boxes[..., 2] - boxes[..., 0] + extra)
 
 
-def _iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0.0) -> np.ndarray:
+def iou(boxes: np.ndarray, others: np.ndarray, extra: float = 0.0) -> np.ndarray:
     """Compute the IoU of boxes `(..., 4)` with others `(..., 4)`, element by element.
 
     `extra` is added to every width and height: 1 for boxes that include their last pixel.
@@ -296,7 +296,7 @@ def evaluate_frame_map(
         counts &= num_det > 0
     for c in np.flatnonzero(counts):
         rows = by_class[ends[c] - num_det[c] : ends[c]]
-        ranked = rows[stable_descending(scores[rows])]
+        ranked = rows[np.argsort(-scores[rows], kind="stable")]
         precision, recall = precision_recall(is_hit[ranked], num_gt[c])
         ap[c] = average_precision(precision, recall)
         best[c] = best_score(scores[ranked], precision, recall)
@@ -396,7 +396,7 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
     else:
         candidates = order
     labels, scores = table.labels[rows[candidates]], table.scores[rows[candidates]]
-    by_score = _descending_in_frames(scores, labels, frame)
+    by_score = np.lexsort((labels, -scores, frame))
     candidates, labels, scores = candidates[by_score], labels[by_score], scores[by_score]
 
     same = (frame[1:] == frame[:-1]) & (scores[1:] == scores[:-1])
@@ -420,50 +420,20 @@ def _heap_order(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> np
     return result
 
 
-def _by_length(
-    starts: np.ndarray, lengths: np.ndarray, shortest: int
-) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield the rows of ranges of equal length together, as (n, length), and the length.
-
-    So numpy sorts the rows of many frames in one call. Ranges below `shortest` are left out.
-    """
-    for length in np.unique(lengths).tolist():
-        if length < shortest:
-            continue
-        first = starts[lengths == length]
-        at_a_time = max(_PAIRS_AT_A_TIME // length, 1)
-        for part in range(0, len(first), at_a_time):
-            yield first[part : part + at_a_time, None] + np.arange(length), length
-
-
 def _reaches_best(
     scores: np.ndarray, starts: np.ndarray, lengths: np.ndarray, count: int
 ) -> np.ndarray:
     """(N,) bool: is the score at least the `count`-th best of its frame (a range of rows)?"""
     good = np.ones(len(scores), dtype=bool)
-    for rows, length in _by_length(starts, lengths, count + 1):
-        inside = scores[rows]
-        least = np.partition(inside, length - count, axis=1)[:, length - count]
-        good[rows] = inside >= least[:, None]
+    for length in np.unique(lengths[lengths > count]).tolist():  # numpy sorts many in one call
+        first = starts[lengths == length]
+        at_a_time = max(_PAIRS_AT_A_TIME // length, 1)
+        for part in range(0, len(first), at_a_time):
+            rows = first[part : part + at_a_time, None] + np.arange(length)
+            inside = scores[rows]
+            least = np.partition(inside, length - count, axis=1)[:, length - count]
+            good[rows] = inside >= least[:, None]
     return good
-
-
-def _descending_in_frames(scores: np.ndarray, labels: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Order each run of equal frames by descending score, equal scores by label."""
-    starts, lengths = runs(frames)
-    order = np.arange(len(scores))
-    for rows, _ in _by_length(starts, lengths, 2):
-        inside = np.argsort(-scores[rows], axis=1)
-        order[rows] = np.take_along_axis(rows, inside, axis=1)
-    in_order = scores[order]
-    same = (in_order[1:] == in_order[:-1]) & (frames[1:] == frames[:-1])
-    if same.any():  # few frames, unless scores were rounded
-        has_ties = np.zeros(len(starts), dtype=bool)
-        number = np.repeat(np.arange(len(starts)), lengths)
-        has_ties[number[1:][same]] = True
-        tied = np.flatnonzero(has_ties[number])
-        order[tied] = tied[np.lexsort((labels[tied], -scores[tied], number[tied]))]
-    return order
 
 
 def _through_heap(table: FrameBoxes, rows: np.ndarray, capacity: int | None) -> list[int]:
@@ -594,12 +564,12 @@ def best_overlap(
         (D,) index into `gt_boxes` of the first box with the highest IoU, -1 if that is too low.
     """
     gt_index = ranges(starts, counts)
-    iou = _iou(np.repeat(det_boxes, counts, axis=0), gt_boxes[gt_index], extra)
+    ious = iou(np.repeat(det_boxes, counts, axis=0), gt_boxes[gt_index], extra)
     if free is not None:
-        iou[~free[gt_index]] = -1.0
+        ious[~free[gt_index]] = -1.0
     first_pair = np.cumsum(counts) - counts
-    best = np.maximum.reduceat(iou, first_pair)
-    is_best = np.flatnonzero(iou == np.repeat(best, counts))
+    best = np.maximum.reduceat(ious, first_pair)
+    is_best = np.flatnonzero(ious == np.repeat(best, counts))
     detection = np.repeat(np.arange(len(counts)), counts)[is_best]
     first, _ = runs(detection)
     return np.where(best >= iou_threshold, gt_index[is_best[first]], -1)

@@ -17,24 +17,3 @@ def runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
     return starts, np.diff(starts, append=len(values))
-
-
-def stable_descending(scores: np.ndarray) -> np.ndarray:
-    """Find the order of descending scores, equal ones in the given order.
-
-    What `argsort(-scores, kind="stable")` returns, in a third of the time: numpy's default sort
-    is vectorised, and only the equal scores, which it mixes up, are put in order afterwards.
-    """
-    order = np.argsort(-scores)
-    in_order = scores[order]
-    same = in_order[1:] == in_order[:-1]
-    if same.any():
-        is_tied = np.zeros(len(order), dtype=bool)
-        is_tied[1:] = same
-        is_tied[:-1] |= same
-        run = np.concatenate([[0], np.cumsum(~same)])[is_tied]
-        # distinct: any sort will do, so the fastest does
-        by_run = run * len(order) + order[is_tied]
-        by_run.sort()
-        order[is_tied] = by_run % len(order)
-    return order

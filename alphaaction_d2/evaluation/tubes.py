@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..formats.ucf101_24 import UCFAnnotations, UCFDetections, match_videos
-from .average_precision import precision_recall
-from .runs import runs, stable_descending
+from .average_precision import iou, precision_recall
+from .runs import runs
 from .ucf101_24 import (
     DEFAULT_UCF_PROTOCOL,
     UCFProtocol,
@@ -152,7 +152,7 @@ def link(boxes: Path) -> list[Path]:
         frame = int(boxes.frames[start])
         rows = slice(start, start + length)
         scores = boxes.scores[rows]
-        best = stable_descending(scores)[:MAX_BOXES]
+        best = np.argsort(-scores, kind="stable")[:MAX_BOXES]
         free = list(zip(boxes.boxes[rows][best].tolist(), scores[best].tolist()))
         ended += [path for path in live if frame - path[-1][0] > MAX_MISSED]
         live = [path for path in live if frame - path[-1][0] <= MAX_MISSED]
@@ -235,12 +235,7 @@ def spatio_temporal_iou(a: Tube, b: Tube, extra: float = 0.0) -> float:
         return 0.0
     one = a.boxes[first - a.first : stop - a.first]
     other = b.boxes[first - b.first : stop - b.first]
-    sides = np.minimum(one[:, 2:], other[:, 2:]) - np.maximum(one[:, :2], other[:, :2]) + extra
-    common = np.prod(np.clip(sides, 0, None), axis=1)
-    areas = [np.prod(x[:, 2:] - x[:, :2] + extra, axis=1) for x in (one, other)]
-    union = areas[0] + areas[1] - common
-    ious = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
-    return float(ious.sum() / (max(a.stop, b.stop) - min(a.first, b.first)))
+    return float(iou(one, other, extra).sum() / (max(a.stop, b.stop) - min(a.first, b.first)))
 
 
 @dataclass(frozen=True)
@@ -294,7 +289,7 @@ def evaluate_tubes(
     if rules.single_scores:
         scores = scores.astype(np.float32)
     by_class: list[list[Tube]] = [[] for _ in range(num_classes)]
-    for i in stable_descending(scores).tolist() if len(tubes) else ():
+    for i in np.argsort(-scores, kind="stable").tolist() if len(tubes) else ():
         by_class[tubes[i].label].append(tubes[i])
     ap: dict[float, list[float]] = {}
     overlaps = [

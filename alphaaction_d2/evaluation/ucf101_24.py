@@ -20,7 +20,7 @@ import numpy as np
 from ..formats.tables import DataFileError
 from ..formats.ucf101_24 import UCFAnnotations, UCFDetections, match_videos
 from .average_precision import average_precision, best_overlap, precision_recall
-from .runs import runs, stable_descending
+from .runs import runs
 from .summaries import as_json, as_table, percent
 
 logger = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def evaluate_ucf101_24(
 
     gt_groups = gt_frames * num_classes + annotations.labels
     det_groups = det_frames * num_classes + labels
-    order = stable_descending(scores)  # by rank from here on
+    order = np.argsort(-scores, kind="stable")  # by rank from here on
     is_hit = _match(
         annotations.boxes, gt_groups, boxes[order], det_groups[order], rules, iou_threshold
     )

@@ -50,9 +50,14 @@ def write_atomically(
 
 def write_csv(path: str | os.PathLike, rows: Iterable[Sequence[object]]) -> Path:
     """Write rows, the header before all, as a table with commas, whole or not at all."""
+    return write_atomically(path, csv_text(rows))
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Write rows as a table with commas."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return write_atomically(path, text.getvalue())
+    return text.getvalue()
 
 
 def _open_alone(scratch: Path) -> BinaryIO:

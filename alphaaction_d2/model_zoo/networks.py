@@ -73,14 +73,7 @@ for _name, _clip, _side, _colours, _type, _config in (
         {**_LARGE, "num_spatial_layers": 24, "num_frames": 8},
     ),
     ("vjepa2_l", (64, 1, 4.0), 256, _IMAGENET, "vjepa2", {}),
-    (
-        "vjepa2_h",
-        (64, 1, 4.0),
-        256,
-        _IMAGENET,
-        "vjepa2",
-        {"hidden_size": 1280, "num_hidden_layers": 32},
-    ),
+    ("vjepa2_h", (64, 1, 4.0), 256, _IMAGENET, "vjepa2", _HUGE),
     ("videomae_b", (16, 4, 30.0), 224, _IMAGENET, "videomae", {}),
     ("videomae_l", (16, 4, 30.0), 224, _IMAGENET, "videomae", {**_LARGE, "num_hidden_layers": 24}),
 ):

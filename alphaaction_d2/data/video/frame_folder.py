@@ -17,7 +17,7 @@ import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +34,6 @@ PICTURE_SUFFIXES = frozenset(".bmp .jpeg .jpg .png .ppm .tif .tiff .webp".split(
 _NUMBERED = re.compile(r"(.*?)([0-9]{1,15})(\.[^.]*)", re.DOTALL)
 # Optical flow that lies beside the pictures (TSN's and mmaction2's raw frames).
 _FLOW = re.compile(r"flow.*|[xyuv]_?", re.IGNORECASE)
-_FEW = 8
 _MAX_UNREADABLE = 1000  # at the beginning of a film; nothing is a picture there
 _EXIF_ORIENTATION = 0x0112
 # What is read whatever a file is called: PIL knows 40 kinds more, and starts programs for some.
@@ -92,15 +91,10 @@ def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
     """
     series: dict[tuple[str, str], list[str]] = {}
     endings = tuple(PICTURE_SUFFIXES)
-    rest = [x for x in names if x.lower().endswith(endings) and _NUMBERED.fullmatch(x[-20:])]
-    # A film is one series, found at once; of pictures of any names each may be a series of its own.
-    while rest and len(series) < _FEW:
-        prefix, _, suffix = _parts(rest[0])
-        rest, series[prefix, suffix] = _take_series(rest, prefix, suffix)
-    for name in rest:
-        prefix, number, suffix = _parts(name)
-        series.setdefault((prefix, suffix), []).append(number)
-    series = {x: y for x, y in series.items() if not x[0].startswith(".")}
+    for name in names:
+        found = _NUMBERED.fullmatch(name) if name.lower().endswith(endings) else None
+        if found and not name.startswith("."):
+            series.setdefault((found[1], found[3]), []).append(found[2])
     if not series:
         return None
     if len(series) > 1:
@@ -116,27 +110,6 @@ def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
         raise VideoError(f"{folder}: numbers are filled up with zeros to different lengths: rename")
     numbers = np.sort(np.array(list(map(int, digits)), dtype=np.int64))
     return PictureSeries(prefix, suffix, width, numbers)
-
-
-def _parts(name: str) -> tuple[str, str, str]:
-    """Split a name into what stands before its last number, the number, and what comes after."""
-    match = _NUMBERED.fullmatch(name)
-    assert match is not None, name
-    return match[1], match[2], match[3]
-
-
-def _take_series(names: Sequence[str], prefix: str, suffix: str) -> tuple[list[str], list[str]]:
-    """Split off the names that differ from one another in their number only: their digits."""
-    rest, mine = [], []
-    start, stop = len(prefix), -len(suffix)
-    for name in names:  # much faster than a match for each
-        digits = name[start:stop]
-        fits = name.startswith(prefix) and name.endswith(suffix)
-        if fits and digits.isdecimal() and digits.isascii() and len(digits) <= 15:
-            mine.append(digits)
-        else:
-            rest.append(name)
-    return rest, mine
 
 
 class FrameFolder(FrameSource):

@@ -22,7 +22,6 @@ OVERLAP   ring                        two boxes overlap, both show the bell, one
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 import os
@@ -34,6 +33,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ....formats.writing import write_csv
 from ...video import VideoWriter
 from .drawing import object_boxes, person_box, render_frame
 from .scripts import PUPPET_CLASSES, SPLITS, Box, PuppetParams, VideoScript, keyframes, plan_video
@@ -110,10 +110,10 @@ def _write_all(root: Path, params: PuppetParams, num_workers: int) -> None:
         mine = [t for t, job in zip(tables, jobs) if job[2] == split]
         for kind in ("annotations", "persons", "objects"):
             name = f"boxes/{split}_{kind}.csv" if kind != "annotations" else f"{kind}/{split}.csv"
-            _write_csv(root / name, [row for table in mine for row in table[kind]])
+            write_csv(root / name, [row for table in mine for row in table[kind]])
         log = {t["video_id"]: t["events"] for t in mine}
         (root / "events" / f"{split}.json").write_text(json.dumps(log, indent=0) + "\n")
-    _write_csv(root / "annotations" / "val_excluded.csv", _excluded(params))
+    write_csv(root / "annotations" / "val_excluded.csv", _excluded(params))
     files = sorted(p for p in root.rglob("*") if p.is_file())
     record = {
         "generator": "puppets",
@@ -129,11 +129,6 @@ def _label_map() -> str:
         f'label {{\n  name: "{c.name}"\n  label_id: {c.action_id}\n  label_type: {c.group}\n}}\n'
         for c in PUPPET_CLASSES
     )
-
-
-def _write_csv(path: Path, rows: list[list]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows(rows)
 
 
 def _excluded(params: PuppetParams) -> list[list]:
