@@ -54,7 +54,7 @@ compare-update: $(READY)
 	$(RUN) tools/compare.py --table update --output output/compare_update $(COMPARE_ARGS)
 
 compare-ucf: $(READY)
-	$(RUN) projects/AIA/ucf_puppets.py compare
+	$(RUN) projects/AIA/ucf_puppets.py compare $(COMPARE_ARGS)
 
 compare-kitchen: $(READY)
 	$(RUN) projects/AIA/kitchen.py compare $(COMPARE_ARGS)

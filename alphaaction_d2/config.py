@@ -87,7 +87,7 @@ def _add_input_boxes(cfg: CN) -> None:
 
 def _add_data_sets(cfg: CN) -> None:
     """Own data, and features that are computed once."""
-    # Folders with own data (README "Own data"): FOLDER is registered as NAME_train, NAME_val, ...
+    # Folders with own data (docs/own_data.md): FOLDER is registered as NAME_train, NAME_val, ...
     # with NAME the folder's name, one data set for every annotations/<split>.csv in it.
     cfg.DATASETS.FOLDERS = ()
 
@@ -324,7 +324,7 @@ def _add_dam(cfg: CN) -> None:
     cfg.MODEL.DAM.PRIOR_ON_PRODUCT = False
     # Pool by the mean weighted with the maps. False is the paper's Eq. 3, which divides by the
     # number of cells: the fewer cells a map picks, the fainter what it has picked. Networks that
-    # train from nothing learn much sooner where to look with True (measured: README).
+    # train from nothing learn much sooner where to look with True (measured: docs/puppets.md).
     cfg.MODEL.DAM.NORMALIZE_WEIGHTS = False
     # Factor of the four geometry channels. 1 is the paper's; networks that train from nothing learn
     # from many times fewer overlapping persons with 10 to 30, as loud as the features.

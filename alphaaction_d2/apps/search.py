@@ -2,7 +2,7 @@
 
     alphaaction demo films --output results
     alphaaction search --index results --like film.mp4@12.0#3
-    alphaaction search --index results --action open --pictures found.png
+    alphaaction search --index results --action "hand wave" --pictures found.png
 
 An index is the people.arrow of a video, or a folder with any number of them. --like names a video,
 seconds and the number of a person, as annotated videos and tables show them. Of everybody found the

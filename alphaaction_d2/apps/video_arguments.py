@@ -88,7 +88,8 @@ def model_cfg(args: argparse.Namespace) -> CfgNode:
         return exported_cfg(args.weights, args.opts)
     cfg = setup_cfg(args.config_file, args.opts)
     is_known = args.config_file in (DEFAULT_MODEL, *BEST_MODELS)  # to lose nothing by it
-    if is_known and not args.opts and _computes_bfloat16(cfg.MODEL.DEVICE):
+    is_said = {"TEST.DTYPE", "MODEL.CHANNELS_LAST"}.intersection(args.opts)
+    if is_known and not is_said and _computes_bfloat16(cfg.MODEL.DEVICE):
         cfg.TEST.DTYPE, cfg.MODEL.CHANNELS_LAST = "bfloat16", True  # half the time
     published = find(args.config_file)
     if published is not None and not cfg.MODEL.WEIGHTS:

@@ -83,7 +83,7 @@ class KeyframeBoxes(BoxSource):
 
     @classmethod
     def from_files(cls, paths: Sequence[str | Path], video_id: str) -> KeyframeBoxes:
-        """Read a video's rows of files in any form that :func:`read_boxes` knows (README, "Boxes").
+        """Read a video's rows of files in any form that :func:`read_boxes` knows.
 
         Raises:
             DataFileError: a file is not what it should be.

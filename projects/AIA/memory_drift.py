@@ -34,7 +34,7 @@ from alphaaction_d2.data.datasets import datasets_root, register_datasets
 from alphaaction_d2.data.datasets.puppets.generate import generate_puppets
 from alphaaction_d2.engine.trainer import Trainer
 
-AGES = (10, 25, 50, 100, 150, 200, 300, 400, 500)
+AGES = (5, 10, 25, 50, 75, 100, 150, 200)
 NUM_CLIPS = 48
 COLOURS = ("#b3392f", "#d99a00", "#0f8b8d", "#555555")
 
@@ -65,8 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Draw how far features drift until they are read.")
     parser.add_argument("--weights", required=True, help="that training begins from")
-    parser.add_argument("--rates", type=float, nargs="+", default=[0.003, 0.0003], help="BASE_LR")
-    parser.add_argument("--start", type=int, default=500, help="step of the first look")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.003, 0.001], help="BASE_LR")
+    parser.add_argument("--start", type=int, default=300, help="step of the first look")
     parser.add_argument("--output", type=Path, default=Path("output/memory_drift"))
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs of the configuration"

@@ -6,10 +6,12 @@ import pytest
 import torch
 
 from alphaaction_d2 import setup_cfg
+from alphaaction_d2.engine.solver import scale_to_batch
 from tests.helpers import CONFIGS, build_trainer, write_dataset
 from tests.modeling.test_networks import transformer
 
 OWN = CONFIGS / "OwnData"
+RECIPES = sorted(OWN.glob("*_frozen_*.yaml"))
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +19,16 @@ def folder(tmp_path_factory):
     return write_dataset(tmp_path_factory.mktemp("data") / "own_squares")
 
 
-@pytest.mark.parametrize("path", sorted(OWN.glob("*_frozen_*.yaml")), ids=lambda x: x.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda x: x.stem)
+def test_all_recipes_train_as_written(path):
+    """Whatever the network's own configuration says of batches and steps."""
+    solver = setup_cfg(str(path)).SOLVER
+    recipe = (solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER, solver.WARMUP_ITERS)
+    assert (*recipe, *solver.STEPS) == (16, 0.0005, 1200, 100, 800, 1100)
+    assert scale_to_batch(setup_cfg(str(path))).SOLVER == solver
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda x: x.stem)
 def test_a_recipe_trains_and_is_evaluated(path, folder, tmp_path):
     """With a network that is smaller and random, everything else as it is written."""
     options = [

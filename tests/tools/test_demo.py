@@ -320,6 +320,12 @@ def test_the_default_model_takes_what_the_cpu_computes(monkeypatch, computes, dt
         demo_app.parse_args(["x.mp4", "--config-file", str(CONFIG), "--random"])
     )
     assert own.TEST.DTYPE == "float32"  # what somebody names is computed as it says
+    for key, value, expected in (
+        ("MODEL.MEMORY.DELAY", "1", dtype),
+        ("TEST.DTYPE", "float32", "float32"),
+    ):
+        cfg = demo_app.model_cfg(demo_app.parse_args(["x.mp4", "--opts", key, value]))
+        assert cfg.TEST.DTYPE == expected, key
 
 
 def test_scores_of_an_evaluation_beside_the_weights(demo, scene, tmp_path):

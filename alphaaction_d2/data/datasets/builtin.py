@@ -1,7 +1,7 @@
 """The data sets that have a name, and folders with own data.
 
 Names are looked up below detectron2's data-set root, the environment variable DETECTRON2_DATASETS
-(default "datasets"). README.md, "Training on AVA" and "Own data", shows the folders.
+(default "datasets"). docs/ava.md and docs/own_data.md show the folders.
 """
 
 from __future__ import annotations
