@@ -2,6 +2,8 @@
 
 import sys
 
+import alphaaction  # noqa: F401  # the rules of Ctrl-C, for the processes that are started, too
+
 from .apps.commands import run
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ from ..formats.epic55 import FEATURE_FPS
 from ..formats.names import file_name
 from ..formats.results import format_timestamp
 from ..formats.ucf101_24 import FRAME_RATE, TRAIN_FRAME_STRIDE
-from ..formats.writing import csv_text, write_atomically, write_csv
+from ..formats.writing import csv_text, only_writer, write_atomically, write_csv
 from ..modeling.coco_detectors import AUTO
 from ..modeling.detector import load_detector, resolve_detector
 from ..modeling.picture_boxes import PictureBoxes, PictureDetector
@@ -417,6 +417,8 @@ def main(args: argparse.Namespace) -> int:
     tasks = make_tasks(args)
     if args.features and not args.input:
         raise ValueError("--features goes with --input")
+    if args.every_second and args.input:
+        raise ValueError("--every-second goes with --dataset: of other videos every second is seen")
     wanted = [path for task in tasks if not task.parts.is_dir() for path in task.outputs]
     for path in [*wanted, *([Path(args.features)] if args.features and wanted else [])]:
         if path.exists() and not args.overwrite:  # and no unfinished run goes on
@@ -435,20 +437,21 @@ def main(args: argparse.Namespace) -> int:
     settings = {option: _value(args, option) for option in _SETTINGS}
     failed = []
     for task in tasks:
-        lost = write_boxes(
-            task.jobs,
-            detector,
-            task.parts,
-            settings=settings,
-            batch_size=args.batch_size,
-            looks_per_second=args.looks_per_second,
-            with_features=bool(args.features),
-        )
-        if args.features:
-            merge_features(task.jobs, task.parts, Path(args.features))
-        merge_parts(task.jobs, task.parts, task.outputs)
-        logger.info("Wrote %s", ", ".join(map(str, task.outputs)))
-        if not lost:
-            shutil.rmtree(task.parts)
+        with only_writer(task.parts):  # a second run would join what the first one has left
+            lost = write_boxes(
+                task.jobs,
+                detector,
+                task.parts,
+                settings=settings,
+                batch_size=args.batch_size,
+                looks_per_second=args.looks_per_second,
+                with_features=bool(args.features),
+            )
+            if args.features:
+                merge_features(task.jobs, task.parts, Path(args.features))
+            merge_parts(task.jobs, task.parts, task.outputs)
+            logger.info("Wrote %s", ", ".join(map(str, task.outputs)))
+            if not lost:
+                shutil.rmtree(task.parts)
         failed += lost
     return tell_failed(failed, sum(len(task.jobs) for task in tasks))

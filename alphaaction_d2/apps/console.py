@@ -26,7 +26,8 @@ class _Console(logging.StreamHandler):
 class _OneLine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno == logging.INFO else f"{record.levelname}: "
-        return f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}"
+        line = f"{self.formatTime(record, '%H:%M:%S')} {level}{record.getMessage()}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
 def _is_for_people(record: logging.LogRecord) -> bool:

@@ -133,8 +133,9 @@ class Demo:
         self.names = class_names(self.cfg, self.predictor.model, args.label_map)
         self.min_scores: Sequence[float] = [args.min_score] * len(self.names)
         if args.min_score is None:
-            evaluation = Path(self.cfg.MODEL.WEIGHTS or ".").parent / "ava_results.json"
-            best = read_best_scores(evaluation, self.names)
+            weights = self.cfg.MODEL.WEIGHTS
+            evaluation = Path(weights).parent / "ava_results.json"
+            best = read_best_scores(evaluation, self.names) if weights else {}
             self.min_scores = display_thresholds(self.names, best)
 
     def process(self, video: str | Path, folder: Path) -> VideoSection:

@@ -17,6 +17,7 @@ import hashlib
 import logging
 import math
 import os
+import signal
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
@@ -28,6 +29,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils.env import seed_all_rng
 
+from ..config import check_keys, whole
 from ..data.video import VideoInfo, one_line, probe_video, video_name
 from ..engine import VideoPredictor
 from ..engine.box_sources import BoxSource
@@ -120,7 +122,17 @@ class Predict:
         claim_folder(self._folders.output, settings)
 
     def run(self, videos: Iterable[str]) -> Generator[Outcome, None, None]:
-        """Predict videos that nobody has finished or works on, in order, a few at a time."""
+        """Predict videos that nobody has finished or works on, in order, a few at a time; last and
+        alone those over which a process may have died, since not all of them are to blame."""
+        suspects = []
+        if self._number > 1:
+            videos = list(videos)
+            suspects = [x for x in videos if self._folders.was_begun(video_name(x))]
+            videos = [x for x in videos if x not in suspects]
+        yield from self._run(videos, self._number)
+        yield from self._run(suspects, 1)
+
+    def _run(self, videos: Iterable[str], number: int) -> Generator[Outcome, None, None]:
         told: deque[Outcome] = deque()  # without having been to the networks
         at_work: list[_Work] = []
 
@@ -138,7 +150,7 @@ class Predict:
                     yield work, video, work.boxes
 
         try:
-            for work, x in self._predictor.several(begun(), self._number):
+            for work, x in self._predictor.several(begun(), number):
                 if isinstance(x, dict):
                     work.keyframes.append(keyframe_result(x, self._names))
                     continue
@@ -189,6 +201,7 @@ class Predict:
 def videos_at_a_time(cfg: CfgNode, args: argparse.Namespace, has_gpu: bool | None = None) -> int:
     """How many videos go through the networks together."""
     has_gpu = cfg.MODEL.DEVICE != "cpu" if has_gpu is None else has_gpu
+    check_keys(cfg, "TEST", {"IMS_PER_BATCH": whole(1, 100_000)})
     is_given = "TEST.IMS_PER_BATCH" in args.opts or not has_gpu
     return cfg.TEST.IMS_PER_BATCH if is_given else GPU_VIDEOS
 
@@ -274,6 +287,8 @@ def my_part(videos: list[str], shard: str) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     setup_console()
+    # SLURM's way to take the machine: a film that was at work has not failed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     videos = [str(x) for x in find_inputs(args.input)]
     mine, folders = my_part(videos, args.shard), VideoFolders(args.output)
     left = sum(not folders.is_finished(video_name(x)) for x in mine)
@@ -292,17 +307,16 @@ def main(args: argparse.Namespace) -> int:
             if spent >= told + EVERY_SECONDS:
                 told, done = spent, counts["done"] + counts["failed"]
                 logger.info("%s", videos_text(done, max(left, done), seconds, spent))
-    failed = folders.failed()
     names = list(map(video_name, videos))
-    elsewhere = [x for x in names if not (folders.is_finished(x) or x in failed)]
-    if not elsewhere:
-        logger.info("Tables: %s", folders.write_tables())
+    elsewhere = [x for x in names if not (folders.is_finished(x) or folders.has_failed(x))]
+    logger.info("Tables: %s", folders.write_tables())  # of what is there; the last one has all
     logger.info(
         "%d videos done, %d failed%s, %d passed over%s",
-        *(counts["done"], counts["failed"], f" ({folders.output / FAILED})" * bool(failed)),
+        counts["done"],
+        counts["failed"],
+        f" ({folders.output / FAILED})" * bool(folders.failed()),
         counts["passed over"],
-        f"; {len(elsewhere)} are other processes' to do, the last of which writes the tables"
-        * bool(elsewhere),
+        f"; {len(elsewhere)} are other processes' to do" * bool(elsewhere),
     )
     # torchrun ends all processes when one ends with an error, which a film's is not
     return 1 if counts["failed"] and "TORCHELASTIC_RUN_ID" not in os.environ else 0

@@ -36,6 +36,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.top < 1 or not (args.like or args.action or args.join):
         parser.error("give --like, --action or --join, and --top N of 1 or more")
+    if (args.csv or args.pictures) and not (args.like or args.action):
+        parser.error("--csv and --pictures are of who was found: give --like or --action")
     return args
 
 
@@ -51,8 +53,10 @@ def main(args: argparse.Namespace) -> None:
     else:
         return
     rows = people.best_rows(table, values, args.top, but=row)
+    if not len(rows):
+        raise ValueError(f"{args.like}: nobody else is in this index")
     names, lines = people.class_names_of(table), []
-    for number, x in zip(rows, table.take(rows).to_pylist()):
+    for number, x in zip(rows, table.take(pa.array(rows, pa.int64())).to_pylist()):
         best = sorted(((score, name) for score, name in zip(x["scores"], names) if name))[-2:]
         does = ", ".join(f"{name} {score:.2f}" for score, name in best[::-1])
         who = x["video"], round(x["second"], 3), x["person_id"]

@@ -38,7 +38,7 @@ from ..engine.checks import check_run_keys
 from ..engine.classes import with_classes
 from ..engine.distributed.environment import check_gpus, join_group, launcher_variables
 from ..formats.config_files import setup_cfg
-from ..formats.writing import only_writer
+from ..formats.writing import only_writer, write_atomically
 from .command_line import USER_ERRORS, report_error
 from .console import setup_console
 
@@ -81,7 +81,6 @@ def begin_run(cfg: CfgNode, args: Namespace) -> None:
     logger.debug("Environment:\n%s", collect_env_info())
     logger.debug("Configuration:\n%s", cfg.dump())
     if comm.is_main_process():
-        (folder / "config.yaml").write_text(cfg.dump(), encoding="utf-8")
         logger.info("Configuration, messages and results: %s", folder)
     seed_all_rng(None if cfg.SEED < 0 else cfg.SEED + rank)
     if not args.eval_only:
@@ -91,7 +90,10 @@ def begin_run(cfg: CfgNode, args: Namespace) -> None:
 def train_or_test(args: Namespace) -> dict:
     """Train, or evaluate; returns the results of the last evaluation."""
     cfg = setup(args)
+    config = Path(cfg.OUTPUT_DIR, "config.yaml")
     if args.eval_only:
+        if comm.is_main_process() and not config.exists():  # that of a training stays
+            write_atomically(config, cfg.dump())
         model = Trainer.build_model(cfg)
         load_for_inference(model, weights_to_evaluate(cfg, resume=args.resume))
         results = Trainer.test(cfg, model)
@@ -99,6 +101,8 @@ def train_or_test(args: Namespace) -> dict:
             verify_results(cfg, results)  # of TEST.EXPECTED_RESULTS
         return results
     with only_writer(cfg.OUTPUT_DIR) if comm.is_main_process() else nullcontext():
+        if comm.is_main_process():
+            write_atomically(config, cfg.dump())
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume, rebuild_memory=args.rebuild_memory)
         return trainer.train()

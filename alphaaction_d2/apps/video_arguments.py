@@ -85,6 +85,8 @@ def model_cfg(args: argparse.Namespace) -> CfgNode:
             raise ValueError(f"{args.weights} is an exported model, which only `demo` runs")
         if args.config_file != DEFAULT_MODEL:
             raise ValueError(f"{args.weights} is an exported model: leave --config-file out")
+        if args.random:
+            raise ValueError("--random is without weights: leave it or --weights out")
         return exported_cfg(args.weights, args.opts)
     cfg = setup_cfg(args.config_file, args.opts)
     is_known = args.config_file in (DEFAULT_MODEL, *BEST_MODELS)  # to lose nothing by it
@@ -149,8 +151,10 @@ def _written_out(given: str | Path) -> Sequence[str | Path]:
     """The paths that a list or a pattern stands for; any other path itself."""
     path = Path(given)
     if path.suffix.lower() == ".txt" and path.is_file():
-        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        return [line.strip() for line in lines if line.strip()]
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        if not (videos := [line.strip() for line in lines if line.strip()]):
+            raise ValueError(f"{path}: no videos in this list")
+        return videos
     if not glob.has_magic(str(given)) or os.path.lexists(given):
         return [given]
     found = sorted(glob.glob(str(given), recursive=True))

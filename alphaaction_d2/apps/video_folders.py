@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from ..data.video import one_line
 from ..formats.names import file_name
 from ..formats.writing import csv_text, write_atomically
 
@@ -112,6 +113,10 @@ class VideoFolders:
             file.write(b".")
         return scratch
 
+    def was_begun(self, name: str) -> bool:
+        """Whether somebody has it, or has died over it."""
+        return (self._scratch(name) / _BEGUN).exists()
+
     def finish(self, name: str) -> None:
         """Put what was written into its place."""
         scratch = self._scratch(name)
@@ -126,7 +131,7 @@ class VideoFolders:
 
     def fail(self, name: str, video: str, reason: str) -> None:
         """Note that a video cannot be used, and why; the next run tries it again."""
-        self._note(name, (name, video, reason))
+        self._note(name, (_written(name), video, reason))
 
     def leave(self, name: str) -> None:
         """Give back a video that was begun, as if it had not been."""
@@ -140,6 +145,10 @@ class VideoFolders:
         except FileNotFoundError:
             return {}
         return {row[0]: tuple(row) for row in list(csv.reader(io.StringIO(text)))[1:] if row}
+
+    def has_failed(self, name: str) -> bool:
+        """Tell whether a video is in failed.csv."""
+        return _written(name) in self.failed()
 
     def write_tables(self) -> Path:
         """Join the tables of all videos that are finished, in the order of their names."""
@@ -164,11 +173,11 @@ class VideoFolders:
 
     def _note(self, name: str, row: tuple[str, ...] = ()) -> None:
         """Put the row of a video into failed.csv, or take it out."""
-        if not row and name not in self.failed():
+        if not row and not self.has_failed(name):
             return
 
         def write(file: BinaryIO) -> None:
-            rows = {**self.failed(), name: row}  # read while nobody else writes
+            rows = {**self.failed(), _written(name): row}  # read while nobody else writes
             text = csv_text([_HEADER, *(x for _, x in sorted(rows.items()) if x)])
             file.write(text.encode("utf-8", errors="replace"))
 
@@ -182,6 +191,11 @@ class VideoFolders:
         except OSError as error:  # else a file system without locks
             return error.errno not in (errno.EACCES, errno.EAGAIN)
         return True
+
+
+def _written(name: str) -> str:
+    """A name as a table in UTF-8 has it."""
+    return one_line(name).encode("utf-8", errors="replace").decode()
 
 
 def shard_of(name: str, number: int) -> int:

@@ -15,6 +15,7 @@ import torch
 
 from ..data.clip_sampling import StillLimit, is_shown_by
 from ..data.video import (
+    VideoError,
     VideoInfo,
     VideoWriter,
     iterate_frames,
@@ -94,7 +95,9 @@ def process_video(
         VideoError: the video cannot be opened.
         Stopped: Ctrl-C came after the first results.
     """
-    info = probe_video(video)
+    info, drawn = probe_video(video), folder / "annotated.mp4"
+    if drawn.exists() and drawn.samefile(info.path):
+        raise VideoError(f"{info.path}: the annotated video would replace it: name another output")
     predictor.stopwatch = Stopwatch()
     boxes = predictor.default_boxes() if boxes is None else boxes
     shown = ShownClasses.of(class_names, min_scores)

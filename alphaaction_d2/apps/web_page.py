@@ -185,10 +185,12 @@ def _wrong(line: str) -> str:
 def serve(args: argparse.Namespace, folder: Path) -> None:
     """Show the page until the process is interrupted; results are in `folder`."""
     page = Page(args, folder)
-    listening = socket.create_server((args.host, args.port))
+    family = socket.AF_INET6 if ":" in args.host else socket.AF_INET
+    listening = socket.create_server((args.host, args.port), family=family)
     # (pages that are open keep connections)
     config = uvicorn.Config(application(page), log_level="warning", timeout_graceful_shutdown=2)
-    where = f"http://{args.host}:{listening.getsockname()[1]}"
+    host = f"[{args.host}]" if ":" in args.host else args.host
+    where = f"http://{host}:{listening.getsockname()[1]}"
     logger.info("Open %s (Ctrl-C ends it)", where)
     if not _is_local(args.host):
         logger.warning("Whoever reaches %s may use it: there are no passwords", where)
@@ -225,4 +227,7 @@ def application(page: Page) -> Any:
 
 
 def _is_local(host: str) -> bool:
-    return host == "localhost" or ip_address(host).is_loopback
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # a name
+        return False

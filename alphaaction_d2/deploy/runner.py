@@ -118,6 +118,7 @@ class Runner:
         if isinstance(boxes, Mapping):
             given = boxes
             ids = [x.persons.ids.max(initial=0) for x in given.values()]
+            ids += [x.between.found.ids.max(initial=0) for x in given.values()]
             first_id = max([first_id, *(int(i) + 1 for i in ids)])
             boxes = lambda seconds: given.get(seconds, BoxesAt.of())  # noqa: E731
         return self._results(self.clips(video), boxes, first_id)
@@ -343,7 +344,10 @@ def _openvino_graph(path: Path, threads: int | None, precision: str) -> Graph:
     if threads:
         computes["INFERENCE_NUM_THREADS"] = str(threads)
     core = openvino.Core()
-    model = core.read_model(str(path))
+    try:
+        model = core.read_model(str(path))
+    except RuntimeError as error:  # several lines, of which the last says most
+        raise ValueError(f"{path}: {str(error).splitlines()[-1].strip()}") from None
     # Compiled, some outputs have other names.
     names, wanted = ([x.get_any_name() for x in y] for y in (model.outputs, model.inputs))
     compiled = core.compile_model(model, "CPU", computes)

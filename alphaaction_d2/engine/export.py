@@ -20,7 +20,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from ..config import check_keys, whole
-from ..deploy.description import FEATURES, SCORES, Description, MemoryDescription
+from ..deploy.description import FEATURES, FILE, INT8, SCORES, Description, MemoryDescription
 from ..memory.pool import MemoryPool, has_frozen_memory
 from ..modeling.action_output import action_scores
 from ..modeling.interaction.aia import InteractionAggregation
@@ -162,6 +162,8 @@ def export_model(
     shapes = [{x: kinds.get(x.split("_")[0], persons) for x in y} for y in (example, to_score)]
     scores = ScoreGraph(model, before).eval()
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (FILE, INT8):  # of another export; without the first it is no folder of one
+        (folder / name).unlink(missing_ok=True)
     for name, graph, inputs, arguments, shape in (
         (FEATURES, features, example, tuple(example.values()), tuple(shapes[0].values())),
         (SCORES, scores, to_score, (to_score,), (shapes[1],)),

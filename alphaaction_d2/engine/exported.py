@@ -19,6 +19,7 @@ from ..config import Groups, add_alphaaction_config, set_classes
 from ..data.dataset_mapper import ActionDatasetMapper
 from ..deploy import Description, KeyframeScores, Runner
 from ..deploy.description import FEATURES
+from ..formats.config_files import merge_overrides
 from ..modeling.action_output import action_inference
 from ..modeling.detector import configured_detector
 from ..structures import as_boxes
@@ -26,6 +27,9 @@ from ..tracking.linking import first_new_id
 from .box_sources import BoxSource
 from .predictor import VideoPredictor
 from .stopwatch import Stopwatch
+
+# What may still be chosen: who is looked at.
+_AROUND = ("INPUT.PERSON_SCORE_THRESH_TEST", "MODEL.DEVICE")
 
 
 def exported_cfg(folder: str, opts: list[str]) -> CfgNode:
@@ -36,7 +40,10 @@ def exported_cfg(folder: str, opts: list[str]) -> CfgNode:
     cfg.MODEL.WEIGHTS, cfg.MODEL.DEVICE, cfg.INPUT.FORMAT = folder, "cpu", "RGB"
     cfg.INPUT.PERSON_SCORE_THRESH_TEST = known.min_person_score
     set_classes(cfg, Groups(("action",), (len(known.class_names),), ()))
-    cfg.merge_from_list(opts)
+    merge_overrides(cfg, opts)
+    for key in opts[::2]:
+        if key not in _AROUND and not key.startswith("MODEL.PERSON_DETECTOR."):
+            raise ValueError(f"{key}: is part of the exported model; export it anew with it")
     return cfg
 
 

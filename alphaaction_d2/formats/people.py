@@ -132,7 +132,9 @@ def find_person(table: pa.Table, text: str) -> int:
 
 
 def similarities(table: pa.Table, row: int) -> np.ndarray:
-    """Cosine, (n,) float32, of everybody's vector with that of a row."""
+    """Cosine, (n,) float32, of everybody's vector with that of a row; ValueError without any."""
+    if not table.schema.field("features").type.list_size:
+        raise ValueError("an index of an exported model has no vectors: ask for --action")
     query = np.array(table["features"][row].as_py(), np.float32)
     cosines = [block @ query for block in _blocks(table["features"])]
     return np.concatenate(cosines).clip(-1, 1)  # lengths are rounded

@@ -91,7 +91,7 @@ def only_writer(folder: str | os.PathLike) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(
-                f"{folder}: another run writes into this folder; wait for it, or set OUTPUT_DIR"
+                f"{folder}: another run writes into this folder; wait for it, or name another"
             ) from None
         except OSError:  # a file system without locks
             pass

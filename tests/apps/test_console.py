@@ -49,6 +49,16 @@ def test_what_is_shown_and_what_is_filed(tmp_path, loggers):
     assert "\x1b" not in filed  # no colours
 
 
+def test_a_fault_of_ours_shows_where(loggers):
+    screen = io.StringIO()
+    try:
+        {}["nothing"]
+    except KeyError as error:
+        setup_console(stream=screen).error("film.mp4", exc_info=error)
+    assert "ERROR: film.mp4\nTraceback" in screen.getvalue()
+    assert screen.getvalue().endswith("KeyError: 'nothing'\n")
+
+
 def test_lines_appear_once_however_often_it_is_set_up(tmp_path, loggers):
     setup_console(stream=io.StringIO())
     screen = io.StringIO()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -121,7 +122,8 @@ def test_shards_are_the_whole(predict, scene, tmp_path, monkeypatch, caplog):
     assert predict(scene / "films", "whole") == 0
     assert predict(scene / "films", "parts", "--shard", "0/2") == 0
     assert "2 are other processes' to do" in caplog.text
-    assert not (tmp_path / "parts" / "results.parquet").exists()
+    names = set(pq.read_table(tmp_path / "parts" / "results.parquet")["video_id"].to_pylist())
+    assert names == {f"film_{k}" for k in range(4) if shard_of(f"film_{k}", 2) == 0}
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert predict(scene / "films", "parts") == 0
@@ -261,6 +263,59 @@ def test_a_video_that_kills_its_processes_is_left_aside(tmp_path):
         assert folders.begin("a") is not None
 
 
+def test_a_video_that_may_have_killed_a_process_is_tried_alone_and_last(
+    predict, scene, tmp_path, monkeypatch
+):
+    asked = []
+    several = app.VideoPredictor.several
+    monkeypatch.setattr(
+        app.VideoPredictor,
+        "several",
+        lambda self, videos, number: several(
+            self, ((asked.append((x[1], number)), x)[1] for x in videos), number
+        ),
+    )
+    assert predict(scene / "films", "out", "--opts", "TEST.IMS_PER_BATCH", 2) == 0
+    shutil.rmtree(tmp_path / "out" / "film_1")
+    shutil.rmtree(tmp_path / "out" / "film_2")
+    begin_in_a_child(tmp_path / "out", "film_1")
+    asked.clear()
+    assert predict(scene / "films", "out", "--opts", "TEST.IMS_PER_BATCH", 2) == 0
+    assert [(Path(x).stem, number) for x, number in asked] == [("film_2", 2), ("film_1", 1)]
+
+
+def test_a_failed_video_of_any_name_has_one_row_and_loses_it(tmp_path):
+    folders, name = VideoFolders(tmp_path), "b\udce9d\nday"
+    for reason in ("empty", "still empty"):
+        folders.fail(name, "films/b", reason)
+    assert folders.has_failed(name) and len(folders.failed()) == 1
+    folders.begin(name)
+    folders.finish(name)
+    assert not folders.has_failed(name) and not folders.failed()
+
+
+def test_a_batch_of_nothing_is_refused(predict, scene, capsys):
+    assert predict(scene / "films", "out", "--opts", "TEST.IMS_PER_BATCH", 0) == 2
+    assert "TEST.IMS_PER_BATCH" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_end_of_a_machines_time_is_no_death(scene, tmp_path):
+    films = tmp_path / "films"
+    films.mkdir()
+    with VideoWriter(films / "film_0.mp4", 8, 96, 64) as writer:  # ten minutes
+        for i in range(4800):
+            writer.write(np.full((64, 96, 3), i % 256, np.uint8))
+    command = [sys.executable, TOOL, "--input", films, "--output", "out", "--random", *GIVEN]
+    with subprocess.Popen(list(map(str, command)), cwd=tmp_path) as process:
+        while not (tmp_path / "out" / ".film_0.partial" / "begun").exists():
+            assert process.poll() is None
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait(60) == 130
+    assert not (tmp_path / "out" / ".film_0.partial").exists()
+
+
 def test_lists_and_patterns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     films = [tmp_path / "x" / name for name in ("a.mp4", "b[1].mp4", "c.mkv")]
@@ -270,6 +325,11 @@ def test_lists_and_patterns(tmp_path, monkeypatch):
     assert find_inputs(["x/*.mp4"]) == ["x/a.mp4", "x/b[1].mp4"]
     assert find_inputs(["x/b[1].mp4"]) == ["x/b[1].mp4"]  # it is there
     (tmp_path / "list.txt").write_text("x/c.mkv\n\n  x/a.mp4\n")
+    (tmp_path / "bom.txt").write_text("\ufeffx/c.mkv\n", encoding="utf-8")
+    assert find_inputs(["bom.txt"]) == ["x/c.mkv"]
+    (tmp_path / "none.txt").write_text("\n")
+    with pytest.raises(ValueError, match="none.txt: no videos in this list"):
+        find_inputs(["none.txt"])
     assert find_inputs(["list.txt", "x/b*"]) == ["x/c.mkv", "x/a.mp4", "x/b[1].mp4"]
     with pytest.raises(ValueError, match="nothing fits this pattern"):
         find_inputs(["y/*.mp4"])

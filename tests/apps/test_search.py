@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -55,8 +56,28 @@ def test_mistakes_are_one_line(search, capsys, words, message):
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["--action", "x", "--like", "y"], ["--join", "x", "--top", "0"]]
+    "words",
+    [
+        [],
+        ["--action", "x", "--like", "y"],
+        ["--join", "x", "--top", "0"],
+        ["--join", "x", "--csv", "y"],
+    ],
 )
 def test_what_is_asked_must_be_said(search, words):
     with pytest.raises(SystemExit):
         search(*words)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (person(0, 1), "film@1#1: nobody else is in this index"),
+        (replace(person(0, 1), features=None), "an index of an exported model has no vectors"),
+    ],
+)
+def test_who_has_nobody_to_be_like(tmp_path, capsys, found, message):
+    write(tmp_path, "film", {1.0: [found]})
+    words = ["--index", str(tmp_path), "--like", "film@1#1"]
+    assert run_module("search", words, needs_models=False) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")

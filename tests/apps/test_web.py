@@ -447,3 +447,14 @@ def test_in_a_browser(server, tmp_path, film):
         while list((folder / "results").iterdir()) or list((folder / "uploads").rglob("*.mp4")):
             assert time.monotonic() < deadline
             time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("localhost", True), ("127.0.0.1", True), ("::1", True), ("10.0.0.1", False), ("box", False)],
+)
+def test_hosts_by_name_and_by_number(host, is_local):
+    pytest.importorskip("gradio")
+    from alphaaction_d2.apps.web_page import _is_local
+
+    assert _is_local(host) == is_local

@@ -16,6 +16,7 @@ from detectron2.structures import Boxes, Instances
 from alphaaction_d2.deploy import BoxesAt, Description, FoundBoxes, Runner, is_exported
 from alphaaction_d2.deploy.description import FEATURES, FILE, SCORES, MemoryDescription
 from alphaaction_d2.deploy.memory import Memory, Persons, rounded
+from alphaaction_d2.found_boxes import TimedBoxes
 from alphaaction_d2.memory.pool import MemoryPool
 
 MEMORY = MemoryDescription(
@@ -231,6 +232,10 @@ def test_ids_that_are_given_stay_and_new_ones_are_larger():
     }
     ids = [x.person_ids.tolist() for x in runner(iter(frames(1)), boxes)]
     assert ids == [[7, 8], [8, 7]]
+    seen = TimedBoxes.join({0.5: FoundBoxes.of([[0.3, 0, 0.5, 1]], 1, [40])})
+    boxes[1.0] = replace(boxes[1.0], between=seen)
+    first = next(runner(iter(frames(1)), boxes))
+    assert first.person_ids.tolist() == [7, 41], "an id that comes later is taken, too"
     untracked = runner_of(runner._score, replace(DESCRIPTION, tracking=None))
     untracked._score = runner._score
     ids = [x.person_ids.tolist() for x in untracked(iter(frames(1)), boxes)]

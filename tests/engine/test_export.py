@@ -165,6 +165,10 @@ def test_demo_runs_an_exported_folder(exported, film, tmp_path):
     [
         (["--config-file", "Small/aia"], "is an exported model: leave --config-file out"),
         (["--runtime", "onnxruntime-int8"], "features_int8.onnx is missing"),
+        (["--random"], "--random is without weights"),
+        (["--opts", "MODEL.MEMORY.DELAY", "0"], "MODEL.MEMORY.DELAY: is part of the exported"),
+        (["--opts", "MODEL.NONSENSE", "0"], "there is no key MODEL.NONSENSE"),
+        (["--opts", "MODEL.DEVICE"], "MODEL.DEVICE"),
     ],
 )
 def test_demo_says_what_is_wrong_in_one_line(exported, film, capsys, arguments, complaint):

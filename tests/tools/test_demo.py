@@ -256,6 +256,14 @@ def test_random_networks_are_refused_or_told(scene, tmp_path, monkeypatch, capsy
     assert abs(right - [190, 20, 20]).max() < 40 and left.max() < 100
 
 
+def test_a_film_is_not_replaced_by_its_own_annotated_video(demo, scene, tmp_path, capsys):
+    assert demo(["one.mp4"], "--boxes", scene / "boxes.csv") == 0
+    drawn = tmp_path / "out" / "annotated.mp4"
+    before = drawn.read_bytes()
+    assert demo([drawn], "--boxes", "whole-frame") != 0
+    assert drawn.read_bytes() == before
+
+
 def test_ctrl_c_keeps_what_is_known(demo, scene, tmp_path, monkeypatch, caplog):
     original = demo_app.AttentionPredictor._predict
 

@@ -19,6 +19,7 @@ from alphaaction_d2.data.datasets.builtin import register_folder
 from alphaaction_d2.data.video import VideoWriter, iterate_frames
 from alphaaction_d2.formats.ava import read_ava_csv
 from alphaaction_d2.formats.epic55 import read_detected_features
+from alphaaction_d2.formats.writing import only_writer
 from tests.detectors import write_detector
 from tests.helpers import loaded_tool, write_dataset
 
@@ -206,3 +207,20 @@ def test_killed_and_started_again(detector, tool, tmp_path):
     whole = tmp_path / "whole.csv"
     assert tool(*detector, "--input", videos, "--output", whole) == 0
     assert output.read_bytes() == whole.read_bytes()
+
+
+def test_a_second_run_of_the_same_boxes_waits_to_be_asked(detector, tool, tmp_path, capsys):
+    videos, output = write_videos(tmp_path / "videos", "a"), tmp_path / "boxes.csv"
+    given = (*detector, "--input", videos, "--output", output)
+    with only_writer(f"{output}.parts"):
+        assert tool(*given) == 2
+    assert "another run writes into this folder" in capsys.readouterr().err
+    assert not output.exists()
+    assert tool(*given) == 0 and not Path(f"{output}.parts").exists()
+
+
+def test_every_second_of_a_video_is_looked_at_anyway(detector, tool, tmp_path, capsys):
+    videos = write_videos(tmp_path / "videos", "a")
+    given = ("--input", videos, "--output", tmp_path / "boxes.csv", "--every-second")
+    assert tool(*detector, *given) == 2
+    assert "--every-second goes with --dataset" in capsys.readouterr().err

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 import torch
 
+from alphaaction_d2 import setup_cfg
 from alphaaction_d2.apps import train
 from alphaaction_d2.apps.command_line import run_tool
+from alphaaction_d2.formats.writing import only_writer
 from tests.helpers import small_cfg, write_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -264,3 +266,22 @@ def test_ctrl_c_ends_two_processes_and_their_workers(tmp_path):
         for _ in range(30):
             os.killpg(process.pid, 0)
             time.sleep(0.2)
+
+
+def test_a_configuration_is_that_of_the_run(tmp_path, monkeypatch):
+    """A second run, which is refused, and an evaluation leave it as it is."""
+    cfg = setup_cfg("Small/aia", ["OUTPUT_DIR", str(tmp_path / "out")])
+    monkeypatch.setattr(train, "setup", lambda args: cfg)
+    monkeypatch.setattr(train.Trainer, "build_model", lambda cfg: None)
+    monkeypatch.setattr(train, "load_for_inference", lambda model, path: None)
+    monkeypatch.setattr(train.Trainer, "test", lambda cfg, model: {})
+    config = tmp_path / "out" / "config.yaml"
+    config.parent.mkdir()
+    evaluation = train.parse_args(["--config-file", "x", "--eval-only", "MODEL.WEIGHTS", "x"])
+    cfg.MODEL.WEIGHTS = "x"
+    assert train.train_or_test(evaluation) == {} and config.read_text() == cfg.dump()
+    config.write_text("of a training")
+    assert train.train_or_test(evaluation) == {} and config.read_text() == "of a training"
+    with only_writer(config.parent), pytest.raises(ValueError, match="another run"):
+        train.train_or_test(train.parse_args(["--config-file", "x"]))
+    assert config.read_text() == "of a training"

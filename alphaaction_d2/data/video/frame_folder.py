@@ -92,9 +92,9 @@ def picture_series(folder: Path, names: Iterable[str]) -> PictureSeries | None:
     series: dict[tuple[str, str], list[str]] = {}
     endings = tuple(PICTURE_SUFFIXES)
     for name in names:
-        found = _NUMBERED.fullmatch(name) if name.lower().endswith(endings) else None
-        if found and not name.startswith("."):
-            series.setdefault((found[1], found[3]), []).append(found[2])
+        match = _NUMBERED.fullmatch(name) if name.lower().endswith(endings) else None
+        if match and not name.startswith("."):
+            series.setdefault((match[1], match[3]), []).append(match[2])
     if not series:
         return None
     if len(series) > 1:
