@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -88,7 +89,10 @@ def main(args: argparse.Namespace) -> int:
     if not usable:
         return tell_failed(failed, len(videos))
     demo = Demo(args)
-    output = Path(args.output or f"{video_name(args.videos[0])}_actions")
+    first = Path(args.videos[0])
+    if not os.path.lexists(first):  # a pattern
+        first = Path(usable[0]).parent
+    output = Path(args.output or f"{video_name(os.path.abspath(first))}_actions")
     sections: list[VideoSection] = []
     is_stopped = False
     for video in usable:

@@ -107,6 +107,9 @@ def main(args: argparse.Namespace) -> int:
                 if time.monotonic() > told + _TELL_EVERY:
                     told = time.monotonic()
                     logger.info("%s", summary(predictor, stream))
+            else:  # the stream has ended by itself
+                if view is not None:
+                    _show(view, None, pieces, window)
         except KeyboardInterrupt:
             logger.info("Ended by Ctrl-C")
         except BrokenPipeError:  # whoever read the lines has read enough
@@ -117,7 +120,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _show(
     view: AnnotatedStream,
-    keyframe: KeyframeResult,
+    keyframe: KeyframeResult | None,
     pieces: VideoPieces | None,
     window: Window | None,
 ) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -62,17 +63,18 @@ class AnnotatedStream:
         self._colours = IdentityColours()
         self._drawer: PersonDrawer | None = None
 
-    def drawn_until(self, keyframe: KeyframeResult) -> Iterator[tuple[int, np.ndarray]]:
+    def drawn_until(self, keyframe: KeyframeResult | None) -> Iterator[tuple[int, np.ndarray]]:
         """Draw the pictures that have waited for a keyframe, whose boxes are in pixels of the
-        stream.
+        stream; all that are left where none comes any more.
 
         Yields:
             Number of the picture, of which there are `FPS` a second at most; (H, W, 3) uint8 RGB.
         """
         before, self._before = self._before, keyframe
+        end = math.inf if keyframe is None else keyframe.timestamp * FPS
         while True:
             with self._lock:
-                if not self._waiting or self._waiting[0][0] > keyframe.timestamp * FPS:
+                if not self._waiting or self._waiting[0][0] > end:
                     return
                 number, picture = self._waiting.popleft()
             persons = [

@@ -238,7 +238,9 @@ def test_results_beside_the_film_unless_told(scene, tmp_path, monkeypatch):
     given = ("--config-file", CONFIG, "--weights", scene / "weights.pth", "--boxes", "whole-frame")
     with loaded_tool(TOOL) as run:
         assert run(scene / "one.mp4", *given) == 0
+        assert run(scene / "one*.mp4", *given) == 0
     assert (tmp_path / "one_actions" / "annotated.mp4").is_file()
+    assert (tmp_path / f"{scene.name}_actions" / "annotated.mp4").is_file()
 
 
 def test_random_networks_are_refused_or_told(scene, tmp_path, monkeypatch, capsys):
