@@ -91,6 +91,7 @@ PAPER = {  # AIA, Sec. 4.1; weight decay, momentum and the start of the warm-up 
     "INPUT.COLOR_JITTER": (0, 0, 0),
     "INPUT.MAX_SIZE_TRAIN": 10000,  # nothing is capped
     "INPUT.MAX_SIZE_TEST": 10000,
+    "TEST.AUG.MAX_SIZE": 4000,
 }
 RELEASED = {  # the authors' released configuration (R50, dense serial)
     **PAPER,
@@ -117,6 +118,7 @@ RELEASED = {  # the authors' released configuration (R50, dense serial)
     "INPUT.COLOR_JITTER": (10, 26, 26),
     "INPUT.MAX_SIZE_TRAIN": 464,
     "INPUT.MAX_SIZE_TEST": 464,
+    "TEST.AUG.MAX_SIZE": 464,
 }
 RECIPES = {"paper": PAPER, "released": RELEASED}
 BOTH = {  # Sec. 4.1 and the released configurations

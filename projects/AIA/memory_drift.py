@@ -168,8 +168,9 @@ def draw(result: dict, path: Path) -> None:
         axis.plot(ages, list(row["change"].values()), marker="o", markersize=3, color=colour)
         text = f" rate {float(rate):g}: {row['change_when_read']:.2f} when read"
         axis.plot(row["age"], row["change_when_read"], "o", markersize=9, color=colour)
-        below = -14 if rate == min(result["rates"], key=float) else 8
-        axis.annotate(text, (row["age"], row["change_when_read"]), xytext=(8, below), color=colour,
+        lowest = rate == min(result["rates"], key=float)
+        axis.annotate(text, (row["age"], row["change_when_read"]), color=colour,
+                      xytext=(8, -14) if lowest else (-8, 10), ha="left" if lowest else "right",
                       textcoords="offset points")  # fmt: skip
     first = next(iter(result["rates"].values()))
     axis.axvspan(first["ages"][0], first["ages"][-1], color="#888888", alpha=0.15, linewidth=0)
