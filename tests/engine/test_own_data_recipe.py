@@ -22,10 +22,12 @@ def folder(tmp_path_factory):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda x: x.stem)
 def test_all_recipes_train_as_written(path):
     """Whatever the network's own configuration says of batches and steps."""
-    solver = setup_cfg(str(path)).SOLVER
+    cfg = setup_cfg(str(path))
+    solver, head = cfg.SOLVER, cfg.MODEL.ROI_ACTION_HEAD
     recipe = (solver.IMS_PER_BATCH, solver.BASE_LR, solver.MAX_ITER, solver.WARMUP_ITERS)
     assert (*recipe, *solver.STEPS) == (16, 0.0005, 1200, 100, 800, 1100)
-    assert scale_to_batch(setup_cfg(str(path))).SOLVER == solver
+    assert scale_to_batch(cfg).SOLVER == solver
+    assert head.SOFTMAX_GROUPS is None and head.SCORE_THRESH_TEST == 0  # the label file says
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda x: x.stem)
