@@ -9,6 +9,7 @@ from unittest import mock
 
 import cv2
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 
 from alphaaction_d2.apps import compare, make_demo
@@ -30,8 +31,13 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def puppets(tmp_path_factory):
+    """A few videos, whose names are free again afterwards: after `make demo` the checkout has such
+    a data set itself, which other tests find."""
     root = tmp_path_factory.mktemp("datasets") / "puppets"
-    return generate_puppets(root, num_train=2, num_val=1, seconds=12, num_workers=0)
+    yield generate_puppets(root, num_train=2, num_val=1, seconds=12, num_workers=0)
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        for name in ("puppets_train", "puppets_val"):
+            catalog.data.pop(name, None)
 
 
 @pytest.mark.parametrize("options", [(), ("--from-nothing",)], ids=["backbone", "from nothing"])
