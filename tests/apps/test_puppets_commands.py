@@ -31,13 +31,17 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def puppets(tmp_path_factory):
-    """A few videos, whose names are free again afterwards: after `make demo` the checkout has such
-    a data set itself, which other tests find."""
+    """A few videos. After `make demo` the checkout has such a data set itself, which other tests
+    find: it makes room here, and comes back."""
     root = tmp_path_factory.mktemp("datasets") / "puppets"
-    yield generate_puppets(root, num_train=2, num_val=1, seconds=12, num_workers=0)
-    for catalog in (DatasetCatalog, MetadataCatalog):
+    with (
+        mock.patch.dict(DatasetCatalog.data) as sets,
+        mock.patch.dict(MetadataCatalog.data) as metadata,
+    ):
         for name in ("puppets_train", "puppets_val"):
-            catalog.data.pop(name, None)
+            sets.pop(name, None)
+            metadata.pop(name, None)
+        yield generate_puppets(root, num_train=2, num_val=1, seconds=12, num_workers=0)
 
 
 @pytest.mark.parametrize("options", [(), ("--from-nothing",)], ids=["backbone", "from nothing"])
