@@ -124,13 +124,14 @@ class Predict:
     def run(self, videos: Iterable[str]) -> Generator[Outcome, None, None]:
         """Predict videos that nobody has finished or works on, in order, a few at a time; last and
         alone those over which a process may have died, since not all of them are to blame."""
-        suspects = []
-        if self._number > 1:
-            videos = list(videos)
-            suspects = [x for x in videos if self._folders.was_begun(video_name(x))]
-            videos = [x for x in videos if x not in suspects]
-        yield from self._run(videos, self._number)
-        yield from self._run(suspects, 1)
+        if self._number == 1:
+            yield from self._run(videos, 1)
+            return
+        groups: dict[bool, list[str]] = {False: [], True: []}
+        for video in videos:
+            groups[self._folders.was_begun(video_name(video))].append(video)
+        yield from self._run(groups[False], self._number)
+        yield from self._run(groups[True], 1)
 
     def _run(self, videos: Iterable[str], number: int) -> Generator[Outcome, None, None]:
         told: deque[Outcome] = deque()  # without having been to the networks
